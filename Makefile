@@ -1,0 +1,77 @@
+# Run make without a target for the list of them.
+
+IMAGE     ?= labelstream:$(VERSION)
+CONTAINER ?= $(shell command -v docker || command -v podman)
+FUZZTIME  ?= 30s
+BENCHARGS ?=
+
+VERSION = $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+COMMIT  = $(shell git rev-parse --verify --quiet HEAD || echo unknown)
+# The commit's date, not today's: the same commit gives the same binary.
+DATE    = $(shell TZ=UTC git log -1 --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd 2>/dev/null || echo unknown)
+LDFLAGS = -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X main.date=$(DATE)
+
+STATICCHECK_VERSION = v0.8.2
+STATICCHECK = bin/staticcheck-$(STATICCHECK_VERSION)
+
+# test/ is a module of its own: it needs a Kubernetes API server, the binary must
+# not.
+MODULES = . test
+BINARY  = $(CURDIR)/bin/labelstream
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build bin/labelstream
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "$(LDFLAGS)" -o $(BINARY) .
+
+# A KUBECONFIG of the environment is not meant for the demo, one given to make is.
+.PHONY: demo
+demo: build ## show a backfill of a small cluster; KUBECONFIG=file reads your own instead, and prints
+	cd test && env $(if $(findstring command,$(origin KUBECONFIG)),KUBECONFIG="$(abspath $(KUBECONFIG))",-u KUBECONFIG) \
+		LABELSTREAM_BINARY=$(BINARY) go run ./cmd/demo
+
+.PHONY: test
+test: unit e2e ## run all tests
+
+.PHONY: unit
+unit: ## run the unit tests
+	go test -race ./...
+
+# The binary is no input that the go command's test cache knows.
+.PHONY: e2e
+e2e: build ## run the end-to-end tests on a real API server, which is built on the first run
+	cd test && LABELSTREAM_BINARY=$(BINARY) go test -race -count=1 -timeout 20m ./...
+
+.PHONY: lint
+lint: $(STATICCHECK) ## check formatting, go vet, go.mod and staticcheck
+	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "not formatted, run gofmt -w on:" $$unformatted >&2; exit 1; }
+	@set -e; for module in $(MODULES); do ( \
+		set -ex; cd $$module; \
+		go mod tidy -diff; \
+		go vet ./...; \
+		$(CURDIR)/$(STATICCHECK) ./... ); done
+
+# staticcheck must be built with the Go version that the modules ask for.
+$(STATICCHECK):
+	GOBIN=$(CURDIR)/bin GOTOOLCHAIN=$$(go env GOVERSION) go install honnef.co/go/tools/cmd/staticcheck@$(STATICCHECK_VERSION)
+	mv bin/staticcheck $@
+
+.PHONY: bench
+bench: build ## measure a backfill's processor time, rate and memory at three sizes; BENCHARGS are its flags
+	cd test && LABELSTREAM_BINARY=$(BINARY) go run ./cmd/bench $(BENCHARGS)
+
+.PHONY: fuzz
+fuzz: ## run each fuzz target for FUZZTIME, 30s by default
+	.ci/fuzz $(FUZZTIME)
+
+.PHONY: image
+image: ## build the container image IMAGE with docker or podman
+	@test -n "$(CONTAINER)" || { echo "make image needs docker or podman and finds neither: install one, or set CONTAINER" >&2; exit 1; }
+	$(CONTAINER) build --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) --build-arg DATE=$(DATE) -t $(IMAGE) .
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin dist
