@@ -1,0 +1,71 @@
+// Package config reads labelstream's settings from the environment.
+package config
+
+import "time"
+
+// Config is every setting; its tags are where defaults, descriptions and
+// accepted values are written down. Load makes one that is valid.
+type Config struct {
+	// Labels and Annotations share a type, but not their defaults; so they are
+	// read through labelTags and annotationTags.
+	Labels      Tags `ignored:"true"`
+	Annotations Tags `ignored:"true"`
+
+	// Namespaces are the ones to list, each by itself. Empty means one list of
+	// the whole cluster.
+	Namespaces List `split_words:"true" desc:"namespaces to read, each listed by itself; all where empty" accepts:"a list of namespace names"`
+	// NamespacesExclude names the namespaces whose objects are no records.
+	NamespacesExclude List `split_words:"true" desc:"namespaces whose objects are left out" accepts:"a list of namespace names"`
+
+	Series
+	Delivery
+
+	// Once ends the run after the backfill.
+	Once bool `split_words:"true" default:"false" desc:"read and send everything once, then end; the same as --once" accepts:"true or false"`
+	// OnceTimeout bounds a run with Once.
+	OnceTimeout time.Duration `split_words:"true" default:"1h" desc:"how long a run with ONCE may take" accepts:"a duration from 1s to 168h"`
+	// PageSize is how many objects the API server is asked for at most.
+	PageSize int `split_words:"true" default:"500" desc:"objects in one page of a list, at most" accepts:"a whole number from 1 to 10000"`
+	// StatusAddress is where /metrics is served, as net.Listen takes it.
+	StatusAddress string `split_words:"true" default:":8080" desc:"where /metrics is served" accepts:"host:port or :port, with port 0 for any free one"`
+	// LogLevel is error, warn, info or debug.
+	LogLevel string `split_words:"true" default:"info" desc:"least severe level that is logged" accepts:"error, warn, info or debug"`
+	// LogFormat is text, json, or empty: text on a terminal, json elsewhere.
+	LogFormat string `split_words:"true" desc:"how a log line is written; where empty, text on a terminal and json elsewhere" accepts:"text or json"`
+}
+
+// Series are the settings of what a series looks like.
+type Series struct {
+	// MetricPrefix stands before each metric's name; it may be empty.
+	MetricPrefix string `split_words:"true" default:"cloudzero_" desc:"what the metric names begin with; may be empty" accepts:"a metric name: letters, digits, _ and :, no digit first"`
+	// ExternalLabels are added to the series that have none of that name.
+	ExternalLabels Pairs `split_words:"true" desc:"labels added to each series that has none of that name" accepts:"a list of name=value, each name once and without a leading __, no value empty; with NAMES=underscore, names of letters, digits and _, no digit first"`
+	// Names is how tag keys become label names.
+	Names Names `split_words:"true" default:"raw" desc:"how tag keys become label names: as they are, or with _ for each character outside a-z, A-Z, 0-9 and _" accepts:"raw or underscore"`
+	// UnsafeValues is what happens to values with one of <>&'".
+	UnsafeValues UnsafeValues `split_words:"true" default:"drop" desc:"what happens to values that hold one of < > & ' \"" accepts:"drop or keep"`
+	// ValueMaxBytes is where longer values are cut.
+	ValueMaxBytes int `split_words:"true" default:"2048" desc:"bytes after which a value is cut" accepts:"a whole number from 16 to 262144"`
+}
+
+// Delivery are the settings of the way to the destination.
+type Delivery struct {
+	// Destination's URL is nil where a dry run was given none.
+	Destination URL `split_words:"true" desc:"remote_write URL to send to; required, except with --dry-run" accepts:"an absolute http or https URL, such as https://collector.example.com/api/v1/write"`
+	// BatchSize is how many records a batch holds at most.
+	BatchSize int `split_words:"true" default:"500" desc:"records in one batch, at most" accepts:"a whole number from 1 to 10000"`
+	// SendInterval is how long a batch waits for more after its first record.
+	SendInterval time.Duration `split_words:"true" default:"10s" desc:"how long a batch waits for more records after its first" accepts:"a duration from 10ms to 10m"`
+	// SendTimeout bounds one request, its answer included.
+	SendTimeout time.Duration `split_words:"true" default:"30s" desc:"how long one request may take" accepts:"a duration from 10ms to 10m"`
+	// MaxBytesPerSend is how long a batch's encoding may be, uncompressed.
+	MaxBytesPerSend Bytes `split_words:"true" default:"1MiB" desc:"bytes of one batch before compression, at most" accepts:"a size from 64KiB to 8MiB, such as 1MiB, 512KiB, 1MB or 1048576"`
+}
+
+// The values of Names and UnsafeValues.
+const (
+	NamesRaw         Names        = "raw"
+	NamesUnderscore  Names        = "underscore"
+	UnsafeValuesDrop UnsafeValues = "drop"
+	UnsafeValuesKeep UnsafeValues = "keep"
+)

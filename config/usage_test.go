@@ -1,0 +1,77 @@
+package config
+
+import (
+	"errors"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestUsage(t *testing.T) {
+	var out strings.Builder
+	if err := Usage(&out); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, line := range strings.Split(out.String(), "\n") {
+		if strings.HasPrefix(line, prefix) {
+			got = append(got, line)
+		}
+	}
+	want := []string{
+		"LABELSTREAM_LABELS_ENABLED (default: true)",
+		"LABELSTREAM_LABELS_FILTERS (default: .*)",
+		"LABELSTREAM_LABELS_EXCLUDE",
+		"LABELSTREAM_LABELS_RESOURCES (default: pods,namespaces)",
+		"LABELSTREAM_ANNOTATIONS_ENABLED (default: false)",
+		"LABELSTREAM_ANNOTATIONS_FILTERS (default: .*)",
+		"LABELSTREAM_ANNOTATIONS_EXCLUDE (default: last-applied-configuration$)",
+		"LABELSTREAM_ANNOTATIONS_RESOURCES (default: pods,namespaces)",
+		"LABELSTREAM_NAMESPACES",
+		"LABELSTREAM_NAMESPACES_EXCLUDE",
+		"LABELSTREAM_METRIC_PREFIX (default: cloudzero_)",
+		"LABELSTREAM_EXTERNAL_LABELS",
+		"LABELSTREAM_NAMES (default: raw)",
+		"LABELSTREAM_UNSAFE_VALUES (default: drop)",
+		"LABELSTREAM_VALUE_MAX_BYTES (default: 2048)",
+		"LABELSTREAM_DESTINATION",
+		"LABELSTREAM_BATCH_SIZE (default: 500)",
+		"LABELSTREAM_SEND_INTERVAL (default: 10s)",
+		"LABELSTREAM_SEND_TIMEOUT (default: 30s)",
+		"LABELSTREAM_MAX_BYTES_PER_SEND (default: 1MiB)",
+		"LABELSTREAM_ONCE (default: false)",
+		"LABELSTREAM_ONCE_TIMEOUT (default: 1h)",
+		"LABELSTREAM_PAGE_SIZE (default: 500)",
+		"LABELSTREAM_STATUS_ADDRESS (default: :8080)",
+		"LABELSTREAM_LOG_LEVEL (default: info)",
+		"LABELSTREAM_LOG_FORMAT",
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error("-want +got\n" + d)
+	}
+	const destination = `
+LABELSTREAM_DESTINATION
+    remote_write URL to send to; required, except with --dry-run
+    accepted: an absolute http or https URL, such as https://collector.example.com/api/v1/write
+`
+	if !strings.Contains(out.String(), destination) {
+		t.Errorf("usage says of the destination something else than%s", destination)
+	}
+	if missing := regexp.MustCompile(`(?m)^    (accepted: )?$`).FindString(out.String()); missing != "" {
+		t.Error("a setting has no description, or accepts nothing")
+	}
+}
+
+type fullDisk struct{}
+
+var errDisk = errors.New("no space left on device")
+
+func (fullDisk) Write([]byte) (int, error) { return 0, errDisk }
+
+func TestUsageFails(t *testing.T) {
+	if err := Usage(fullDisk{}); !errors.Is(err, errDisk) {
+		t.Errorf("Usage = %v, want %v", err, errDisk)
+	}
+}
