@@ -1,0 +1,121 @@
+package record
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"labelstream/config"
+)
+
+// realisticPod has what a workload controller, Helm and a mesh leave on a pod:
+// ten labels and four annotations, sorted by key as an API server sends them.
+func realisticPod() *Object {
+	return &Object{
+		Namespace: []byte("checkout-production"),
+		Name:      []byte("checkout-api-7d9f8c6b5d-x2x7k"),
+		Labels: tags(
+			"app", "checkout-api",
+			"app.kubernetes.io/component", "api",
+			"app.kubernetes.io/instance", "checkout-production",
+			"app.kubernetes.io/managed-by", "Helm",
+			"app.kubernetes.io/name", "checkout-api",
+			"app.kubernetes.io/version", "2.41.0",
+			"cost-center", "cc-4711",
+			"environment", "production",
+			"pod-template-hash", "7d9f8c6b5d",
+			"team", "payments",
+		),
+		Annotations: tags(
+			"checksum/config", "0f343b0931126a20f133d67c2b018a3b5d0a3b1e7f5c2d4a6b8c9d0e1f2a3b4c",
+			"kubectl.kubernetes.io/restartedAt", "2026-03-01T09:30:00Z",
+			"prometheus.io/port", "9090",
+			"prometheus.io/scrape", "true",
+		),
+	}
+}
+
+// allocationCases are the ways in which Build runs once for each object.
+func allocationCases() map[string]struct {
+	kind   *Kind
+	config *config.Config
+} {
+	type build = struct {
+		kind   *Kind
+		config *config.Config
+	}
+	external := func(cfg *config.Config) {
+		cfg.NamespacesExclude = config.List{"kube-system"}
+		cfg.ExternalLabels = config.Pairs{"cluster": "eu-1", "label_cloud": "one", "region": "eu"}
+	}
+	return map[string]build{
+		"labels":                 {only(podKind, true, false), testConfig()},
+		"annotations":            {podKind, testConfig()},
+		"underscore":             {only(podKind, true, false), testConfig(underscoreNames)},
+		"underscore-annotations": {podKind, testConfig(underscoreNames)},
+		"external-labels":        {podKind, testConfig(external)},
+		"cut":                    {podKind, testConfig(func(cfg *config.Config) { cfg.ValueMaxBytes = 8 })},
+	}
+}
+
+func TestBuildAllocatesNothing(t *testing.T) {
+	for name, c := range allocationCases() {
+		t.Run(name, func(t *testing.T) {
+			b := NewBuilder(c.kind, c.config)
+			o := realisticPod()
+			// AllocsPerRun calls once before it counts: that grows the buffers.
+			if n := testing.AllocsPerRun(100, func() { b.Build(o) }); n != 0 {
+				t.Errorf("%v allocations an object, want 0", n)
+			}
+		})
+	}
+}
+
+func BenchmarkBuild(b *testing.B) {
+	for _, name := range []string{"labels", "annotations", "underscore", "external-labels"} {
+		b.Run(name, func(b *testing.B) {
+			c := allocationCases()[name]
+			builder := NewBuilder(c.kind, c.config)
+			o := realisticPod()
+			b.ReportAllocs()
+			for b.Loop() {
+				builder.Build(o)
+			}
+		})
+	}
+}
+
+// BenchmarkBuildMixedKeys takes turns between pods of 50 workloads that have
+// half of their keys in common.
+func BenchmarkBuildMixedKeys(b *testing.B) {
+	builder := NewBuilder(only(podKind, true, false), testConfig())
+	pods := make([]*Object, 50)
+	for i := range pods {
+		pods[i] = realisticPod()
+		for j := range pods[i].Labels {
+			if j%2 == 0 {
+				pods[i].Labels[j].Key = fmt.Appendf(pods[i].Labels[j].Key, "-%02d", i)
+			}
+		}
+	}
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		builder.Build(pods[i%len(pods)])
+		i++
+	}
+}
+
+// BenchmarkBuildLongAnnotation has the size that an object's annotations may
+// reach together, in one: all of it is searched, little of it is sent.
+func BenchmarkBuildLongAnnotation(b *testing.B) {
+	builder := NewBuilder(only(podKind, false, true), testConfig())
+	o := realisticPod()
+	value := strings.Repeat("status ok; ", 256<<10/11)
+	o.Annotations = append(o.Annotations, tags("zz", value)...)
+	b.SetBytes(int64(len(value)))
+	b.ReportAllocs()
+	for b.Loop() {
+		builder.Build(o)
+	}
+}

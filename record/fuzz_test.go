@@ -1,0 +1,259 @@
+package record
+
+import (
+	"bytes"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+
+	"labelstream/config"
+)
+
+// encodeTags writes tags so that a fuzzer's change of a byte reaches any of
+// them: each key and value behind its length in one byte.
+func encodeTags(list []Tag) []byte {
+	var data []byte
+	for _, tag := range list {
+		for _, text := range [][]byte{tag.Key, tag.Value} {
+			data = append(append(data, byte(len(text))), text...)
+		}
+	}
+	return data
+}
+
+// decodeTags reads what encodeTags wrote, and makes something of anything else.
+func decodeTags(data []byte) []Tag {
+	text := func() []byte {
+		if len(data) == 0 {
+			return nil
+		}
+		n := min(int(data[0]), len(data)-1)
+		t := data[1 : 1+n]
+		data = data[1+n:]
+		return t
+	}
+	var list []Tag
+	for len(data) > 0 {
+		list = append(list, Tag{Key: text(), Value: text()})
+	}
+	return list
+}
+
+// asMap is the tags as a decoder of a map keeps them, in the order of keys.
+func asMap(list []Tag) []Tag {
+	last := make(map[string][]byte)
+	for _, tag := range list {
+		last[string(tag.Key)] = tag.Value
+	}
+	var kept []Tag
+	for _, key := range slices.Sorted(maps.Keys(last)) {
+		kept = append(kept, Tag{Key: []byte(key), Value: last[key]})
+	}
+	return kept
+}
+
+// plainValue says by itself what is sent of a value.
+func plainValue(value string, cfg *config.Config, drops *Drops) string {
+	if value == "" {
+		drops.Empty++
+		return ""
+	}
+	if cfg.UnsafeValues == config.UnsafeValuesDrop && strings.ContainsAny(value, `<>&'"`) {
+		drops.Unsafe++
+		return ""
+	}
+	value = strings.ToValidUTF8(value, "\uFFFD")
+	if len(value) <= cfg.ValueMaxBytes {
+		return value
+	}
+	drops.Cut++
+	short := ""
+	for _, r := range value {
+		if len(short)+utf8.RuneLen(r) > cfg.ValueMaxBytes {
+			break
+		}
+		short += string(r)
+	}
+	return short
+}
+
+// plainName says by itself what a key is named where it meets no other.
+func plainName(key string, names config.Names) string {
+	if names == config.NamesRaw {
+		return "label_" + strings.ToValidUTF8(key, "\uFFFD")
+	}
+	name := "label_"
+	for _, r := range key {
+		if r == '_' || '0' <= r && r <= '9' || 'A' <= r && r <= 'Z' || 'a' <= r && r <= 'z' {
+			name += string(r)
+		} else {
+			name += "_"
+		}
+	}
+	return name
+}
+
+// checkTags fails unless each tag of list, whose keys differ, is in labels
+// under its own name, or, where names meet, under a longer one, and nothing
+// else is.
+func checkTags(t *testing.T, labels []label, list []Tag, cfg *config.Config) Drops {
+	t.Helper()
+	var drops Drops
+	want := make(map[string][]string)
+	for _, tag := range list {
+		if !cfg.Labels.Keep(string(tag.Key)) {
+			continue
+		}
+		if value := plainValue(string(tag.Value), cfg, &drops); value != "" {
+			name := plainName(string(tag.Key), cfg.Names)
+			want[name] = append(want[name], value)
+		}
+	}
+	got := make(map[string]string)
+	var gotValues, wantValues []string
+	for _, l := range labels {
+		if strings.HasPrefix(l.name, "label_") {
+			got[l.name] = l.value
+			gotValues = append(gotValues, l.value)
+		}
+	}
+	for name, values := range want {
+		wantValues = append(wantValues, values...)
+		if len(values) == 1 && got[name] != values[0] {
+			t.Errorf("label %q is %q, want %q", name, got[name], values[0])
+		}
+	}
+	slices.Sort(gotValues)
+	slices.Sort(wantValues)
+	if diff := cmp.Diff(wantValues, gotValues); diff != "" {
+		t.Errorf("values (-want +got):\n%s", diff)
+	}
+	return drops
+}
+
+// checkIdentity fails unless the labels that are no tags are those of a pod.
+func checkIdentity(t *testing.T, labels []label, o *Object) {
+	t.Helper()
+	got := make(map[string]string)
+	for _, l := range labels {
+		if !strings.HasPrefix(l.name, "label_") {
+			got[l.name] = l.value
+		}
+	}
+	want := map[string]string{
+		"__name__": "t_pod_labels", "resource_type": "pod", "cluster": "c",
+		"pod": strings.ToValidUTF8(string(o.Name), "\uFFFD"),
+	}
+	if len(o.Namespace) > 0 {
+		want["namespace"] = strings.ToValidUTF8(string(o.Namespace), "\uFFFD")
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("identity (-want +got):\n%s", diff)
+	}
+}
+
+func FuzzBuilder(f *testing.F) {
+	seeds := [][]Tag{
+		nil,
+		tags("app", "web", "team", "platform"),
+		tags("z", "1", "a", "2", "z", "3", "a", ""),
+		tags("a.b", "1", "a/b", "2", "a_b", "3", "a_b_2e7336dc", "4"),
+		tags("a.a_a-a-a.a.a-a.a.a_a.a.a.a.a.a", "1", "a-a_a-a.a-a-a.a_a.a.a-a.a.a.a.a", "2"),
+		tags("a_a_a-a.a.a.a-a_a-a.a.a.a.a.a.a", "1", "a_a-a_a.a.a_a-a-a-a_a.a.a.a.a.a", "2"),
+		tags("k\xff", "\xff", "k\xfe", "a\xc3", "k\uFFFD", "<&>", "", "'", "é", "ééééééé"),
+		tags("no", "x", "x-no", "y", "long", strings.Repeat("€", 40)),
+		tags("0", "1", "__name__", "2", "namespace", "3", "pod", "4"),
+	}
+	for _, seed := range seeds {
+		for _, underscore := range []bool{false, true} {
+			f.Add([]byte("production"), []byte("web-1"), encodeTags(seed), underscore, false, byte(7), uint64(1))
+			f.Add([]byte("\xff"), []byte(""), encodeTags(seed), underscore, true, byte(64), uint64(2))
+			f.Add([]byte(""), []byte("\xfe<"), encodeTags(seed), underscore, true, byte(0), uint64(3))
+		}
+	}
+	f.Fuzz(func(t *testing.T, namespace, name, data []byte, underscore, keep bool, limit byte, order uint64) {
+		cfg := testConfig(func(cfg *config.Config) {
+			cfg.ValueMaxBytes = int(limit)
+			cfg.Labels.Exclude = patterns("no$")
+			cfg.Annotations = cfg.Labels
+			cfg.ExternalLabels = config.Pairs{"cluster": "c"}
+			if underscore {
+				cfg.Names = config.NamesUnderscore
+			}
+			if keep {
+				cfg.UnsafeValues = config.UnsafeValuesKeep
+			}
+		})
+		fuzzBuilder(t, cfg, namespace, name, decodeTags(data), order)
+	})
+}
+
+func fuzzBuilder(t *testing.T, cfg *config.Config, namespace, name []byte, list []Tag, order uint64) {
+	b := NewBuilder(podKind, cfg)
+	o := &Object{Namespace: namespace, Name: name, Labels: list, Annotations: list}
+	r, ok := b.Build(o)
+	if ok != (len(name) > 0) {
+		t.Fatalf("record: %v, of an object named %q", ok, name)
+	}
+	if !ok {
+		return
+	}
+	all := decode(t, r)
+	if len(all) != 2 {
+		t.Fatalf("%d series, want 2", len(all))
+	}
+	all[1][slices.IndexFunc(all[1], func(l label) bool { return l.name == "__name__" })].value = "t_pod_labels"
+	if diff := cmp.Diff(all[0], all[1], cmp.AllowUnexported(label{})); diff != "" {
+		t.Errorf("the same tags as labels and as annotations (-labels +annotations):\n%s", diff)
+	}
+
+	plain := asMap(list)
+	checkIdentity(t, all[0], o)
+	drops := checkTags(t, all[0], plain, cfg)
+	drops = Drops{Empty: 2 * drops.Empty, Unsafe: 2 * drops.Unsafe, Cut: 2 * drops.Cut}
+	if got := b.TakeDrops(); got != drops {
+		t.Errorf("drops %+v, want %+v", got, drops)
+	}
+
+	// The same tags in another order are the same series: of the builder that
+	// saw others before, too.
+	want := bytes.Clone(r.Series)
+	random := rand.New(rand.NewPCG(order, 0))
+	random.Shuffle(len(plain), func(i, j int) { plain[i], plain[j] = plain[j], plain[i] })
+	again, _ := b.Build(&Object{Namespace: namespace, Name: name, Labels: plain, Annotations: plain})
+	if !bytes.Equal(again.Series, want) {
+		t.Errorf("tags %q give\n%q\nin the order %q they give\n%q", list, want, plain, again.Series)
+	}
+}
+
+// FuzzFlatForm writes labels of any bytes and reads them back.
+func FuzzFlatForm(f *testing.F) {
+	f.Add([]byte("\x01a\x011"))
+	f.Add([]byte{})
+	f.Add(encodeTags(tags("", "", strings.Repeat("k", 200), strings.Repeat("v", 255))))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		list := decodeTags(data)
+		flat := AppendCount(nil, len(list))
+		for _, tag := range list {
+			flat = AppendLabel(flat, tag.Key, tag.Value)
+		}
+		cursor := Cursor(flat)
+		if n := cursor.Count(); n != len(list) {
+			t.Fatalf("%d labels, want %d", n, len(list))
+		}
+		for _, tag := range list {
+			name, value := cursor.Label()
+			if !bytes.Equal(name, tag.Key) || !bytes.Equal(value, tag.Value) {
+				t.Errorf("label %q=%q, want %q=%q", name, value, tag.Key, tag.Value)
+			}
+		}
+		if len(cursor) != 0 {
+			t.Errorf("%d bytes are left", len(cursor))
+		}
+	})
+}

@@ -1,0 +1,97 @@
+// Package record turns an object's metadata into the series that are sent for
+// it. It is pure: no I/O, no clock, no Kubernetes API machinery.
+package record
+
+import (
+	"encoding/binary"
+	"hash/maphash"
+)
+
+// Kind is how the objects of one resource appear in series.
+type Kind struct {
+	// Resource is the resource as a user writes it, such as "pods" or
+	// "deployments.apps". It names the kind in logs, metrics and summaries.
+	Resource string
+	// Type is the value of the label resource_type, such as "pod".
+	Type string
+	// Metric stands between prefix and suffix of the metric name.
+	Metric string
+	// NameLabel is the label that carries the object's name.
+	NameLabel string
+	// Namespaced kinds have a label "namespace" too.
+	Namespaced bool
+	// Labels and Annotations tell which of the two series the kind has.
+	Labels, Annotations bool
+}
+
+// Record is what one object gives: who it is, and its series. A Record handed
+// to a function is valid only until that function returns, unless it says
+// otherwise: its slices are used again.
+type Record struct {
+	Kind            *Kind
+	Namespace, Name []byte
+	// Key identifies the object within this process: a hash of kind,
+	// namespace and name.
+	Key uint64
+	// Count is the number of series in Series.
+	Count int
+	// Series holds the series one after the other, see [AppendLabel].
+	Series []byte
+}
+
+// keySeed is one for the process, so that every source of records gives an
+// object the same key.
+var keySeed = maphash.MakeSeed()
+
+// Key hashes an object's identity. It differs from one process to the next.
+func Key(kind *Kind, namespace, name []byte) uint64 {
+	var h maphash.Hash
+	h.SetSeed(keySeed)
+	h.WriteString(kind.Resource)
+	h.WriteByte(0)
+	h.Write(namespace)
+	h.WriteByte(0)
+	h.Write(name)
+	return h.Sum64()
+}
+
+// A series in its flat form is the uvarint count of its labels, then each
+// label's name and value, each with its length as a uvarint before it; labels
+// are sorted by name, "__name__" among them. The form holds no pointers, so
+// that a queue of it is nothing to the garbage collector.
+
+// AppendCount begins a series of n labels.
+func AppendCount(dst []byte, n int) []byte {
+	return binary.AppendUvarint(dst, uint64(n))
+}
+
+// AppendLabel appends one label in flat form.
+func AppendLabel[N, V string | []byte](dst []byte, name N, value V) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(name)))
+	dst = append(dst, name...)
+	dst = binary.AppendUvarint(dst, uint64(len(value)))
+	return append(dst, value...)
+}
+
+// Cursor reads series in their flat form. The slices it gives point into the
+// series. It trusts its input, which only this package writes.
+type Cursor []byte
+
+// Count reads the number of labels of the next series.
+func (c *Cursor) Count() int {
+	n, size := binary.Uvarint(*c)
+	*c = (*c)[size:]
+	return int(n)
+}
+
+// Label reads the next label.
+func (c *Cursor) Label() (name, value []byte) {
+	return c.text(), c.text()
+}
+
+func (c *Cursor) text() []byte {
+	n, size := binary.Uvarint(*c)
+	text := (*c)[size : size+int(n) : size+int(n)]
+	*c = (*c)[size+int(n):]
+	return text
+}
