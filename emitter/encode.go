@@ -1,0 +1,168 @@
+package emitter
+
+import (
+	"encoding/binary"
+	"math"
+	"math/bits"
+	"sync/atomic"
+
+	"github.com/golang/snappy"
+
+	"labelstream/record"
+)
+
+// The fields of remote_write 1.0's messages, as they stand on the wire:
+// WriteRequest.timeseries, TimeSeries.labels and .samples, Label.name and
+// .value, Sample.value and .timestamp.
+const (
+	tagTimeseries = 1<<3 | 2
+	tagLabels     = 1<<3 | 2
+	tagSamples    = 2<<3 | 2
+	tagName       = 1<<3 | 2
+	tagValue      = 2<<3 | 2
+	tagDouble     = 1<<3 | 1
+	tagTimestamp  = 2<<3 | 0
+)
+
+// one is the value of every sample.
+var one = math.Float64bits(1)
+
+// snappyBlock is how much the block format compresses at a time; blocks are
+// independent of each other.
+const snappyBlock = 64 << 10
+
+// encoder turns batches into the bodies of requests. Its buffers are used
+// again: a body is valid until the next encode.
+type encoder struct {
+	// wire is encoded and not yet compressed: less than a block and a series.
+	wire []byte
+	// block is where a block is compressed to.
+	block []byte
+	// out is the body.
+	out []byte
+	// reading counts the requests that may still read out.
+	reading atomic.Int32
+	// limit is the size that wire and out may keep.
+	limit int
+}
+
+func newEncoder(limit int) *encoder {
+	return &encoder{
+		block: make([]byte, snappy.MaxEncodedLen(snappyBlock)),
+		limit: snappy.MaxEncodedLen(limit),
+	}
+}
+
+// encode returns records from up to, but not including, to as a compressed
+// WriteRequest. The encoded batch is never in memory as a whole: snappy's
+// format needs its length first, which the batch knows, and then one block
+// after the other.
+func (e *encoder) encode(b *batch, from, to int) []byte {
+	e.recycle()
+	size := 0
+	for _, span := range b.spans[from:to] {
+		size += int(span.size)
+	}
+	e.out = binary.AppendUvarint(e.out, uint64(size))
+	start := 0
+	if from > 0 {
+		start = int(b.spans[from-1].end)
+	}
+	for i := from; i < to; i++ {
+		series := record.Cursor(b.arena[start:b.spans[i].end])
+		for range b.items[i].Series {
+			e.wire = appendSeries(e.wire, &series, b.spans[i].at)
+		}
+		start = int(b.spans[i].end)
+		e.compress(snappyBlock)
+	}
+	e.compress(1)
+	return e.out
+}
+
+// recycle empties the buffers, and replaces those that grew past the limit and
+// one that a transport has not let go of.
+func (e *encoder) recycle() {
+	if e.reading.Load() > 0 || cap(e.out) > e.limit {
+		e.out = nil
+	}
+	if cap(e.wire) > e.limit {
+		e.wire = nil
+	}
+	e.wire, e.out = e.wire[:0], e.out[:0]
+}
+
+// compress moves wire to out, block by block, until less than least is left.
+func (e *encoder) compress(least int) {
+	done := 0
+	for len(e.wire)-done >= least {
+		next := min(len(e.wire), done+snappyBlock)
+		block := snappy.Encode(e.block, e.wire[done:next])
+		// Each call writes the length of its own input first.
+		e.out = append(e.out, block[varintLen(next-done):]...)
+		done = next
+	}
+	if done > 0 {
+		e.wire = e.wire[:copy(e.wire, e.wire[done:])]
+	}
+}
+
+// recordSize is how many bytes of a WriteRequest the record takes.
+func recordSize(rec *record.Record, at int64) int {
+	size := 0
+	series := record.Cursor(rec.Series)
+	for range rec.Count {
+		body := labelsSize(&series) + 2 + sampleSize(at)
+		size += 1 + varintLen(body) + body
+	}
+	return size
+}
+
+// labelsSize is how many bytes the next series' labels take.
+func labelsSize(series *record.Cursor) int {
+	size := 0
+	for range series.Count() {
+		label := labelSize(series.Label())
+		size += 1 + varintLen(label) + label
+	}
+	return size
+}
+
+// labelSize is the size of a Label without what stands before it.
+func labelSize(name, value []byte) int {
+	return 2 + varintLen(len(name)) + len(name) + varintLen(len(value)) + len(value)
+}
+
+// sampleSize is the size of a Sample without what stands before it, which is
+// two bytes.
+func sampleSize(at int64) int {
+	return 1 + 8 + 1 + (bits.Len64(uint64(at)|1)+6)/7
+}
+
+// appendSeries appends the next series as a TimeSeries with its one sample.
+func appendSeries(dst []byte, series *record.Cursor, at int64) []byte {
+	ahead := *series
+	sample := sampleSize(at)
+	dst = append(dst, tagTimeseries)
+	dst = binary.AppendUvarint(dst, uint64(labelsSize(&ahead)+2+sample))
+	for range series.Count() {
+		name, value := series.Label()
+		dst = append(dst, tagLabels)
+		dst = binary.AppendUvarint(dst, uint64(labelSize(name, value)))
+		dst = append(dst, tagName)
+		dst = binary.AppendUvarint(dst, uint64(len(name)))
+		dst = append(dst, name...)
+		dst = append(dst, tagValue)
+		dst = binary.AppendUvarint(dst, uint64(len(value)))
+		dst = append(dst, value...)
+	}
+	dst = append(dst, tagSamples, byte(sample), tagDouble)
+	dst = binary.LittleEndian.AppendUint64(dst, one)
+	dst = append(dst, tagTimestamp)
+	return binary.AppendUvarint(dst, uint64(at))
+}
+
+// varintLen is the number of bytes that n takes as a varint.
+func varintLen(n int) int {
+	return (bits.Len64(uint64(n)|1) + 6) / 7
+}
