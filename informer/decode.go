@@ -1,0 +1,269 @@
+package informer
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"labelstream/record"
+)
+
+// object is what is read of an object's metadata. Its slices are valid until
+// the function that it was handed to returns.
+type object struct {
+	record.Object
+	UID, ResourceVersion []byte
+	Deleting             bool
+}
+
+// page is what a list response says of itself.
+type page struct {
+	ResourceVersion string
+	Continue        string
+	// Remaining is how many objects follow after this page, or -1 where the
+	// server does not say.
+	Remaining int64
+	// Items and Bytes are what was read of the response.
+	Items int
+	Bytes int64
+}
+
+// maxObjectBytes refuses an announced size that no API server would store: the
+// size is taken from the wire before memory is set aside for it.
+const maxObjectBytes = 64 << 20
+
+// protobufMagic begins every protobuf answer of an API server
+// (k8s.io/apimachinery/pkg/runtime/serializer/protobuf).
+const protobufMagic = "k8s\x00"
+
+// decoder reads list responses as a stream and holds one object at a time. It
+// is used again for page after page.
+type decoder struct {
+	in      *bufio.Reader
+	counter countingReader
+	scratch []byte
+	object  object
+}
+
+// readBuffer holds most objects whole, so that they are parsed in place.
+const readBuffer = 64 << 10
+
+func newDecoder() *decoder {
+	d := &decoder{}
+	d.in = bufio.NewReaderSize(&d.counter, readBuffer)
+	return d
+}
+
+type countingReader struct {
+	io.Reader
+	n int64
+}
+
+func (c *countingReader) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	c.n += int64(n)
+	return n, err
+}
+
+// list reads one list response, in protobuf or JSON, and hands each object to
+// each as soon as it has been read. An error of each ends it and is returned
+// as it is. A response that is cut off is an error, never a short page.
+func (d *decoder) list(body io.Reader, each func(*object) error) (page, error) {
+	d.counter = countingReader{Reader: body}
+	d.in.Reset(&d.counter)
+	defer d.release()
+	head, err := d.in.Peek(len(protobufMagic))
+	if err != nil {
+		return page{}, fmt.Errorf("read the beginning of the list: %w", noEOF(err))
+	}
+	p := page{Remaining: -1}
+	if string(head) == protobufMagic {
+		err = d.envelope(&p, each)
+	} else {
+		err = d.json(&p, each)
+	}
+	p.Bytes = d.counter.n
+	if err == nil {
+		// What is left of the body is a few bytes; reading them lets the
+		// connection be used again. The page is complete all the same.
+		_, _ = io.CopyN(io.Discard, d.in, readBuffer)
+	}
+	return p, err
+}
+
+// release lets go of the body, and of the memory for an unusually large object.
+func (d *decoder) release() {
+	d.counter.Reader = nil
+	if cap(d.scratch) > 1<<20 {
+		d.scratch = nil
+	}
+}
+
+// envelope reads a runtime.Unknown and the list in it. The list's length is
+// announced: once that much has been read, the page is complete, and what
+// happens to the connection afterwards does not matter.
+func (d *decoder) envelope(p *page, each func(*object) error) error {
+	if _, err := d.in.Discard(len(protobufMagic)); err != nil {
+		return noEOF(err)
+	}
+	for {
+		num, typ, err := d.tag()
+		if errors.Is(err, io.EOF) {
+			return errors.New("decode the list: the response has no body")
+		}
+		if err != nil {
+			return fmt.Errorf("decode the list's envelope: %w", err)
+		}
+		if num == 2 && typ == protowire.BytesType {
+			length, err := d.length()
+			if err != nil {
+				return fmt.Errorf("decode the list's envelope: %w", err)
+			}
+			return d.items(length, p, each)
+		}
+		if err := d.skip(typ); err != nil {
+			return fmt.Errorf("decode the list's envelope: %w", err)
+		}
+	}
+}
+
+// items reads a PartialObjectMetadataList of length bytes.
+func (d *decoder) items(length int64, p *page, each func(*object) error) error {
+	end := d.position() + length
+	for d.position() < end {
+		num, typ, err := d.tag()
+		if err != nil {
+			return fmt.Errorf("decode the list: %w", noEOF(err))
+		}
+		if num > 2 {
+			if err := d.skip(typ); err != nil {
+				return fmt.Errorf("decode the list: %w", err)
+			}
+			continue
+		}
+		if typ != protowire.BytesType {
+			return fmt.Errorf("decode the list: field %d has wire type %d", num, typ)
+		}
+		message, err := d.message(end)
+		if err != nil {
+			return fmt.Errorf("decode the list after %d objects: %w", p.Items, err)
+		}
+		if num == 1 {
+			err = parseListMeta(message, p)
+		} else {
+			err = d.item(message, p, each)
+		}
+		if err != nil {
+			return err
+		}
+		if err := d.discard(len(message)); err != nil {
+			return err
+		}
+	}
+	if d.position() != end {
+		return errors.New("decode the list: a field is longer than the list")
+	}
+	return nil
+}
+
+func (d *decoder) item(message []byte, p *page, each func(*object) error) error {
+	d.object.reset()
+	if err := parseObject(message, &d.object); err != nil {
+		return fmt.Errorf("decode object %d of the list: %w", p.Items+1, err)
+	}
+	p.Items++
+	return each(&d.object)
+}
+
+// position is how many bytes of the body have been consumed.
+func (d *decoder) position() int64 { return d.counter.n - int64(d.in.Buffered()) }
+
+// message returns the length-delimited field that follows, to be given back
+// with discard. It is read in place where it fits the buffer.
+func (d *decoder) message(end int64) ([]byte, error) {
+	length, err := d.length()
+	if err != nil {
+		return nil, err
+	}
+	if length > end-d.position() || length > maxObjectBytes {
+		return nil, fmt.Errorf("a message of %d bytes is longer than what holds it", length)
+	}
+	if length <= readBuffer {
+		message, err := d.in.Peek(int(length))
+		return message, noEOF(err)
+	}
+	if int64(cap(d.scratch)) < length {
+		d.scratch = make([]byte, length)
+	}
+	message := d.scratch[:length]
+	_, err = io.ReadFull(d.in, message)
+	return message, noEOF(err)
+}
+
+// discard moves past a message that was read in place.
+func (d *decoder) discard(length int) error {
+	if length > readBuffer {
+		return nil
+	}
+	_, err := d.in.Discard(length)
+	return noEOF(err)
+}
+
+func (d *decoder) tag() (protowire.Number, protowire.Type, error) {
+	v, err := binary.ReadUvarint(d.in)
+	if err != nil {
+		return 0, 0, err
+	}
+	num, typ := protowire.DecodeTag(v)
+	if !num.IsValid() {
+		return 0, 0, fmt.Errorf("field number %d is not valid", num)
+	}
+	return num, typ, nil
+}
+
+func (d *decoder) length() (int64, error) {
+	v, err := binary.ReadUvarint(d.in)
+	if err != nil {
+		return 0, noEOF(err)
+	}
+	if v > 1<<62 {
+		return 0, fmt.Errorf("a length of %d bytes is not valid", v)
+	}
+	return int64(v), nil
+}
+
+// skip passes over the value of a field that nobody asked for.
+func (d *decoder) skip(typ protowire.Type) error {
+	var length int64
+	switch typ {
+	case protowire.VarintType:
+		_, err := binary.ReadUvarint(d.in)
+		return noEOF(err)
+	case protowire.Fixed32Type:
+		length = 4
+	case protowire.Fixed64Type:
+		length = 8
+	case protowire.BytesType:
+		var err error
+		if length, err = d.length(); err != nil {
+			return err
+		}
+	default:
+		return fmt.Errorf("wire type %d is not valid here", typ)
+	}
+	_, err := io.CopyN(io.Discard, d.in, length)
+	return noEOF(err)
+}
+
+// noEOF makes an end where more was announced an error of its own: io.EOF
+// means a good end to those who read on.
+func noEOF(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}

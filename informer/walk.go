@@ -1,0 +1,336 @@
+package informer
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/util/wait"
+)
+
+const (
+	// firstLimit is the size of a list's first page, before it is known how
+	// large the kind's objects are.
+	firstLimit = 50
+	// pageBytes is how large a page may get. A server cuts a response that is
+	// read for over a minute once the rest does not fit the transport's window
+	// (4 MiB), and a destination that is slow makes us read slowly.
+	pageBytes = 2 << 20
+	// growth bounds how much larger a page may be than the one before it: the
+	// next objects may be larger than the last.
+	growth = 10
+	// finalAfter is how long a refusal must last to be believed: an API server
+	// that starts says 403 and 404 to everyone for a moment.
+	finalAfter = 30 * time.Second
+)
+
+// walk is one list: page after page, each retried until it has been read.
+type walk struct {
+	*source
+	started time.Time
+	limit   int
+	token   string
+	// version is the resourceVersion of the first page.
+	version        string
+	read, excluded int64
+	// last is the key of the object that was handed over last. Lists come in
+	// the order of keys; ordered tells that this one does. After a failure the
+	// objects up to resume are skipped; skipped is the last of them so far.
+	key, last, resume, skipped []byte
+	ordered                    bool
+	trouble                    trouble
+}
+
+func newWalk(s *source) *walk {
+	return &walk{source: s, started: time.Now(), limit: min(firstLimit, s.options.PageSize), ordered: true}
+}
+
+// run reads all pages and returns the first one's resourceVersion.
+func (w *walk) run(ctx context.Context) (string, error) {
+	for done := false; !done; {
+		d, err := w.slot(ctx)
+		if err != nil {
+			return "", err
+		}
+		done, err = w.pages(ctx, d)
+		w.slots <- d
+		if errors.As(err, &sinkError{}) {
+			// Nothing is taken any more; who closed the sink ends ctx too.
+			<-ctx.Done()
+		}
+		if ctx.Err() != nil {
+			return "", context.Cause(ctx)
+		}
+		if err != nil {
+			if err := w.recover(ctx, err); err != nil {
+				return "", err
+			}
+		}
+	}
+	w.tracker.update(func(s *Status) {
+		s.Synced, s.Took, s.Err, s.Final = true, time.Since(w.started), nil, false
+	})
+	return w.version, nil
+}
+
+func (w *walk) slot(ctx context.Context) (*decoder, error) {
+	select {
+	case d := <-w.slots:
+		return d, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// pages reads pages until the list is at its end or one fails.
+func (w *walk) pages(ctx context.Context, d *decoder) (done bool, err error) {
+	for {
+		p, err := w.page(ctx, d)
+		w.count()
+		if w.version == "" {
+			// Of the first attempt, even where it is cut off: what it handed
+			// over is skipped by the next, which lists a later state.
+			w.version = p.ResourceVersion
+		}
+		if err != nil {
+			return false, err
+		}
+		w.recovered()
+		w.token, w.limit = p.Continue, nextLimit(w.limit, w.options.PageSize, p)
+		total := w.total(p)
+		w.tracker.progress(func(s *Status) { s.Total = total })
+		w.log.WithField("objects", p.Items).WithField("bytes", p.Bytes).Debug("Read a page of the list")
+		if p.Continue == "" {
+			return true, nil
+		}
+	}
+}
+
+// total estimates how many objects the list holds, or -1.
+func (w *walk) total(p page) int64 {
+	switch {
+	case p.Continue == "":
+		return w.read
+	case p.Remaining < 0, w.resume != nil:
+		// A list that began anew counts again what was read before.
+		return -1
+	}
+	return w.read + p.Remaining
+}
+
+// nextLimit grows to most while pages stay under pageBytes, and falls when
+// objects turn out larger.
+func nextLimit(limit, most int, p page) int {
+	if p.Items == 0 {
+		return limit
+	}
+	fit := int64(p.Items) * pageBytes / max(p.Bytes, 1)
+	return int(max(1, min(fit, int64(limit)*growth, int64(most))))
+}
+
+// page reads one page and hands its objects over.
+func (w *walk) page(ctx context.Context, d *decoder) (page, error) {
+	attempt, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	idle := newIdleReader(w.options.IdleTimeout, cancel)
+	defer idle.Stop()
+	body, err := w.request(w.limit, w.token).Stream(attempt)
+	if err != nil {
+		return page{}, because(attempt, w.withoutURL(err))
+	}
+	defer body.Close()
+	idle.Reader = body
+	p, err := d.list(idle, func(o *object) error { return w.hand(ctx, o) })
+	if err != nil {
+		return p, because(attempt, err)
+	}
+	return p, nil
+}
+
+// withoutURL leaves the request's URL out of an error: its query holds the
+// continue token and is another with each attempt.
+func (w *walk) withoutURL(err error) error {
+	var failed *url.Error
+	if errors.As(err, &failed) {
+		return fmt.Errorf("GET %s: %w", w.path, failed.Err)
+	}
+	return err
+}
+
+// because prefers the reason for which an attempt was ended to the error that
+// its end caused.
+func because(attempt context.Context, err error) error {
+	if cause := context.Cause(attempt); cause != nil {
+		return cause
+	}
+	return err
+}
+
+// sinkError marks an error that is not the server's.
+type sinkError struct{ error }
+
+// hand gives one object to the sink, unless an earlier attempt has done so.
+func (w *walk) hand(ctx context.Context, o *object) error {
+	w.key = append(append(append(w.key[:0], o.Namespace...), '/'), o.Name...)
+	if w.resume != nil {
+		w.ordered = w.ordered && bytes.Compare(w.key, w.skipped) > 0
+		if w.ordered && bytes.Compare(w.key, w.resume) <= 0 {
+			w.skipped = append(w.skipped[:0], w.key...)
+			return nil
+		}
+		w.resume = nil
+	}
+	if r, ok := w.builder.Build(&o.Object); !ok {
+		w.excluded++
+	} else if err := w.sink.Put(ctx, r); err != nil {
+		return sinkError{err}
+	} else {
+		w.metrics.records.Inc()
+	}
+	w.ordered = w.ordered && bytes.Compare(w.key, w.last) > 0
+	w.key, w.last = w.last, w.key
+	w.read++
+	return nil
+}
+
+// count publishes what the last attempt has read.
+func (w *walk) count() {
+	drops := w.builder.TakeDrops()
+	w.metrics.dropped(drops)
+	w.tracker.progress(func(s *Status) {
+		s.Read, s.Excluded = w.read, w.excluded
+		s.Drops.Add(drops)
+	})
+}
+
+// recover waits for as long as an error asks for, and prepares the next
+// attempt. It returns an error only when ctx ends.
+func (w *walk) recover(ctx context.Context, err error) error {
+	w.resume, w.skipped = nil, w.skipped[:0]
+	// Without the version of what was handed over, nothing may be skipped: a
+	// watch from a later one would miss what changed between the two.
+	if w.ordered && len(w.last) > 0 && w.version != "" {
+		w.resume = bytes.Clone(w.last)
+	}
+	w.limit = max(1, w.limit/2)
+	if expired(err) {
+		// The server may give a token that goes on where the expired one was,
+		// in the present state. Without one the list begins anew; what was
+		// handed over is skipped. The version stays: the watch that follows
+		// brings what changed since the first page.
+		w.token = newToken(err)
+	}
+	now := time.Now()
+	delay := w.trouble.note(err, now)
+	final := false
+	if refused := w.trouble.refused; !refused.IsZero() {
+		left := w.options.FinalAfter - now.Sub(refused)
+		if final = left <= 0; !final {
+			delay = min(delay, left)
+		}
+	}
+	described := w.describe(err)
+	if w.trouble.news {
+		w.log.WithError(described).Warn("Cannot list; trying again")
+	}
+	w.tracker.update(func(s *Status) { s.Err, s.Final = described, final })
+	select {
+	case <-time.After(delay):
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (w *walk) recovered() {
+	if w.trouble.since.IsZero() {
+		return
+	}
+	w.log.WithField("after", time.Since(w.trouble.since).Round(time.Millisecond)).Info("Listing again")
+	w.trouble = trouble{}
+	w.tracker.update(func(s *Status) { s.Err, s.Final = nil, false })
+}
+
+// describe says what to do about an error.
+func (w *walk) describe(err error) error {
+	what := w.kind.Resource
+	if namespace := w.tracker.snapshot().Namespace; namespace != "" {
+		what += " in namespace " + namespace
+	}
+	switch {
+	case apierrors.IsForbidden(err):
+		return fmt.Errorf("list %s: forbidden; grant the verb \"list\" on resource %q in API group %q: %w",
+			what, w.kind.GVR.Resource, w.kind.GVR.Group, err)
+	case apierrors.IsUnauthorized(err):
+		return fmt.Errorf("list %s: the API server does not accept the credentials: %w", what, err)
+	}
+	return fmt.Errorf("list %s: %w", what, err)
+}
+
+// expired tells whether a continue token or version is too old (410).
+func expired(err error) bool { return apierrors.IsResourceExpired(err) || apierrors.IsGone(err) }
+
+func newToken(err error) string {
+	var status apierrors.APIStatus
+	if errors.As(err, &status) {
+		return status.Status().Continue
+	}
+	return ""
+}
+
+// refusal tells whether an error is the server's considered answer rather than
+// a fault.
+func refusal(err error) bool {
+	return apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) || apierrors.IsNotFound(err) ||
+		apierrors.IsMethodNotSupported(err) || apierrors.IsNotAcceptable(err) || apierrors.IsBadRequest(err)
+}
+
+// trouble follows a failure from its beginning to its end.
+type trouble struct {
+	since time.Time
+	// refused is since when the server has answered with nothing but refusals.
+	refused time.Time
+	text    string
+	news    bool
+	backoff wait.Backoff
+}
+
+// note takes one more failure and returns how long to wait. A different
+// failure than the last is news.
+func (t *trouble) note(err error, now time.Time) time.Duration {
+	if t.since.IsZero() {
+		t.since = now
+		t.backoff = newBackoff()
+	}
+	switch {
+	case !refusal(err):
+		t.refused = time.Time{}
+	case t.refused.IsZero():
+		t.refused = now
+	}
+	text := gist(err)
+	t.news = text != t.text
+	t.text = text
+	delay := t.backoff.Step()
+	if seconds, ok := apierrors.SuggestsClientDelay(err); ok {
+		delay = max(delay, time.Duration(seconds)*time.Second)
+	}
+	return delay
+}
+
+// gist is the innermost error's text. What is wrapped around it may hold a
+// port or a count that differs each time, and is no news.
+func gist(err error) string {
+	for inner := errors.Unwrap(err); inner != nil; inner = errors.Unwrap(inner) {
+		err = inner
+	}
+	return err.Error()
+}
+
+func newBackoff() wait.Backoff {
+	return wait.Backoff{Duration: 200 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 20, Cap: 30 * time.Second}
+}
