@@ -1,0 +1,112 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"labelstream/emitter"
+	"labelstream/informer"
+)
+
+// summarize logs a line for each kind, over all its namespaces.
+func (b *backfill) summarize(statuses []informer.Status, tally *tally) {
+	for _, s := range byKind(statuses) {
+		counts := tally.counts(s.Resource)
+		fields := logrus.Fields{
+			"kind":    s.Resource,
+			"read":    s.Read,
+			"sent":    counts[emitter.Accepted],
+			"seconds": math.Round(s.Took.Seconds()*100) / 100,
+		}
+		if s.Took > 0 {
+			fields["objects_per_second"] = int64(float64(s.Read) / s.Took.Seconds())
+		}
+		for name, n := range map[string]int64{
+			"refused":     counts[emitter.Refused],
+			"lost":        counts[emitter.Lost],
+			"excluded":    s.Excluded,
+			"tags_empty":  int64(s.Drops.Empty),
+			"tags_unsafe": int64(s.Drops.Unsafe),
+			"tags_cut":    int64(s.Drops.Cut),
+		} {
+			if n > 0 {
+				fields[name] = n
+			}
+		}
+		if s.Synced {
+			b.log.WithFields(fields).Info("Backfilled")
+		} else {
+			b.log.WithFields(fields).Error("Not backfilled")
+		}
+	}
+}
+
+// byKind adds up the statuses of a kind's namespaces. The kind is synced if all
+// of them are.
+func byKind(statuses []informer.Status) []informer.Status {
+	var kinds []informer.Status
+	for _, s := range statuses {
+		last := len(kinds) - 1
+		if last < 0 || kinds[last].Resource != s.Resource {
+			kinds = append(kinds, s)
+			continue
+		}
+		sum := &kinds[last]
+		sum.Read += s.Read
+		sum.Excluded += s.Excluded
+		sum.Drops.Add(s.Drops)
+		sum.Took = max(sum.Took, s.Took)
+		sum.Synced = sum.Synced && s.Synced
+	}
+	return kinds
+}
+
+// missing says what was not read or not accepted, an error each.
+func missing(statuses []informer.Status, tally *tally) []error {
+	var errs []error
+	for _, s := range statuses {
+		switch {
+		case s.Synced:
+		case s.Err != nil:
+			errs = append(errs, s.Err)
+		case s.Namespace != "":
+			errs = append(errs, fmt.Errorf("list %s in namespace %s: not finished, %d objects read", s.Resource, s.Namespace, s.Read))
+		default:
+			errs = append(errs, fmt.Errorf("list %s: not finished, %d objects read", s.Resource, s.Read))
+		}
+	}
+	for _, s := range byKind(statuses) {
+		counts := tally.counts(s.Resource)
+		if n := counts[emitter.Refused]; n > 0 {
+			errs = append(errs, fmt.Errorf("send %s: the destination refused %d records", s.Resource, n))
+		}
+		if n := counts[emitter.Lost]; n > 0 {
+			errs = append(errs, fmt.Errorf("send %s: %d records were not delivered", s.Resource, n))
+		}
+	}
+	return errs
+}
+
+// progress is how much of everything has been read and sent.
+type progress struct {
+	read, total, sent int64
+	elapsed           time.Duration
+}
+
+// measure adds up the statuses. total is -1 while a kind's is not known.
+func measure(statuses []informer.Status, tally *tally, since time.Time) progress {
+	p := progress{sent: tally.accepted(), elapsed: time.Since(since)}
+	for _, s := range statuses {
+		p.read += s.Read
+		switch {
+		case s.Total < 0:
+			p.total = -1
+		case p.total >= 0:
+			p.total += s.Total
+		}
+	}
+	return p
+}
