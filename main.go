@@ -64,6 +64,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	cfg.Once = cfg.Once || flags.once
 	log := newLogger(cfg, stderr)
 	routeKlog(log)
+	saveMemory(log)
 	if !cfg.Once && !flags.dryRun {
 		log.Error("this version backfills and ends; start it with --once")
 		return exitUsage

@@ -21,7 +21,7 @@ const (
 	tagName       = 1<<3 | 2
 	tagValue      = 2<<3 | 2
 	tagDouble     = 1<<3 | 1
-	tagTimestamp  = 2<<3 | 0
+	tagTimestamp  = 2 << 3 // a varint, whose wire type is 0
 )
 
 // one is the value of every sample.

@@ -35,20 +35,18 @@ func realisticPod() *Object {
 	}
 }
 
-// allocationCases are the ways in which Build runs once for each object.
-func allocationCases() map[string]struct {
+// buildCase is one of the ways in which Build runs once for each object.
+type buildCase struct {
 	kind   *Kind
 	config *config.Config
-} {
-	type build = struct {
-		kind   *Kind
-		config *config.Config
-	}
+}
+
+func buildCases() map[string]buildCase {
 	external := func(cfg *config.Config) {
 		cfg.NamespacesExclude = config.List{"kube-system"}
 		cfg.ExternalLabels = config.Pairs{"cluster": "eu-1", "label_cloud": "one", "region": "eu"}
 	}
-	return map[string]build{
+	return map[string]buildCase{
 		"labels":                 {only(podKind, true, false), testConfig()},
 		"annotations":            {podKind, testConfig()},
 		"underscore":             {only(podKind, true, false), testConfig(underscoreNames)},
@@ -59,7 +57,7 @@ func allocationCases() map[string]struct {
 }
 
 func TestBuildAllocatesNothing(t *testing.T) {
-	for name, c := range allocationCases() {
+	for name, c := range buildCases() {
 		t.Run(name, func(t *testing.T) {
 			b := NewBuilder(c.kind, c.config)
 			o := realisticPod()
@@ -74,7 +72,7 @@ func TestBuildAllocatesNothing(t *testing.T) {
 func BenchmarkBuild(b *testing.B) {
 	for _, name := range []string{"labels", "annotations", "underscore", "external-labels"} {
 		b.Run(name, func(b *testing.B) {
-			c := allocationCases()[name]
+			c := buildCases()[name]
 			builder := NewBuilder(c.kind, c.config)
 			o := realisticPod()
 			b.ReportAllocs()

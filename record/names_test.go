@@ -111,6 +111,13 @@ func TestNames(t *testing.T) {
 			},
 		},
 		{
+			name: "a third key becomes the suffixed one", names: config.NamesUnderscore,
+			tags: tags("a.b", "1", "a_b", "2", "a.b_"+dot, "3"),
+			want: map[string]string{
+				"label_a_b_" + dot + "_" + dotMore: "1", "label_a_b": "2", "label_a_b_" + dot + "_ecbde6b4cb4276e6": "3",
+			},
+		},
+		{
 			name: "a fourth is spelled like that one", names: config.NamesUnderscore,
 			tags: tags("a.b", "1", "a_b", "2", "a_b_"+dot, "3", "a_b_"+dot+"_"+dotMore, "4"),
 			want: map[string]string{
