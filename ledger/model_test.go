@@ -15,6 +15,7 @@ import (
 type model struct {
 	moment  int
 	objects map[uint64]*modelObject
+	claims  map[uint64]*modelClaim
 	// deleted has when an object that does not exist was deleted.
 	deleted        map[uint64]int
 	list           *modelList
@@ -25,7 +26,6 @@ type modelObject struct {
 	sent          int // the value
 	met, written  int // moments
 	lost, refused bool
-	claim         *modelClaim
 }
 
 type modelClaim struct {
@@ -40,17 +40,11 @@ type modelList struct {
 }
 
 func newModel() *model {
-	return &model{objects: make(map[uint64]*modelObject), deleted: make(map[uint64]int)}
-}
-
-func (m *model) claims() int {
-	n := 0
-	for _, o := range m.objects {
-		if o.claim != nil {
-			n++
-		}
+	return &model{
+		objects: make(map[uint64]*modelObject),
+		claims:  make(map[uint64]*modelClaim),
+		deleted: make(map[uint64]int),
 	}
-	return n
 }
 
 // meet is what list items, events and answers to claims have in common.
@@ -64,7 +58,7 @@ func (m *model) meet(id uint64, value int, written bool) Verdict {
 		o = &modelObject{}
 		m.objects[id] = o
 	}
-	o.claim = nil
+	delete(m.claims, id)
 	o.met = m.moment
 	if written {
 		o.written = m.moment
@@ -90,6 +84,7 @@ func (m *model) end() (gone int) {
 	for id, o := range m.objects {
 		if o.met < m.list.began {
 			delete(m.objects, id)
+			delete(m.claims, id)
 			gone++
 		}
 	}
@@ -105,6 +100,7 @@ func (m *model) event(id uint64, value int) Verdict {
 func (m *model) delete(id uint64) bool {
 	_, known := m.objects[id]
 	delete(m.objects, id)
+	delete(m.claims, id)
 	m.deleted[id] = m.moment
 	return known
 }
@@ -114,44 +110,44 @@ func (m *model) claim(id uint64, value int, now time.Time, most int) Verdict {
 	if o != nil && !o.lost && o.sent == value {
 		return Skip
 	}
-	waiting := m.claims()
 	claim := &modelClaim{due: now.Add(time.Minute), order: m.moment, fresh: o == nil}
-	switch {
-	case o != nil && o.claim != nil:
-		claim.fresh = o.claim.fresh
-	case waiting >= most:
-		claim = nil
-		m.faults++
+	before, waits := m.claims[id]
+	if waits {
+		claim.fresh = before.fresh
 	}
+	room := waits || len(m.claims) < most
 	delete(m.deleted, id)
 	m.meet(id, value, true)
-	m.objects[id].claim = claim
+	if room {
+		m.claims[id] = claim
+	} else {
+		m.faults++
+	}
 	return Send
 }
 
 // due returns the objects of the claims that are due, the oldest first.
 func (m *model) due(now time.Time, most int) []uint64 {
 	var due []uint64
-	for id, o := range m.objects {
-		if o.claim != nil && !o.claim.due.After(now) {
+	for id, claim := range m.claims {
+		if !claim.due.After(now) {
 			due = append(due, id)
 		}
 	}
-	slices.SortFunc(due, func(a, b uint64) int { return m.objects[a].claim.order - m.objects[b].claim.order })
+	slices.SortFunc(due, func(a, b uint64) int { return m.claims[a].order - m.claims[b].order })
 	due = append([]uint64(nil), due[:min(most, len(due))]...)
 	for _, id := range due {
 		m.moment++
-		m.objects[id].claim.due, m.objects[id].claim.order = now.Add(time.Minute), m.moment
+		m.claims[id].due, m.claims[id].order = now.Add(time.Minute), m.moment
 	}
 	return due
 }
 
 func (m *model) forget(id uint64) {
-	if o := m.objects[id]; o.claim.fresh {
+	if m.claims[id].fresh {
 		delete(m.objects, id)
-	} else {
-		o.claim = nil
 	}
+	delete(m.claims, id)
 }
 
 func (m *model) lose(id uint64) bool {
@@ -274,7 +270,7 @@ func (p *pair) stepDue(id uint64, value int) {
 	c := p.asked[int(id)%len(p.asked)]
 	asked := p.ids[c.Key]
 	waits := p.table.claims.has(c)
-	if o := p.model.objects[asked]; waits && (o == nil || o.claim == nil) {
+	if waits && p.model.claims[asked] == nil {
 		p.t.Fatalf("claim of %d waits in the table alone, after %q", asked, p.log)
 	}
 	if value%2 == 0 {
@@ -301,14 +297,14 @@ func (p *pair) same(what string, id uint64, value int, got, want any) {
 // finish compares what no single operation shows.
 func (p *pair) finish() {
 	checkStore(p.t, &p.table.entries)
-	p.same("claims", 0, 0, p.table.Claims(), p.model.claims())
+	p.same("claims", 0, 0, p.table.Claims(), len(p.model.claims))
 	for id, o := range p.model.objects {
 		e := p.table.entries.find(keyOf(id))
 		if e == nil {
 			p.t.Fatalf("object %d is not in the table", id)
 		}
 		got := []bool{e.state&claimed != 0, e.state&lost != 0, e.state&refused != 0, e.state&deleted != 0}
-		want := []bool{o.claim != nil, o.lost, o.refused, false}
+		want := []bool{p.model.claims[id] != nil, o.lost, o.refused, false}
 		p.same("claimed, lost, refused, deleted", id, 0, got, want)
 	}
 }
