@@ -148,7 +148,7 @@ func (r random) tags() map[string]string {
 		tags[r.text(30)] = r.text(60)
 	}
 	if r.IntN(20) == 0 {
-		tags["large"] = r.text(200_000)
+		tags["large"] = r.text(150_000)
 	}
 	return tags
 }
