@@ -114,9 +114,9 @@ func (s *shard) removeAt(at int) {
 func (s *shard) gather(keep func(*entry) bool) {
 	count := 0
 	for i := range s.region[:s.slots] {
-		e := s.region[i]
-		if e.state != 0 && keep(&e) {
-			s.region[count] = e
+		e := &s.region[i]
+		if e.state != 0 && keep(e) {
+			s.region[count] = *e
 			count++
 		}
 	}

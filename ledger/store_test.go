@@ -173,3 +173,26 @@ func TestStoreBytes(t *testing.T) {
 		t.Errorf("%d entries and %d slots are left", s.count, s.slots)
 	}
 }
+
+func TestNothingIsAllocatedForAnEntry(t *testing.T) {
+	table := newTable(t)
+	const objects = 5000
+	var f filler
+	for id := range uint64(objects) {
+		table.Event(f.object(id, 1))
+	}
+	for name, do := range map[string]func(){
+		"event": func() { table.Event(f.object(1, 1)) },
+		"turn": func() {
+			if err := table.Acquire(t.Context(), 1); err != nil {
+				t.Error(err)
+			}
+			table.Release(1)
+		},
+		"change and rebuild": func() { table.entries.filter(func(e *entry) bool { e.state |= seen; return true }) },
+	} {
+		if n := testing.AllocsPerRun(10, do); n != 0 {
+			t.Errorf("%s: %v allocations, want 0", name, n)
+		}
+	}
+}
