@@ -282,6 +282,17 @@ func TestMeasure(t *testing.T) {
 	}
 }
 
+func TestRate(t *testing.T) {
+	for _, tt := range []struct {
+		p    progress
+		want int64
+	}{{progress{read: 100, elapsed: 2 * time.Second}, 50}, {progress{read: 5}, 5000}} {
+		if got := tt.p.rate(); got != tt.want {
+			t.Errorf("%+v: %d a second, want %d", tt.p, got, tt.want)
+		}
+	}
+}
+
 func TestStopCause(t *testing.T) {
 	tooLong := errors.New("too long")
 	late, cancel := context.WithTimeoutCause(t.Context(), 0, tooLong)
