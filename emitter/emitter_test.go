@@ -303,6 +303,9 @@ func (h *harness) lines() []string {
 		if n, ok := entry.Data["records"]; ok {
 			line += fmt.Sprintf(" (%d records)", n)
 		}
+		if name, ok := entry.Data["name"]; ok {
+			line += fmt.Sprintf(" [%s %s/%s]", entry.Data["kind"], entry.Data["namespace"], name)
+		}
 		lines = append(lines, line)
 	}
 	return lines
@@ -436,7 +439,7 @@ func TestMetrics(t *testing.T) {
 		h.put(t, newRecord(4, "e"))
 		synctest.Wait()
 		h.put(t, newRecord(5, "f"))
-		time.Sleep(10 * time.Second) // the batch is due
+		time.Sleep(11 * time.Second) // the batch was due
 		h.put(t, newRecord(6, "g"), newRecord(7, "h"))
 		synctest.Wait()
 		cancel()

@@ -221,6 +221,10 @@ func (c *client) failed(ctx context.Context, err error) answer {
 		a.verdict, hint = rejected, ": check LABELSTREAM_TLS_CA_FILE and the destination's certificate"
 	case a.class == classCredentials:
 		a.verdict, hint = rejected, ": check the credentials for LABELSTREAM_DESTINATION"
+		if token, ok := errors.AsType[*oauth2.RetrieveError](err); ok {
+			err = fmt.Errorf("fetch an OAuth2 token: %s, the token server says %q",
+				token.Response.Status, token.Body[:min(len(token.Body), maxWords)])
+		}
 	}
 	a.err = fmt.Errorf("send to %s: %w%s", c.name, c.secrets.redactError(err), hint)
 	return a

@@ -135,7 +135,7 @@ func TestLongAnswer(t *testing.T) {
 	h.Close()
 	expect(t, "Run", h.Run(t.Context()), nil)
 	want := fmt.Sprintf("error: The destination refused a record, it is dropped: "+
-		"send to %s: status 400 Bad Request, receiver says %q", s.URL, strings.Repeat("x", maxWords))
+		"send to %s: status 400 Bad Request, receiver says %q [pods /p1]", s.URL, strings.Repeat("x", maxWords))
 	if diff := cmp.Diff([]string{want}, h.lines()); diff != "" {
 		t.Errorf("log (-want +got):\n%s", diff)
 	}
