@@ -40,10 +40,11 @@ test: unit e2e ## run all tests
 unit: ## run the unit tests
 	go test -race ./...
 
-# The binary is no input that the go command's test cache knows.
+# The binary is no input that the go command's test cache knows. Most tests wait
+# for something, so more of them than there are cores run at a time.
 .PHONY: e2e
 e2e: build ## run the end-to-end tests on a real API server, which is built on the first run
-	cd test && LABELSTREAM_BINARY=$(BINARY) go test -race -count=1 -timeout 20m ./...
+	cd test && LABELSTREAM_BINARY=$(BINARY) go test -race -count=1 -parallel 8 -timeout 20m ./...
 
 .PHONY: lint
 lint: $(STATICCHECK) ## check formatting, go vet, go.mod and staticcheck

@@ -31,10 +31,7 @@ const (
 	probeInterval = 5 * time.Second
 )
 
-var (
-	errStopped = errors.New("stopped by a signal before everything was sent")
-	errNoKinds = errors.New("none of the chosen resources can be read")
-)
+var errStopped = errors.New("stopped by a signal")
 
 // backfill is a one-shot run: every object of every chosen kind is read and
 // sent, or it is said what was not.
@@ -77,7 +74,7 @@ func (b *backfill) run(ctx context.Context) error {
 	}
 	kinds, unresolved := catalog.Kinds(b.cfg)
 	if len(kinds) == 0 {
-		return errors.Join(append(unresolved, errNoKinds)...)
+		return errors.Join(unresolved...)
 	}
 	return errors.Join(append(unresolved, b.transfer(ctx, cluster, kinds))...)
 }
@@ -112,7 +109,10 @@ func (b *backfill) transfer(ctx context.Context, cluster *rest.Config, kinds []*
 
 	statuses := informers.Status()
 	b.summarize(statuses, tally)
-	return errors.Join(append(missing(statuses, tally), sendErr, stopCause(ctx))...)
+	if sendErr == nil {
+		sendErr = stopCause(ctx)
+	}
+	return errors.Join(append(missing(statuses, tally, sendErr != nil), sendErr)...)
 }
 
 // send runs the sink. What it holds when ctx ends may still be sent, within
@@ -123,7 +123,7 @@ func (b *backfill) send(ctx context.Context, sink sink) error {
 	defer context.AfterFunc(ctx, func() {
 		b.log.WithError(stopCause(ctx)).Warn("Stopping; sending what is held")
 		timer := time.AfterFunc(flushTime, func() {
-			stop(fmt.Errorf("not sent within %s of the stop", flushTime))
+			stop(fmt.Errorf("%w, and what was held could not be sent within %s", stopCause(ctx), flushTime))
 		})
 		context.AfterFunc(sending, func() { timer.Stop() })
 	})()

@@ -14,7 +14,7 @@ import (
 func restConfig(file string) (*rest.Config, error) {
 	cfg, err := loadRestConfig(file)
 	if err != nil {
-		return nil, fmt.Errorf("find out how to reach the API server (--kubeconfig, KUBECONFIG, service account, ~/.kube/config): %w", err)
+		return nil, fmt.Errorf("find out how to reach the API server: %w", err)
 	}
 	cfg.UserAgent = userAgent()
 	return cfg, nil
@@ -23,13 +23,18 @@ func restConfig(file string) (*rest.Config, error) {
 func loadRestConfig(file string) (*rest.Config, error) {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	rules.ExplicitPath = file
-	if file == "" && os.Getenv(clientcmd.RecommendedConfigPathEnvVar) == "" {
+	variable := os.Getenv(clientcmd.RecommendedConfigPathEnvVar)
+	if file == "" && variable == "" {
 		cfg, err := rest.InClusterConfig()
 		if !errors.Is(err, rest.ErrNotInCluster) {
 			return cfg, err
 		}
 	}
-	return clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil).ClientConfig()
+	cfg, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil).ClientConfig()
+	if file == "" && clientcmd.IsEmptyConfig(err) {
+		return nil, fmt.Errorf("no cluster in the files of KUBECONFIG=%q, nor a service account or ~/.kube/config", variable)
+	}
+	return cfg, err
 }
 
 func userAgent() string { return "labelstream/" + version }

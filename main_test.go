@@ -116,6 +116,13 @@ func TestRestConfigOrder(t *testing.T) {
 			}
 		})
 	}
+	t.Run("a KUBECONFIG that is missing is said", func(t *testing.T) {
+		missing := filepath.Join(dir, "none")
+		t.Setenv("KUBECONFIG", missing)
+		if _, err := restConfig(""); err == nil || !strings.Contains(err.Error(), `KUBECONFIG="`+missing+`"`) {
+			t.Errorf("got %v", err)
+		}
+	})
 	t.Run("a file that is missing is said", func(t *testing.T) {
 		_, err := restConfig(filepath.Join(dir, "none"))
 		if !errors.Is(err, os.ErrNotExist) {
@@ -209,18 +216,31 @@ func TestTallyAndMissing(t *testing.T) {
 		{Resource: "pods", Namespace: "b", Read: 1, Err: errors.New("list pods in namespace b: forbidden")},
 		{Resource: "nodes", Read: 3},
 	}
-	var got []string
-	for _, err := range missing(statuses, tally) {
-		got = append(got, err.Error())
-	}
-	want := []string{
-		"list pods in namespace b: forbidden",
-		"list nodes: not finished, 3 objects read",
-		"send pods: the destination refused 1 records",
-		"send nodes: 2 records were not delivered",
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("missing (-want +got):\n%s", diff)
+	for _, tt := range []struct {
+		name  string
+		ended bool
+		want  []string
+	}{
+		{"by itself", false, []string{
+			"list pods in namespace b: forbidden",
+			"list nodes: not finished",
+			"send pods: records that the destination refused: 1",
+			"send nodes: records that could not be delivered: 2",
+		}},
+		{"by a stop that is said elsewhere", true, []string{
+			"list pods in namespace b: forbidden",
+			"send pods: records that the destination refused: 1",
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var got []string
+			for _, err := range missing(statuses, tally, tt.ended) {
+				got = append(got, err.Error())
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("missing (-want +got):\n%s", diff)
+			}
+		})
 	}
 }
 
@@ -230,9 +250,10 @@ func TestSummarize(t *testing.T) {
 	tally := newTally()
 	tally.observe(emitter.Accepted, []emitter.Item{{Kind: &record.Kind{Resource: "pods"}}, {Kind: &record.Kind{Resource: "pods"}}})
 	b.summarize([]informer.Status{
-		{Resource: "pods", Namespace: "a", Read: 3, Excluded: 1, Synced: true, Took: 2 * time.Second},
+		{Resource: "pods", Namespace: "a", Read: 2, Excluded: 1, Synced: true, Took: 2 * time.Second},
 		{Resource: "pods", Namespace: "b", Read: 1, Drops: record.Drops{Cut: 4}, Synced: true, Took: time.Second},
 		{Resource: "nodes", Read: 0, Err: errors.New("forbidden")},
+		{Resource: "jobs.batch", Read: 1, Synced: true},
 	}, tally)
 	var got []logrus.Fields
 	for _, entry := range hook.AllEntries() {
@@ -240,9 +261,10 @@ func TestSummarize(t *testing.T) {
 		got = append(got, entry.Data)
 	}
 	want := []logrus.Fields{
-		{"msg": "Backfilled", "level": "info", "kind": "pods", "read": int64(4), "sent": int64(2), "seconds": 2.0,
-			"objects_per_second": int64(2), "excluded": int64(1), "tags_cut": int64(4)},
+		{"msg": "Backfilled", "level": "info", "kind": "pods", "read": int64(3), "sent": int64(2), "seconds": 2.0,
+			"objects_per_second": int64(1), "excluded": int64(1), "tags_cut": int64(4)},
 		{"msg": "Not backfilled", "level": "error", "kind": "nodes", "read": int64(0), "sent": int64(0), "seconds": 0.0},
+		{"msg": "Not backfilled", "level": "error", "kind": "jobs.batch", "read": int64(1), "sent": int64(0), "seconds": 0.0},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("log (-want +got):\n%s", diff)

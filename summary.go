@@ -36,7 +36,7 @@ func (b *backfill) summarize(statuses []informer.Status, tally *tally) {
 				fields[name] = n
 			}
 		}
-		if s.Synced {
+		if s.Synced && counts[emitter.Accepted] == s.Read-s.Excluded {
 			b.log.WithFields(fields).Info("Backfilled")
 		} else {
 			b.log.WithFields(fields).Error("Not backfilled")
@@ -64,27 +64,26 @@ func byKind(statuses []informer.Status) []informer.Status {
 	return kinds
 }
 
-// missing says what was not read or not accepted, an error each.
-func missing(statuses []informer.Status, tally *tally) []error {
+// missing says what was not read or not accepted, an error each. Where the
+// whole run was ended, that is the one reason for what was not finished.
+func missing(statuses []informer.Status, tally *tally, ended bool) []error {
 	var errs []error
 	for _, s := range statuses {
 		switch {
 		case s.Synced:
 		case s.Err != nil:
 			errs = append(errs, s.Err)
-		case s.Namespace != "":
-			errs = append(errs, fmt.Errorf("list %s in namespace %s: not finished, %d objects read", s.Resource, s.Namespace, s.Read))
-		default:
-			errs = append(errs, fmt.Errorf("list %s: not finished, %d objects read", s.Resource, s.Read))
+		case !ended:
+			errs = append(errs, fmt.Errorf("list %s: not finished", s.Resource))
 		}
 	}
 	for _, s := range byKind(statuses) {
 		counts := tally.counts(s.Resource)
 		if n := counts[emitter.Refused]; n > 0 {
-			errs = append(errs, fmt.Errorf("send %s: the destination refused %d records", s.Resource, n))
+			errs = append(errs, fmt.Errorf("send %s: records that the destination refused: %d", s.Resource, n))
 		}
-		if n := counts[emitter.Lost]; n > 0 {
-			errs = append(errs, fmt.Errorf("send %s: %d records were not delivered", s.Resource, n))
+		if n := counts[emitter.Lost]; n > 0 && !ended {
+			errs = append(errs, fmt.Errorf("send %s: records that could not be delivered: %d", s.Resource, n))
 		}
 	}
 	return errs

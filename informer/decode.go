@@ -90,7 +90,7 @@ func (d *decoder) list(body io.Reader, each func(*object) error) (page, error) {
 	if err == nil {
 		// What is left of the body is a few bytes; reading them lets the
 		// connection be used again. The page is complete all the same.
-		_, _ = io.CopyN(io.Discard, d.in, readBuffer)
+		_, _ = d.in.Discard(readBuffer)
 	}
 	return p, err
 }
@@ -255,7 +255,7 @@ func (d *decoder) skip(typ protowire.Type) error {
 	default:
 		return fmt.Errorf("wire type %d is not valid here", typ)
 	}
-	_, err := io.CopyN(io.Discard, d.in, length)
+	_, err := d.in.Discard(int(length))
 	return noEOF(err)
 }
 

@@ -94,7 +94,7 @@ func typicalPod(i int) metav1.PartialObjectMetadata {
 		ManagedFields: []metav1.ManagedFieldsEntry{{
 			Manager: "kube-controller-manager", Operation: metav1.ManagedFieldsOperationUpdate, APIVersion: "v1",
 			Time: &created, FieldsType: "FieldsV1",
-			FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:metadata":{"f:labels":{` + strings.Repeat(`"f:app":{},`, 54) + `"f:team":{}}}}`)},
+			FieldsV1: metav1.NewFieldsV1(`{"f:metadata":{"f:labels":{` + strings.Repeat(`"f:app":{},`, 54) + `"f:team":{}}}}`),
 		}},
 	}}
 }
@@ -105,7 +105,7 @@ type random struct{ *rand.Rand }
 func newRandom(seed uint64) random { return random{rand.New(rand.NewPCG(seed, 1))} }
 
 func (r random) list() *metav1.PartialObjectMetadataList {
-	list := newList(metav1.ListMeta{ResourceVersion: r.text(12), Continue: r.text(40), SelfLink: r.text(8)})
+	list := newList(metav1.ListMeta{ResourceVersion: r.text(12), Continue: r.text(40)})
 	if r.IntN(2) == 0 {
 		remaining := r.Int64N(1 << 40)
 		list.RemainingItemCount = &remaining
@@ -119,7 +119,7 @@ func (r random) list() *metav1.PartialObjectMetadataList {
 func (r random) object() metav1.PartialObjectMetadata {
 	meta := metav1.ObjectMeta{
 		Name: r.text(20), GenerateName: r.text(10), Namespace: r.text(20), UID: types.UID(r.text(36)),
-		ResourceVersion: r.text(10), Generation: r.Int64(), SelfLink: r.text(5),
+		ResourceVersion: r.text(10), Generation: r.Int64(),
 		CreationTimestamp: metav1.NewTime(time.Unix(r.Int64N(1<<33), 0)),
 		Labels:            r.tags(), Annotations: r.tags(),
 		Finalizers: []string{r.text(10), r.text(10)}[:r.IntN(3)],
@@ -132,7 +132,7 @@ func (r random) object() metav1.PartialObjectMetadata {
 		controller := r.IntN(2) == 0
 		meta.OwnerReferences = append(meta.OwnerReferences, metav1.OwnerReference{Kind: r.text(9), Name: r.text(30), Controller: &controller})
 		meta.ManagedFields = append(meta.ManagedFields, metav1.ManagedFieldsEntry{
-			Manager: r.text(9), FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:metadata":{"f:labels":{}}}`)},
+			Manager: r.text(9), FieldsV1: metav1.NewFieldsV1(`{"f:metadata":{"f:labels":{}}}`),
 		})
 	}
 	return metav1.PartialObjectMetadata{ObjectMeta: meta}
@@ -148,7 +148,7 @@ func (r random) tags() map[string]string {
 		tags[r.text(30)] = r.text(60)
 	}
 	if r.IntN(20) == 0 {
-		tags["large"] = r.text(200_000)
+		tags["large"] = r.text(150_000)
 	}
 	return tags
 }

@@ -50,7 +50,9 @@ const accept = "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList
 	"application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
 
 func (s *source) request(limit int, token string) *rest.Request {
-	r := s.client.Get().AbsPath(s.path).SetHeader("Accept", accept).MaxRetries(0)
+	// The client's DisableCompression is lost where it has no TLS of its own.
+	r := s.client.Get().AbsPath(s.path).MaxRetries(0).
+		SetHeader("Accept", accept).SetHeader("Accept-Encoding", "identity")
 	for name, value := range s.params {
 		r.Param(name, value)
 	}

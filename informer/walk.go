@@ -310,7 +310,9 @@ func (t *trouble) note(err error, now time.Time) time.Duration {
 	case !refusal(err):
 		t.refused = time.Time{}
 	case t.refused.IsZero():
-		t.refused = now
+		// It takes several refusals to believe them, so the next come soon
+		// even after a long outage.
+		t.refused, t.backoff = now, newBackoff()
 	}
 	text := gist(err)
 	t.news = text != t.text

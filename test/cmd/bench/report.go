@@ -1,0 +1,103 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+)
+
+const introduction = "# Benchmarks\n\n" +
+	"The whole process is measured from outside, one after the other against the same running servers: `labelstream --once` from the\n" +
+	"start of the process to its end, and beside it a program that lists the same objects with client-go's metadata client, 500 a page,\n" +
+	"and drops them. Both have the Go runtime's default settings. The API server is synthetic: it computes the pods, 1.3 KB of metadata\n" +
+	"each, while it writes them (`test/synthetic`). Every run of labelstream must end with exit code 0 and deliver each series exactly once.\n\n" +
+	"These are the results of\n\n" +
+	"    make bench\n\n" +
+	"(in `test/`: `go run ./cmd/bench`, with `--only`, `--sizes`, `--runs` and more, see `--help`).\n\n"
+
+const legend = "CPU is user and system time in seconds, the median of the runs with the least and the most; objects/s is by wall time, the median;\n" +
+	"RSS is the highest peak of all runs; the ratio is labelstream's CPU by client-go's, the median over the pairs of runs.\n"
+
+// report writes the results in Markdown.
+func report(m machine, runs int, results []result) string {
+	var text strings.Builder
+	text.WriteString(introduction)
+	fmt.Fprintf(&text, "Machine: %s.\n%d counted runs after one that is not.\n\n", m, runs)
+	text.WriteString(legend)
+	group := ""
+	for _, r := range results {
+		if r.scenario.group != group {
+			group = r.scenario.group
+			fmt.Fprintf(&text, "\n## %s\n\n", group)
+			text.WriteString("| scenario | pods | process | CPU s | objects/s | peak RSS MiB | CPU ratio |\n|---|--:|---|--:|--:|--:|--:|\n")
+		}
+		if len(r.product) > 0 {
+			row(&text, r.scenario, "labelstream", r.product, fmt.Sprintf("**%.2f**", ratio(r)))
+		}
+		row(&text, r.scenario, "client-go list", r.reference, "")
+	}
+	if growth := memoryGrowth(results); growth != "" {
+		fmt.Fprintf(&text, "\n%s\n", growth)
+	}
+	return text.String()
+}
+
+func row(text *strings.Builder, s scenario, process string, runs []usage, ratio string) {
+	cpu, rate := make([]float64, len(runs)), make([]float64, len(runs))
+	for i, u := range runs {
+		cpu[i], rate[i] = u.CPU.Seconds(), float64(s.pods)/u.Wall.Seconds()
+	}
+	fmt.Fprintf(text, "| %s | %s | %s | %.2f (%.2f–%.2f) | %s | %.1f | %s |\n",
+		s.name, thousands(s.pods), process, median(cpu), slices.Min(cpu), slices.Max(cpu),
+		thousands(int(math.Round(median(rate)))), mebibytes(peakRSS(runs)), ratio)
+}
+
+// ratio is the median of the ratios of each pair, so that what slows the
+// machine for a while slows both sides of a pair.
+func ratio(r result) float64 {
+	ratios := make([]float64, len(r.product))
+	for i := range r.product {
+		ratios[i] = r.product[i].CPU.Seconds() / r.reference[i].CPU.Seconds()
+	}
+	return median(ratios)
+}
+
+// median is the mean of the middle two where their number is even.
+func median(numbers []float64) float64 {
+	sorted := slices.Sorted(slices.Values(numbers))
+	middle := len(sorted) / 2
+	if len(sorted)%2 == 1 {
+		return sorted[middle]
+	}
+	return (sorted[middle-1] + sorted[middle]) / 2
+}
+
+func peakRSS(runs []usage) int64 {
+	peak := int64(0)
+	for _, u := range runs {
+		peak = max(peak, u.PeakRSS)
+	}
+	return peak
+}
+
+func mebibytes(bytes int64) float64 { return float64(bytes) / (1 << 20) }
+
+// memoryGrowth compares labelstream's memory at the most and at the fewest pods,
+// labels only.
+func memoryGrowth(results []result) string {
+	var sized []result
+	for _, r := range results {
+		if r.scenario.group == groupLabels && len(r.product) > 0 {
+			sized = append(sized, r)
+		}
+	}
+	if len(sized) < 2 {
+		return ""
+	}
+	byPods := func(a, b result) int { return cmp.Compare(a.scenario.pods, b.scenario.pods) }
+	least, most := slices.MinFunc(sized, byPods), slices.MaxFunc(sized, byPods)
+	return fmt.Sprintf("labelstream's peak memory at %s pods is %.2f times that at %s.",
+		thousands(most.scenario.pods), float64(peakRSS(most.product))/float64(peakRSS(least.product)), thousands(least.scenario.pods))
+}

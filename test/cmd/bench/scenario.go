@@ -1,0 +1,78 @@
+package main
+
+import (
+	"fmt"
+	"strconv"
+)
+
+// scenario is one line of the results: what the server holds, how the receiver
+// behaves, how labelstream is set.
+type scenario struct {
+	group, name string
+	pods        int
+	server      []string // further arguments of synthetic
+	sink        []string // further arguments of sink
+	environment []string
+	// seriesPerPod is what labelstream has to deliver.
+	seriesPerPod int
+}
+
+const (
+	groupLabels      = "Labels"
+	groupAnnotations = "Labels and annotations"
+	groupLarge       = "Large annotations"
+	groupConditions  = "Other conditions"
+)
+
+// largePods pods have largeBytes of annotations each.
+const (
+	largePods  = 2000
+	largeBytes = 200 << 10
+)
+
+// conditionPods is the size for the conditions that are not about size.
+const conditionPods = 100_000
+
+var withAnnotations = []string{"LABELSTREAM_ANNOTATIONS_ENABLED=true", "LABELSTREAM_ANNOTATIONS_RESOURCES=pods"}
+
+// scenarios are all that there are for these numbers of pods, and with labels
+// only for a huge number, if that is not zero.
+func scenarios(sizes []int, huge int) []scenario {
+	var all []scenario
+	labels := sizes
+	if huge > 0 {
+		labels = append(labels[:len(labels):len(labels)], huge)
+	}
+	for _, pods := range labels {
+		all = append(all, scenario{group: groupLabels, name: fmt.Sprintf("labels, %s pods", thousands(pods)), pods: pods, seriesPerPod: 1})
+	}
+	for _, pods := range sizes {
+		all = append(all, scenario{
+			group: groupAnnotations, name: fmt.Sprintf("annotations, %s pods", thousands(pods)), pods: pods,
+			environment: withAnnotations, seriesPerPod: 2,
+		})
+	}
+	large := []string{"--annotation-bytes", strconv.Itoa(largeBytes)}
+	return append(all,
+		scenario{
+			group: groupLarge, name: "200 KiB annotations, values cut at 2,048 bytes", pods: largePods, server: large,
+			environment: withAnnotations, seriesPerPod: 2,
+		},
+		scenario{
+			group: groupLarge, name: "200 KiB annotations, sent whole", pods: largePods, server: large,
+			environment: append([]string{"LABELSTREAM_VALUE_MAX_BYTES=262144"}, withAnnotations...), seriesPerPod: 2,
+		},
+		scenario{group: groupConditions, name: "receiver takes 200 ms a batch", pods: conditionPods, sink: []string{"--delay", "200ms"}, seriesPerPod: 1},
+		scenario{group: groupConditions, name: "server speaks JSON only", pods: conditionPods, server: []string{"--json-only"}, seriesPerPod: 1},
+		scenario{group: groupConditions, name: "TLS and HTTP/2 to the server", pods: conditionPods, server: []string{"--tls"}, seriesPerPod: 1},
+	)
+}
+
+// thousands writes a number with commas.
+func thousands(n int) string {
+	text := strconv.Itoa(n)
+	for at := len(text) - 3; at > 0; at -= 3 {
+		text = text[:at] + "," + text[at:]
+	}
+	return text
+}

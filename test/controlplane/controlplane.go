@@ -1,0 +1,209 @@
+// Package controlplane runs a real etcd and a real kube-apiserver on loopback
+// ports, built from their Go modules, for tests and demonstrations.
+package controlplane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+)
+
+const etcdMember = "labelstream"
+
+// Admin is the user that may do everything, by the group system:masters.
+const Admin = "admin"
+
+// Options chooses how a control plane runs.
+type Options struct {
+	// Users are further names to log in as. They have no rights until a test
+	// grants them some; RBAC is on.
+	Users []string
+	// EtcdFlags and APIServerFlags come after the flags that are always set,
+	// and override them.
+	EtcdFlags, APIServerFlags []string
+	// Progress is told when a step takes minutes, os.Stderr where nil.
+	Progress io.Writer
+}
+
+// ControlPlane is a running etcd and API server. Its methods may be called
+// from any goroutine.
+type ControlPlane struct {
+	opts Options
+	bin  string
+	dir  string
+
+	etcdPort, peerPort, port int
+
+	mu       sync.Mutex
+	etcd     *process
+	server   *process
+	keepLogs bool
+}
+
+// Start builds etcd and kube-apiserver if no run before did (some minutes),
+// starts them, and returns when the API server is ready (some seconds). The
+// context bounds Start alone; the caller ends the processes with Stop, and on
+// Linux they end with the caller too. An error holds the end of the log of the
+// process that failed.
+func Start(ctx context.Context, opts Options) (*ControlPlane, error) {
+	if opts.Progress == nil {
+		opts.Progress = os.Stderr
+	}
+	bin, err := binaries(ctx, opts.Progress)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "labelstream-controlplane-")
+	if err != nil {
+		return nil, fmt.Errorf("make a directory for the control plane: %w", err)
+	}
+	c := &ControlPlane{opts: opts, bin: bin, dir: dir}
+	if err := c.start(ctx); err != nil {
+		return nil, errors.Join(err, c.Stop())
+	}
+	return c, nil
+}
+
+func (c *ControlPlane) start(ctx context.Context) error {
+	if err := c.writeCredentials(); err != nil {
+		return err
+	}
+	ports, err := freePorts(3)
+	if err != nil {
+		return err
+	}
+	c.etcdPort, c.peerPort, c.port = ports[0], ports[1], ports[2]
+	if c.etcd, err = c.spawnEtcd(); err != nil {
+		return err
+	}
+	if err := c.awaitEtcd(ctx); err != nil {
+		return err
+	}
+	if c.server, err = c.spawnServer(); err != nil {
+		return err
+	}
+	return c.awaitServer(ctx, c.server)
+}
+
+// freePorts finds ports that nobody listens on. Another process may take one
+// before it is used: that process's log says so then.
+func freePorts(n int) ([]int, error) {
+	var ports []int
+	for range n {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, fmt.Errorf("find a free port: %w", err)
+		}
+		// Open until all are found, so that none is found twice.
+		defer listener.Close()
+		ports = append(ports, listener.Addr().(*net.TCPAddr).Port)
+	}
+	return ports, nil
+}
+
+func (c *ControlPlane) spawnEtcd() (*process, error) {
+	client, peer := loopback("http", c.etcdPort), loopback("http", c.peerPort)
+	args := []string{
+		"--name=" + etcdMember,
+		"--data-dir=" + c.path("etcd"),
+		"--listen-client-urls=" + client, "--advertise-client-urls=" + client,
+		"--listen-peer-urls=" + peer, "--initial-advertise-peer-urls=" + peer,
+		"--initial-cluster=" + etcdMember + "=" + peer,
+		// Nothing here outlives the machine.
+		"--unsafe-no-fsync",
+		"--log-level=warn",
+	}
+	return spawn(c.logPath(etcdName), filepath.Join(c.bin, etcdName), append(args, c.opts.EtcdFlags...)...)
+}
+
+func (c *ControlPlane) spawnServer() (*process, error) {
+	args := []string{
+		"--etcd-servers=" + loopback("http", c.etcdPort),
+		"--bind-address=127.0.0.1", "--secure-port=" + strconv.Itoa(c.port),
+		"--cert-dir=" + c.path("certs"),
+		"--token-auth-file=" + c.path(tokensFile),
+		"--authorization-mode=RBAC",
+		// Nothing makes service accounts here, so pods must do without.
+		"--disable-admission-plugins=ServiceAccount",
+		"--service-account-issuer=https://kubernetes.default.svc",
+		"--service-account-key-file=" + c.path(keyFile), "--service-account-signing-key-file=" + c.path(keyFile),
+		"--service-cluster-ip-range=10.96.0.0/12",
+		// A loopback address is no endpoint for the service kubernetes.
+		"--endpoint-reconciler-type=none",
+	}
+	return spawn(c.logPath(serverName), filepath.Join(c.bin, serverName), append(args, c.opts.APIServerFlags...)...)
+}
+
+// Kill ends the API server without a word, as a crash would, and returns when
+// it has ended. Etcd keeps running.
+func (c *ControlPlane) Kill() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.server != nil {
+		c.server.kill()
+		c.server = nil
+	}
+}
+
+// Restart kills the API server if it still runs, starts it on the same port
+// with the same certificate, and returns when it is ready.
+func (c *ControlPlane) Restart(ctx context.Context) error {
+	c.Kill()
+	server, err := c.spawnServer()
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	c.server = server
+	c.mu.Unlock()
+	return c.awaitServer(ctx, server)
+}
+
+// KeepLogs makes Stop leave the logs where they are, and returns where that is.
+func (c *ControlPlane) KeepLogs() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.keepLogs = true
+	return c.dir
+}
+
+// WriteLogs writes the last lines of the logs of both processes.
+func (c *ControlPlane) WriteLogs(w io.Writer, lines int) {
+	for _, name := range []string{etcdName, serverName} {
+		fmt.Fprintf(w, "==> the end of the log of %s\n%s", name, tail(c.logPath(name), lines))
+	}
+}
+
+// Stop ends both processes, returns when they have ended, and removes their
+// files.
+func (c *ControlPlane) Stop() error {
+	c.Kill()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.etcd != nil {
+		c.etcd.kill()
+		c.etcd = nil
+	}
+	remove := c.dir
+	if c.keepLogs {
+		remove = c.path("etcd")
+	}
+	if err := os.RemoveAll(remove); err != nil {
+		return fmt.Errorf("remove the files of the control plane: %w", err)
+	}
+	return nil
+}
+
+func (c *ControlPlane) path(name string) string { return filepath.Join(c.dir, name) }
+
+func (c *ControlPlane) logPath(name string) string { return c.path(name + ".log") }
+
+func loopback(scheme string, port int) string {
+	return scheme + "://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+}

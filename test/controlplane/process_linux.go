@@ -1,0 +1,8 @@
+package controlplane
+
+import "syscall"
+
+// endWithParent keeps a child from outliving a test that was killed.
+func endWithParent() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+}

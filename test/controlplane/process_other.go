@@ -1,0 +1,9 @@
+//go:build !linux
+
+package controlplane
+
+import "syscall"
+
+// endWithParent has no means on this system: a child outlives a parent that
+// was killed.
+func endWithParent() *syscall.SysProcAttr { return nil }

@@ -1,0 +1,229 @@
+package synthetic
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// field is a part of an object that differs from one object to the next. Each
+// has one width, so that all objects of a shape are of one length and can be
+// made from one template.
+type field int
+
+const (
+	fieldTeam field = iota
+	fieldNamespace
+	fieldHash
+	fieldSuffix
+	fieldUID
+	fieldOwnerUID
+	fieldVersion
+	fieldCount
+)
+
+// widths are in bytes. A namespace is a team, a dash and three digits.
+var widths = [fieldCount]int{8, 12, 10, 5, 36, 36, 10}
+
+// values are the fields of one object.
+type values [fieldCount][36]byte
+
+func (v *values) get(f field) []byte { return v[f][:widths[f]] }
+
+func (v *values) text(f field) string { return string(v.get(f)) }
+
+// marker is what stands for a field in a template: a run of one capital
+// letter, which no text of the objects contains.
+func marker(f field) string { return strings.Repeat(string(rune('N'+f)), widths[f]) }
+
+func markers() *values {
+	var v values
+	for f := range fieldCount {
+		copy(v[f][:], marker(f))
+	}
+	return &v
+}
+
+// collection is the objects of one resource, in the order of their keys in
+// etcd, which is the order of namespace and name.
+type collection interface {
+	// within gives the indexes, from inclusive and to exclusive, of the
+	// objects of a namespace, or of all for the empty one.
+	within(namespace string) (from, to int)
+	// shape is which template object i is made from.
+	shape(i int) int
+	// fill sets the fields of object i.
+	fill(i int, v *values)
+}
+
+// teams are of one length and sorted.
+var teams = []string{
+	"accounts", "checkout", "delivery", "identity", "payments", "platform", "research", "shipping",
+}
+
+// firstVersion leaves the versions of all objects ten digits long.
+const firstVersion = 1_000_000_000
+
+// listVersion is that of every list: no object is newer.
+const listVersion = 2_000_000_000
+
+// namespaces is the collection of the namespaces themselves.
+type namespaces int
+
+func (n namespaces) within(namespace string) (from, to int) {
+	if namespace == "" {
+		return 0, int(n)
+	}
+	return 0, 0
+}
+
+func (namespaces) shape(int) int { return 0 }
+
+func (n namespaces) fill(i int, v *values) {
+	n.name(i, v)
+	putUID(v.get(fieldUID), mix(uint64(i)|1<<62))
+	putDecimal(v.get(fieldVersion), firstVersion+i)
+}
+
+func (n namespaces) name(i int, v *values) {
+	team := teams[i*len(teams)/int(n)]
+	copy(v.get(fieldTeam), team)
+	name := v.get(fieldNamespace)
+	copy(name, team)
+	name[len(team)] = '-'
+	putDecimal(name[len(team)+1:], i)
+}
+
+// index finds a namespace by its name, -1 if there is none of that name.
+func (n namespaces) index(name string) int {
+	_, digits, _ := strings.Cut(name, "-")
+	i, err := strconv.Atoi(digits)
+	if err != nil || i < 0 || i >= int(n) {
+		return -1
+	}
+	var v values
+	if n.name(i, &v); v.text(fieldNamespace) != name {
+		return -1
+	}
+	return i
+}
+
+// replicas is the number of pods of one ReplicaSet.
+const replicas = 5
+
+// pods is the collection of pods: spread evenly over the namespaces, those of a
+// namespace over the workloads, those of a workload over ReplicaSets.
+type pods struct {
+	count      int
+	namespaces namespaces
+}
+
+func (p pods) within(namespace string) (from, to int) {
+	if namespace == "" {
+		return 0, p.count
+	}
+	n := p.namespaces.index(namespace)
+	if n < 0 {
+		return 0, 0
+	}
+	return p.namespaceStart(n), p.namespaceStart(n + 1)
+}
+
+func (p pods) namespaceStart(n int) int { return partStart(n, p.count, int(p.namespaces)) }
+
+// place is where pod i stands.
+type place struct {
+	namespace, workload     int
+	replicaSet, replicaSets int // index in the workload, and how many it has
+	replica                 int // index in the ReplicaSet
+}
+
+func (p pods) place(i int) place {
+	n := part(i, p.count, int(p.namespaces))
+	start := p.namespaceStart(n)
+	inNamespace, size := i-start, p.namespaceStart(n+1)-start
+	w := part(inNamespace, size, len(workloads))
+	start = partStart(w, size, len(workloads))
+	inWorkload, size := inNamespace-start, partStart(w+1, size, len(workloads))-start
+	return place{
+		namespace:   n,
+		workload:    w,
+		replicaSet:  inWorkload / replicas,
+		replicaSets: (size + replicas - 1) / replicas,
+		replica:     inWorkload % replicas,
+	}
+}
+
+func (p pods) shape(i int) int { return p.place(i).workload }
+
+func (p pods) fill(i int, v *values) {
+	at := p.place(i)
+	p.namespaces.name(at.namespace, v)
+	set := mix(uint64(at.namespace)<<40 | uint64(at.workload)<<32 | uint64(at.replicaSet) | 1<<63)
+	putSpread(v.get(fieldHash), at.replicaSet, at.replicaSets, set)
+	putUID(v.get(fieldOwnerUID), set)
+	pod := mix(uint64(i))
+	putSpread(v.get(fieldSuffix), at.replica, replicas, pod)
+	putUID(v.get(fieldUID), pod)
+	putDecimal(v.get(fieldVersion), firstVersion+i)
+}
+
+// part tells in which of n equal parts of total the index i is.
+func part(i, total, n int) int { return i * n / total }
+
+// partStart is the first index of which part is p.
+func partStart(p, total, n int) int { return (p*total + n - 1) / n }
+
+// nameAlphabet is that of generated names, in ascending order.
+const nameAlphabet = "2456789bcdfghjklmnpqrstvwxz"
+
+// putSpread writes the i-th of n ascending names that look random: each falls
+// somewhere into its own n-th of all names of that length.
+func putSpread(dst []byte, i, n int, random uint64) {
+	all := uint64(1)
+	for range dst {
+		all *= uint64(len(nameAlphabet))
+	}
+	stride := all / uint64(n)
+	name := uint64(i)*stride + random%stride
+	for j := range slices.Backward(dst) {
+		dst[j] = nameAlphabet[name%uint64(len(nameAlphabet))]
+		name /= uint64(len(nameAlphabet))
+	}
+}
+
+// putDecimal writes n with leading zeros over all of dst.
+func putDecimal(dst []byte, n int) {
+	for j := range slices.Backward(dst) {
+		dst[j] = byte('0' + n%10)
+		n /= 10
+	}
+}
+
+// putUID writes a version 4 UUID that follows from seed.
+func putUID(dst []byte, seed uint64) {
+	var raw [16]byte
+	binary.BigEndian.PutUint64(raw[:8], mix(seed))
+	binary.BigEndian.PutUint64(raw[8:], seed)
+	raw[6] = raw[6]&0x0f | 0x40
+	raw[8] = raw[8]&0x3f | 0x80
+	from := 0
+	for _, to := range [...]int{4, 6, 8, 10, 16} {
+		n := hex.Encode(dst, raw[from:to])
+		if dst = dst[n:]; len(dst) > 0 {
+			dst[0], dst = '-', dst[1:]
+		}
+		from = to
+	}
+}
+
+// mix is the finalizer of SplitMix64: a bijection, so different objects never
+// get the same seed.
+func mix(x uint64) uint64 {
+	x += 0x9e3779b97f4a7c15
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}
