@@ -83,53 +83,80 @@ func TestAuthentication(t *testing.T) {
 	}
 }
 
-// A wrong token that is mended closes the circuit, without a new emitter.
+// replaceFile changes a file's content at once: whoever reads it finds all or
+// nothing of it.
+func replaceFile(t *testing.T, name, content string) {
+	t.Helper()
+	if err := os.Rename(writeFile(t, name+".new", content), name); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A token that was replaced is used for the next request, and one that was
+// wrong or missing and is mended closes the circuit, without a new emitter.
 func TestCredentialsAreReadAgain(t *testing.T) {
-	file := writeFile(t, filepath.Join(t.TempDir(), "token"), "first")
-	valid := "first"
-	var s *server
-	s = newServer(t, func(n int, w http.ResponseWriter) {
-		switch n {
-		case 1:
-			valid = "second"
-		case 3:
-			if err := os.Remove(file); err != nil {
-				t.Error(err)
-			}
-			time.AfterFunc(20*ms, func() { writeFile(t, file, "second") })
-		}
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if s.headers[n].Get("Authorization") != "Bearer "+valid {
-			writeFile(t, file, valid)
+	file := filepath.Join(t.TempDir(), "token")
+	var valid atomic.Value
+	var denied atomic.Int32
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "Bearer "+valid.Load().(string) {
+			denied.Add(1)
 			w.WriteHeader(http.StatusUnauthorized)
 		}
-	})
+	}))
+	defer s.Close()
+	set := func(inFile, atServer string) {
+		replaceFile(t, file, inFile)
+		valid.Store(atServer)
+	}
 	cfg := testConfig(t, s.URL)
 	cfg.BatchSize, cfg.HTTPClient = 1, bearer(file)
 	h := newHarness(cfg, Options{ProbeInterval: ms}, 1)
 	h.start(t.Context())
-	for key := range uint64(5) {
+	key := uint64(0)
+	deliver := func() {
+		key++
 		h.put(t, newRecord(key, "a"))
 	}
-	h.Close()
-	expect(t, "Run", <-h.done, nil)
-	expect(t, "accepted", h.keys(Accepted), []uint64{0, 1, 2, 3, 4})
-	var tokens []string
-	for _, header := range s.headers {
-		tokens = append(tokens, header.Get("Authorization"))
+	accepted := func() {
+		for len(h.keys(Accepted)) < int(key) {
+			time.Sleep(ms)
+		}
+		_, err := h.SettingError()
+		expect(t, "setting error", err, nil)
 	}
-	expect(t, "tokens", tokens, []string{
-		"Bearer first", "Bearer first", "Bearer second", "Bearer second", "Bearer second", "Bearer second",
-	})
-	lines := strings.Join(h.lines(), "\n")
-	for _, want := range []string{
-		"401 Unauthorized: check the credentials", "no such file or directory: check the credentials", "Sending works again",
-	} {
-		if !strings.Contains(lines, want) {
-			t.Errorf("no %q in the log:\n%s", want, lines)
+	rejected := func(want string) {
+		for {
+			if _, err := h.SettingError(); err != nil && strings.HasSuffix(err.Error(), want) {
+				return
+			}
+			time.Sleep(ms)
 		}
 	}
+
+	set("first", "first")
+	deliver()
+	accepted()
+	set("second", "second")
+	deliver()
+	accepted()
+	expect(t, "denied while the tokens agree", denied.Load(), 0)
+
+	set("second", "third")
+	deliver()
+	rejected("401 Unauthorized: check the credentials for LABELSTREAM_DESTINATION")
+	set("third", "third")
+	accepted()
+
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	deliver()
+	rejected("no such file or directory: check the credentials for LABELSTREAM_DESTINATION")
+	set("fourth", "fourth")
+	accepted()
+	h.Close()
+	expect(t, "Run", <-h.done, nil)
 }
 
 // authority is a certificate that has signed nothing.
@@ -166,7 +193,7 @@ func TestAuthoritiesAreReadAgain(t *testing.T) {
 		}
 		time.Sleep(ms)
 	}
-	writeFile(t, file, right)
+	replaceFile(t, file, right)
 	expect(t, "Run", <-h.done, nil)
 	expect(t, "accepted", h.keys(Accepted), []uint64{1})
 }
