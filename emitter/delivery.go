@@ -51,6 +51,16 @@ func (s *sender) deliver(ctx context.Context, b *batch, giveUp context.CancelCau
 	d.finish()
 }
 
+// mayDivide tells whether there are requests left to send the halves of a part,
+// and all that is pending.
+func (d *delivery) mayDivide() bool {
+	each := 1
+	if d.protocol.inUse() == undecided {
+		each = 2
+	}
+	return d.requests+each*(len(d.pending)+2) <= maxRequests
+}
+
 // send makes attempts with a part until an answer decides on it.
 func (d *delivery) send(ctx context.Context, p part, giveUp context.CancelCauseFunc) answer {
 	backoff := minBackoff
@@ -188,7 +198,7 @@ func (d *delivery) conclude(p part, a answer) {
 }
 
 // refuse divides a part that was refused, until a single record is; where that
-// is not wanted, or has taken too many requests, all of the part are.
+// is not wanted, or takes too many requests, all of the part are.
 func (d *delivery) refuse(p part, a answer) {
 	d.err = a.err
 	if a.status == statusTooLarge && p.len() > 1 {
@@ -203,15 +213,10 @@ func (d *delivery) refuse(p part, a answer) {
 	case d.onRefused == config.OnRefusedDrop:
 		d.drops.dropped(reasonOf(a), "The destination refused records, they are dropped", a.err, p.len())
 		d.settle(p, Refused, reasonOf(a))
-	case d.requests >= maxRequests-2:
-		// Two are left for all that has not been asked about, in one request,
-		// which while on trial are two.
-		d.drops.dropped(reasonUndecided, "The destination refused batches with too many bad records to find them all, the rest is dropped",
+	case !d.mayDivide():
+		d.drops.dropped(reasonUndecided, "The destination refused batches with too many bad records to find each, some are dropped with their neighbours",
 			a.err, p.len())
 		d.settle(p, Refused, reasonUndecided)
-		if len(d.pending) > 0 {
-			d.pending = append(d.pending[:0], part{from: p.to, to: len(d.batch.items)})
-		}
 	default:
 		middle := p.from + p.len()/2
 		d.pending = append(d.pending, part{from: middle, to: p.to}, part{from: p.from, to: middle})

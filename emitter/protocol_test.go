@@ -145,6 +145,44 @@ func TestProtocolDespiteBadRecord(t *testing.T) {
 	expect(t, "refused", h.keys(Refused), []uint64{2})
 }
 
+// A receiver of 2.0 alone that refuses a record of the first batch is not asked
+// in vain for ever.
+func TestProtocolDespiteBadRecordAndNoOlder(t *testing.T) {
+	d := newDestination(func(_ int, req *http.Request) (*http.Response, error) {
+		if req.Header.Get("X-Prometheus-Remote-Write-Version") == "0.1.0" {
+			return respond(415, ""), nil
+		}
+		return respond(400, `pod="p2" is bad`, samplesWritten, "1"), nil
+	})
+	h := autoHarness(t, d, 1)
+	h.senders[0].size.records = 2
+	h.put(t, newRecord(1, "a"), newRecord(2, "b"))
+	h.Close()
+	expect(t, "Run", h.Run(t.Context()), nil)
+	expect(t, "versions", d.versions(), []version{v2, v1})
+	expect(t, "accepted", h.keys(Accepted), []uint64{1})
+	expect(t, "refused", h.keys(Refused), []uint64{2})
+}
+
+// A batch that is too large says nothing about a protocol that is known.
+func TestProtocolDespiteTooLarge(t *testing.T) {
+	d := newDestination(func(n int, req *http.Request) (*http.Response, error) {
+		if n == 1 {
+			return respond(413, ""), nil
+		}
+		return speaks(v2, 0)(n, req)
+	})
+	cfg := testConfig(t, "http://destination/write")
+	cfg.Protocol = config.ProtocolAuto
+	h := newHarness(cfg, Options{Transport: d}, 1)
+	h.start(t.Context())
+	h.put(t, newRecord(1, "a"), newRecord(2, "b"), newRecord(3, "c"), newRecord(4, "d"))
+	h.Close()
+	expect(t, "Run", <-h.done, nil)
+	expect(t, "versions", d.versions(), []version{v2, v2, v2, v2})
+	expect(t, "requests", d.names(), [][]string{{"a", "b"}, {"c", "d"}, {"c"}, {"d"}})
+}
+
 // While a trial goes on, the end of the run ends the waiting too.
 func TestShutdownDuringTrial(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

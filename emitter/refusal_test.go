@@ -84,36 +84,42 @@ func TestBadRecords(t *testing.T) {
 	}
 }
 
-// A batch with more bad records than 64 requests can find is left, and said
-// so; what was not asked about is sent once more.
+// A batch with more bad records than 64 requests can find costs some good ones
+// that are near to them, and it is said so.
 func TestTooManyBadRecords(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d := newDestination(nil)
-		refuses(d, 422)
-		cfg := testConfig(t, "http://destination/write")
-		cfg.BatchSize = 500
-		h := newHarness(cfg, Options{Transport: d}, 1)
-		for key := range uint64(500) {
-			metric := "good"
-			if key < 250 && key%4 == 0 {
-				metric = "bad"
-			}
-			h.put(t, newRecord(key, metric))
+	d := newDestination(nil)
+	refuses(d, 422)
+	cfg := testConfig(t, "http://destination/write")
+	cfg.BatchSize = 512
+	h := newHarness(cfg, Options{Transport: d}, 1)
+	for key := range uint64(512) {
+		metric := "good"
+		if key < 256 && key%4 == 0 {
+			metric = "bad"
 		}
-		h.Close()
-		expect(t, "Run", h.Run(t.Context()), nil)
-		if n := len(d.got()); n > maxRequests || n < maxRequests-2 {
-			t.Errorf("%d requests, want %d at most, and not far fewer", n, maxRequests)
-		}
-		refused := h.keys(Refused)
-		expect(t, "all have an outcome", len(refused)+len(h.keys(Accepted)), 500)
-		last := d.got()[len(d.got())-1].Series
-		expect(t, "the last request carries all that was not asked about", len(last) > 250, true)
-		lines := h.lines()
-		if !strings.Contains(lines[len(lines)-2], "too many bad records to find them all") {
-			t.Errorf("the log does not say that the search ended:\n%s", strings.Join(lines, "\n"))
-		}
-	})
+		h.put(t, newRecord(key, metric))
+	}
+	h.Close()
+	expect(t, "Run", h.Run(t.Context()), nil)
+	expect(t, "requests", len(d.got()), maxRequests-1)
+	// Eight bad records are found in the first 32; of the next four two are
+	// left, and then parts of 4, 8, 16, 64 and 128.
+	accepted := h.keys(Accepted)
+	expect(t, "accepted", len(accepted), 24+2+256)
+	expect(t, "accepted at the end", accepted[26:], keysFrom(256, 512))
+	lines := h.lines()
+	expect(t, "named", len(lines)-2, 8)
+	const left = "error: The destination refused batches with too many bad records to find each, some are dropped with their neighbours: " +
+		`send to http://destination/write: status 422 Unprocessable Entity, receiver says "label \"x\"\x1b[31m" `
+	expect(t, "log", lines[8:], []string{left + "(2 records)", left + "(220 records)"})
+}
+
+func keysFrom(from, to uint64) []uint64 {
+	var keys []uint64
+	for key := from; key < to; key++ {
+		keys = append(keys, key)
+	}
+	return keys
 }
 
 // A destination that refuses everything gets two batches, then one request a
@@ -169,6 +175,37 @@ func TestRefusesEverything(t *testing.T) {
 			})
 		})
 	}
+}
+
+// While the protocol is not known, each part takes two requests, and a batch no
+// more than 64 all the same.
+func TestRequestsOnTrialAreBounded(t *testing.T) {
+	d := newDestination(always(400))
+	cfg := testConfig(t, "http://destination/write")
+	cfg.BatchSize, cfg.Protocol = 500, config.ProtocolAuto
+	h := newHarness(cfg, Options{Transport: d}, 1)
+	for key := range uint64(500) {
+		h.put(t, newRecord(key, "a"))
+	}
+	h.Close()
+	expect(t, "Run", h.Run(t.Context()), nil)
+	// The whole and fifteen times two halves, twice.
+	expect(t, "requests", len(d.got()), 2*31)
+	expect(t, "refused", len(h.keys(Refused)), 500)
+}
+
+// Only batches in a row open the circuit.
+func TestRefusalsApart(t *testing.T) {
+	d := newDestination(codes(400, 400, 400, 200, 400, 400, 400, 200))
+	h := newTestEmitter(t, d, Options{ProbeInterval: 1000 * time.Hour})
+	h.start(t.Context())
+	for key := range uint64(8) {
+		h.put(t, newRecord(key, "a"))
+	}
+	h.Close()
+	expect(t, "Run", <-h.done, nil)
+	expect(t, "refused", h.keys(Refused), []uint64{0, 1, 4, 5})
+	expect(t, "accepted", h.keys(Accepted), []uint64{2, 3, 6, 7})
 }
 
 // A one-shot run gives such a destination up, whatever was refused before.

@@ -272,7 +272,7 @@ func (c *client) classify(resp *http.Response, words []byte, p payload) answer {
 	a := answer{verdict: verdictOf(code), status: code, class: strconv.Itoa(code), written: notSaid}
 	hint := ""
 	if p.version == v2 {
-		a.written = written(resp.Header, p.samples)
+		a.written = written(resp.Header)
 		switch {
 		case a.written == notSaid && a.verdict == accepted:
 			a.verdict, a.class = rejected, "not 2.0"
@@ -303,13 +303,13 @@ func (c *client) classify(resp *http.Response, words []byte, p payload) answer {
 	return a
 }
 
-// written returns how many of the samples a receiver says it has. The header
+// written returns how many samples a receiver says it has. The header
 // is in use in two spellings.
-func written(header http.Header, samples int) int {
+func written(header http.Header) int {
 	const prefix = "X-Prometheus-Remote-Write-"
 	for _, name := range []string{prefix + "Samples-Written", prefix + "Written-Samples"} {
 		if n, err := strconv.Atoi(header.Get(name)); err == nil {
-			return min(max(n, 0), samples)
+			return max(n, 0)
 		}
 	}
 	return notSaid
