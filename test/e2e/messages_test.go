@@ -132,7 +132,6 @@ func TestCannotRun(t *testing.T) {
 			t.Parallel()
 			r := once(t, invocation{user: reader, kubeconfig: test.kubeconfig, settings: base.and(test.settings)})
 			r.mustFail(t)
-
 			found := slices.ContainsFunc(r.log(t), func(e entry) bool { return containsAll(e.Message+e.Error, test.want) })
 			if !found {
 				t.Errorf("no line contains all of %q:\n%s", test.want, r.stderr)
