@@ -297,8 +297,9 @@ func TestDaemonSaysWhatIsUnsent(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 	d.stop()
+	// Whether an attempt had failed before that is a matter of chance.
 	const want = "1 records unsent: stopped by a signal, and what was held could not be sent within 1ms"
-	if err := <-d.done; err == nil || err.Error() != want {
+	if err := <-d.done; err == nil || !strings.HasPrefix(err.Error(), want) {
 		t.Errorf("run returns %v, want %s", err, want)
 	}
 }

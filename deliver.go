@@ -30,7 +30,7 @@ var (
 
 func newEmitter(cfg *config.Config, options emitter.Options) (*emitter.Emitter, error) {
 	options.UserAgent = userAgent()
-	return emitter.New(&cfg.Delivery, options), nil
+	return emitter.New(&cfg.Delivery, options)
 }
 
 var errStopped = errors.New("stopped by a signal")
