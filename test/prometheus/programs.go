@@ -2,6 +2,7 @@ package prometheus
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -99,15 +100,12 @@ func download(ctx context.Context, dir string, progress io.Writer) error {
 // rights.
 func fetchPackage(ctx context.Context, dir string) (string, error) {
 	// Root would become a user that cannot write to dir.
-	args := []string{"-q", "-o", "APT::Sandbox::User=root"}
+	apt := []string{"-q", "-o", "APT::Sandbox::User=root"}
 	wanted := "prometheus=" + DebianVersion + ".*"
-	if err := command(ctx, dir, "apt-get", append(args, "download", wanted)...); err != nil {
-		args = append(args, "-o", "Dir::State::Lists="+filepath.Join(dir, "lists"), "-o", "Dir::Cache="+filepath.Join(dir, "cache"))
-		if err := command(ctx, dir, "apt-get", append(args, "update")...); err != nil {
-			return "", err
-		}
-		if err := command(ctx, dir, "apt-get", append(args, "download", wanted)...); err != nil {
-			return "", err
+	if err := command(ctx, dir, "apt-get", append(apt, "download", wanted)...); err != nil {
+		apt = append(apt, "-o", "Dir::State::Lists="+filepath.Join(dir, "lists"), "-o", "Dir::Cache="+filepath.Join(dir, "cache"))
+		if other := fetchWithLists(ctx, dir, apt, wanted); other != nil {
+			return "", errors.Join(err, other)
 		}
 	}
 	found, err := filepath.Glob(filepath.Join(dir, "prometheus_*.deb"))
@@ -118,6 +116,20 @@ func fetchPackage(ctx context.Context, dir string) (string, error) {
 		return "", fmt.Errorf("apt-get has left %d packages, want 1: %q", len(found), found)
 	}
 	return found[0], nil
+}
+
+// fetchWithLists downloads the lists of packages first, to where the options of
+// apt-get say.
+func fetchWithLists(ctx context.Context, dir string, apt []string, wanted string) error {
+	for _, name := range []string{"lists/partial", "cache/archives/partial"} {
+		if err := os.MkdirAll(filepath.Join(dir, name), 0o755); err != nil {
+			return err
+		}
+	}
+	if err := command(ctx, dir, "apt-get", append(apt, "update")...); err != nil {
+		return err
+	}
+	return command(ctx, dir, "apt-get", append(apt, "download", wanted)...)
 }
 
 func command(ctx context.Context, dir, name string, args ...string) error {
