@@ -13,7 +13,7 @@ import (
 
 // summarize logs a line for each kind, over all its namespaces.
 func (b *backfill) summarize(statuses []informer.Status, tally *tally) {
-	for _, s := range byKind(statuses) {
+	for _, s := range informer.ByKind(statuses) {
 		counts := tally.counts(s.Resource)
 		fields := logrus.Fields{
 			"kind":    s.Resource,
@@ -44,26 +44,6 @@ func (b *backfill) summarize(statuses []informer.Status, tally *tally) {
 	}
 }
 
-// byKind adds up the statuses of a kind's namespaces. The kind is synced if all
-// of them are.
-func byKind(statuses []informer.Status) []informer.Status {
-	var kinds []informer.Status
-	for _, s := range statuses {
-		last := len(kinds) - 1
-		if last < 0 || kinds[last].Resource != s.Resource {
-			kinds = append(kinds, s)
-			continue
-		}
-		sum := &kinds[last]
-		sum.Read += s.Read
-		sum.Excluded += s.Excluded
-		sum.Drops.Add(s.Drops)
-		sum.Took = max(sum.Took, s.Took)
-		sum.Synced = sum.Synced && s.Synced
-	}
-	return kinds
-}
-
 // missing says what was not read or not accepted, an error each. Where the
 // whole run was ended, that is the one reason for what was not finished.
 func missing(statuses []informer.Status, tally *tally, ended bool) []error {
@@ -77,7 +57,7 @@ func missing(statuses []informer.Status, tally *tally, ended bool) []error {
 			errs = append(errs, fmt.Errorf("list %s: not finished", s.Resource))
 		}
 	}
-	for _, s := range byKind(statuses) {
+	for _, s := range informer.ByKind(statuses) {
 		counts := tally.counts(s.Resource)
 		if n := counts[emitter.Refused]; n > 0 {
 			errs = append(errs, fmt.Errorf("send %s: records that the destination refused: %d", s.Resource, n))

@@ -30,12 +30,42 @@ type Config struct {
 	OnceTimeout time.Duration `split_words:"true" default:"1h" desc:"how long a run with ONCE may take" accepts:"a duration from 1s to 168h"`
 	// PageSize is how many objects the API server is asked for at most.
 	PageSize int `split_words:"true" default:"500" desc:"objects in one page of a list, at most" accepts:"a whole number from 1 to 10000"`
-	// StatusAddress is where /metrics is served, as net.Listen takes it.
-	StatusAddress string `split_words:"true" default:":8080" desc:"where /metrics is served" accepts:"host:port or :port, with port 0 for any free one"`
+	// WatchEnabled follows changes after the backfill.
+	WatchEnabled bool `split_words:"true" default:"true" desc:"follow changes by watch, where ONCE is false" accepts:"true or false"`
+	// ResyncInterval is how often a daemon sends all again; 0 means never.
+	ResyncInterval time.Duration `split_words:"true" default:"3h" desc:"how often all is read and sent again, up to a tenth sooner; 0 for never, 4m where the receiver is Prometheus and series must not go stale" accepts:"0, or a duration from 1s to 168h"`
+	Leader
+	// ShutdownTimeout is how long what is held may take to be sent after a
+	// signal.
+	ShutdownTimeout time.Duration `split_words:"true" default:"20s" desc:"how long records that are held may take to be sent after a signal to end" accepts:"a duration from 0s to 10m"`
+	// StatusAddress is where /metrics and the health checks are served, as
+	// net.Listen takes it.
+	StatusAddress string `split_words:"true" default:":8080" desc:"where /metrics, /healthz and /readyz are served" accepts:"host:port or :port, with port 0 for any free one"`
+	// PProf serves Go's profiles beside the metrics.
+	PProf bool `envconfig:"PPROF" default:"false" desc:"serve Go's profiles under /debug/pprof of STATUS_ADDRESS" accepts:"true or false"`
 	// LogLevel is error, warn, info or debug.
 	LogLevel string `split_words:"true" default:"info" desc:"least severe level that is logged" accepts:"error, warn, info or debug"`
 	// LogFormat is text, json, or empty: text on a terminal, json elsewhere.
 	LogFormat string `split_words:"true" desc:"how a log line is written; where empty, text on a terminal and json elsewhere" accepts:"text or json"`
+}
+
+// Leader are the settings of the election among replicas.
+type Leader struct {
+	// LeaderElection has one of several replicas read and send.
+	LeaderElection bool `split_words:"true" default:"false" desc:"elect which of several replicas reads and sends" accepts:"true or false"`
+	// LeaseName and LeaseNamespace are the Lease's that is held. An empty
+	// namespace means the pod's own.
+	LeaseName      string `split_words:"true" default:"labelstream" desc:"name of the Lease that the leader holds" accepts:"a name of lower case letters, digits, - and ."`
+	LeaseNamespace string `split_words:"true" desc:"namespace of that Lease; where empty, POD_NAMESPACE or the pod's own" accepts:"the name of a namespace"`
+	// LeaseDuration is after how long without a renewal another may lead,
+	// RenewDeadline after how long the leader gives up, and RetryPeriod how
+	// often each tries.
+	LeaseDuration time.Duration `split_words:"true" default:"15s" desc:"after how long without a renewal another replica may lead" accepts:"whole seconds from 2s to 10m, more than RENEW_DEADLINE"`
+	RenewDeadline time.Duration `split_words:"true" default:"10s" desc:"after how long without a renewal the leader stops" accepts:"a duration from 1s to 10m, more than 1.2 times RETRY_PERIOD and less than LEASE_DURATION"`
+	RetryPeriod   time.Duration `split_words:"true" default:"2s" desc:"how often the lease is renewed, and asked for" accepts:"a duration from 100ms to 1m"`
+	// PodName and PodNamespace are the pod's, from the downward API.
+	PodName      string `envconfig:"POD_NAME" desc:"name of this pod, by which it holds the Lease; POD_NAME without the prefix is read too; the host's name and a random part where empty" accepts:"a pod's name"`
+	PodNamespace string `envconfig:"POD_NAMESPACE" desc:"namespace of this pod; POD_NAMESPACE without the prefix is read too" accepts:"the name of a namespace"`
 }
 
 // Series are the settings of what a series looks like.

@@ -111,10 +111,19 @@ func TestLoadDefaults(t *testing.T) {
 			OnRefused:       OnRefusedHalve,
 			Auth:            Auth{HTTPClient: DefaultHTTPClient()},
 		},
-		OnceTimeout:   time.Hour,
-		PageSize:      500,
-		StatusAddress: ":8080",
-		LogLevel:      "info",
+		OnceTimeout:    time.Hour,
+		PageSize:       500,
+		WatchEnabled:   true,
+		ResyncInterval: 3 * time.Hour,
+		Leader: Leader{
+			LeaseName:     "labelstream",
+			LeaseDuration: 15 * time.Second,
+			RenewDeadline: 10 * time.Second,
+			RetryPeriod:   2 * time.Second,
+		},
+		ShutdownTimeout: 20 * time.Second,
+		StatusAddress:   ":8080",
+		LogLevel:        "info",
 	}
 	if d := diff(want, got); d != "" {
 		t.Error("-want +got\n" + d)
@@ -149,6 +158,18 @@ func TestLoadEverySetting(t *testing.T) {
 		"ONCE":                  "true",
 		"ONCE_TIMEOUT":          "168h",
 		"PAGE_SIZE":             "1",
+		"WATCH_ENABLED":         "false",
+		"RESYNC_INTERVAL":       "0",
+		"LEADER_ELECTION":       "true",
+		"LEASE_NAME":            "labelstream.east",
+		"LEASE_NAMESPACE":       "monitoring",
+		"LEASE_DURATION":        "3s",
+		"RENEW_DEADLINE":        "2s",
+		"RETRY_PERIOD":          "500ms",
+		"POD_NAME":              "labelstream-0",
+		"POD_NAMESPACE":         "cost",
+		"SHUTDOWN_TIMEOUT":      "0s",
+		"PPROF":                 "true",
 		"STATUS_ADDRESS":        "127.0.0.1:0",
 		"LOG_LEVEL":             "debug",
 		"LOG_FORMAT":            "json",
@@ -197,15 +218,39 @@ func TestLoadEverySetting(t *testing.T) {
 			OnRefused:       OnRefusedDrop,
 			Auth:            Auth{HTTPClient: DefaultHTTPClient()},
 		},
-		Once:          true,
-		OnceTimeout:   168 * time.Hour,
-		PageSize:      1,
+		Once:        true,
+		OnceTimeout: 168 * time.Hour,
+		PageSize:    1,
+		Leader: Leader{
+			LeaderElection: true,
+			LeaseName:      "labelstream.east",
+			LeaseNamespace: "monitoring",
+			LeaseDuration:  3 * time.Second,
+			RenewDeadline:  2 * time.Second,
+			RetryPeriod:    500 * time.Millisecond,
+			PodName:        "labelstream-0",
+			PodNamespace:   "cost",
+		},
+		PProf:         true,
 		StatusAddress: "127.0.0.1:0",
 		LogLevel:      "debug",
 		LogFormat:     "json",
 	}
 	if d := diff(want, loaded(t, settings)); d != "" {
 		t.Error("-want +got\n" + d)
+	}
+}
+
+// TestPodWithoutPrefix reads what the downward API is usually given to.
+func TestPodWithoutPrefix(t *testing.T) {
+	t.Setenv("POD_NAME", "labelstream-1")
+	t.Setenv("POD_NAMESPACE", "cost")
+	if cfg := loaded(t, with(nil)); cfg.PodName != "labelstream-1" || cfg.PodNamespace != "cost" {
+		t.Errorf("pod %q in %q, want labelstream-1 in cost", cfg.PodName, cfg.PodNamespace)
+	}
+	cfg := loaded(t, with(map[string]string{"POD_NAME": "mine", "POD_NAMESPACE": "own"}))
+	if cfg.PodName != "mine" || cfg.PodNamespace != "own" {
+		t.Errorf("pod %q in %q, want the names with the prefix to win", cfg.PodName, cfg.PodNamespace)
 	}
 }
 

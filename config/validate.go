@@ -15,6 +15,7 @@ var (
 	metricPrefix  = regexp.MustCompile(`^([a-zA-Z_:][a-zA-Z0-9_:]*)?$`)
 	classicLabel  = regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_]*$`)
 	namespaceName = regexp.MustCompile(`^` + dnsLabel + `$`)
+	leaseName     = regexp.MustCompile(`^` + dnsLabel + `(\.` + dnsLabel + `)*$`)
 	resourceName  = regexp.MustCompile(`^(` + dnsLabel + `(\.` + dnsLabel + `)*|\*(\.` + dnsLabel + `)+)$`)
 )
 
@@ -30,6 +31,9 @@ func validate(cfg *Config, dryRun bool, m *mistakes) {
 
 	checkRange(m, "ONCE_TIMEOUT", cfg.OnceTimeout, time.Second, 168*time.Hour)
 	checkRange(m, "PAGE_SIZE", cfg.PageSize, 1, 10000)
+	check(m, "RESYNC_INTERVAL", cfg.ResyncInterval == 0 || time.Second <= cfg.ResyncInterval && cfg.ResyncInterval <= 168*time.Hour)
+	validateLeader(&cfg.Leader, m)
+	checkRange(m, "SHUTDOWN_TIMEOUT", cfg.ShutdownTimeout, 0, 10*time.Minute)
 	check(m, "STATUS_ADDRESS", isAddress(cfg.StatusAddress))
 	checkOneOf(m, "LOG_LEVEL", cfg.LogLevel, "error", "warn", "info", "debug")
 	checkOneOf(m, "LOG_FORMAT", cfg.LogFormat, "text", "json", "")
@@ -96,6 +100,20 @@ func validateDelivery(d *Delivery, dryRun bool, m *mistakes) {
 	checkOneOf(m, "PROTOCOL", d.Protocol, ProtocolAuto, Protocol1, Protocol2)
 	checkOneOf(m, "ON_REFUSED", d.OnRefused, OnRefusedHalve, OnRefusedDrop)
 	validateAuth(d, m)
+}
+
+// electionJitter is by how much client-go may lengthen RETRY_PERIOD.
+const electionJitter = 1.2
+
+func validateLeader(l *Leader, m *mistakes) {
+	check(m, "LEASE_NAME", leaseName.MatchString(l.LeaseName))
+	check(m, "LEASE_NAMESPACE", l.LeaseNamespace == "" || namespaceName.MatchString(l.LeaseNamespace))
+	// The Lease holds whole seconds.
+	duration := l.LeaseDuration
+	check(m, "LEASE_DURATION", duration%time.Second == 0 && 2*time.Second <= duration && duration <= 10*time.Minute && duration > l.RenewDeadline)
+	shortest := max(time.Second, time.Duration(electionJitter*float64(l.RetryPeriod))+1)
+	checkRange(m, "RENEW_DEADLINE", l.RenewDeadline, shortest, 10*time.Minute)
+	checkRange(m, "RETRY_PERIOD", l.RetryPeriod, 100*time.Millisecond, time.Minute)
 }
 
 func check(m *mistakes, name string, ok bool) {

@@ -40,6 +40,9 @@ const maxObjectBytes = 64 << 20
 // (k8s.io/apimachinery/pkg/runtime/serializer/protobuf).
 const protobufMagic = "k8s\x00"
 
+// envelopeRaw is the field of runtime.Unknown that holds the message.
+const envelopeRaw = 2
+
 // decoder reads list responses as a stream and holds one object at a time. It
 // is used again for page after page.
 type decoder struct {
@@ -118,7 +121,7 @@ func (d *decoder) envelope(p *page, each func(*object) error) error {
 		if err != nil {
 			return fmt.Errorf("decode the list's envelope: %w", err)
 		}
-		if num == 2 && typ == protowire.BytesType {
+		if num == envelopeRaw && typ == protowire.BytesType {
 			length, err := d.length()
 			if err != nil {
 				return fmt.Errorf("decode the list's envelope: %w", err)

@@ -27,7 +27,11 @@ type fakeAPI struct {
 	// come after the last, serve the page.
 	script   map[string][]answer
 	requests []string
-	times    []time.Time
+	// watches and watched are the same for watches; those after the last answer
+	// stay open and bring nothing.
+	watches map[string][]answer
+	watched []string
+	times   []time.Time
 	// version is the resourceVersion of the last list that began.
 	version int
 }
@@ -40,6 +44,7 @@ func newFakeAPI(t *testing.T) *fakeAPI {
 	return &fakeAPI{
 		t: t, form: "protobuf-streaming", version: 100,
 		objects: make(map[string][]metav1.PartialObjectMetadata), script: make(map[string][]answer),
+		watches: make(map[string][]answer),
 	}
 }
 
@@ -47,6 +52,10 @@ const wantAccept = "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata
 	"application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
 
 func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Query().Has("watch") {
+		f.serveWatch(w, r)
+		return
+	}
 	if r.Method != http.MethodGet || r.Header.Get("Accept") != wantAccept || r.Header.Get("Accept-Encoding") != "identity" {
 		f.t.Errorf("%s %s with headers %v, want a GET of metadata, uncompressed", r.Method, r.URL, r.Header)
 	}

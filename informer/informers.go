@@ -2,6 +2,8 @@ package informer
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -15,6 +17,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	"labelstream/config"
+	"labelstream/ledger"
 	"labelstream/record"
 )
 
@@ -33,18 +36,41 @@ type Options struct {
 	// FinalAfter is how long a refusal (403, 404 …) must last to be final; 0
 	// means 30 seconds.
 	FinalAfter time.Duration
+	// Follow keeps a ledger of what was sent: objects that have not changed are
+	// not sent again, and what was lost is.
+	Follow bool
+	// Watch follows changes; without Follow it is not looked at.
+	Watch bool
+	// ResyncInterval is how often Follow sends all again; 0 means never.
+	ResyncInterval time.Duration
 }
 
 // Informers are the shared informers of all kinds, and of all namespaces where
-// these are read one by one.
+// these are read one by one. Its methods are safe for concurrent use.
 type Informers struct {
+	client   rest.Interface
+	cfg      *config.Config
+	sink     Sink
+	options  Options
+	vectors  *vectors
+	log      logrus.FieldLogger
+	slots    chan *decoder
+	calls    gate
+	changed  chan struct{}
+	delivery delivery
+
+	mu      sync.RWMutex
 	sources []*source
+	// kinds holds the sources by kind.
+	kinds map[*record.Kind][]*source
 	// factories holds the kinds that client-go has types for, one for each
 	// namespace ("" for all), since a factory knows one informer a Go type.
 	factories map[string]informers.SharedInformerFactory
 	others    []cache.SharedIndexInformer
-	lists     gate
-	changed   chan struct{}
+	// ctx is Run's, nil before; ended says that it has.
+	ctx     context.Context
+	ended   bool
+	running sync.WaitGroup
 }
 
 // New builds the informers of kinds. Nothing is read before Run.
@@ -57,38 +83,80 @@ func New(client rest.Interface, kinds []*Kind, cfg *config.Config, sink Sink, op
 	if options.FinalAfter == 0 {
 		options.FinalAfter = finalAfter
 	}
+	options.Watch = options.Watch && options.Follow
 	in := &Informers{
-		factories: make(map[string]informers.SharedInformerFactory),
+		client:    client,
+		cfg:       cfg,
+		sink:      sink,
+		options:   options,
+		vectors:   newVectors(registerer),
+		log:       log,
+		slots:     make(chan *decoder, listsInFlight),
 		changed:   make(chan struct{}, 1),
+		kinds:     make(map[*record.Kind][]*source),
+		factories: make(map[string]informers.SharedInformerFactory),
 	}
-	slots := make(chan *decoder, listsInFlight)
 	for range listsInFlight {
-		slots <- newDecoder()
+		in.slots <- newDecoder()
 	}
-	vectors := newVectors(registerer)
+	registerer.MustRegister(collector{in})
+	in.Add(kinds)
+	return in
+}
+
+// Add adds kinds, and begins to read them where Run runs. A kind that is there
+// already is not added again.
+func (in *Informers) Add(kinds []*Kind) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.ended {
+		return
+	}
 	for _, kind := range kinds {
-		for _, namespace := range scopes(kind, cfg.Namespaces) {
-			s := &source{
-				kind:    kind,
-				client:  client,
-				builder: record.NewBuilder(&kind.Kind, cfg),
-				sink:    sink,
-				options: options,
-				metrics: vectors.forKind(kind.Resource),
-				slots:   slots,
-				lists:   &in.lists,
-				log:     log.WithField("kind", kind.Resource),
-			}
-			s.tracker.changed = in.kick
-			s.tracker.status = Status{Resource: kind.Resource, Namespace: namespace, Total: -1}
-			s.path, s.params = location(kind, namespace)
-			if namespace != "" {
-				s.log = s.log.WithField("namespace", namespace)
-			}
-			in.add(s, namespace)
+		if in.has(kind) {
+			continue
+		}
+		for _, namespace := range scopes(kind, in.cfg.Namespaces) {
+			in.add(in.newSource(kind, namespace), namespace)
 		}
 	}
-	return in
+	if in.ctx != nil {
+		in.startFactories()
+	}
+}
+
+func (in *Informers) has(kind *Kind) bool {
+	return slices.ContainsFunc(in.sources, func(s *source) bool {
+		return s.kind.GVR.GroupResource() == kind.GVR.GroupResource()
+	})
+}
+
+func (in *Informers) newSource(kind *Kind, namespace string) *source {
+	s := &source{
+		kind:     kind,
+		client:   in.client,
+		sink:     in.sink,
+		options:  in.options,
+		metrics:  in.vectors.forKind(kind.Resource, &in.options),
+		log:      in.log.WithField("kind", kind.Resource),
+		builder:  record.NewBuilder(&kind.Kind, in.cfg),
+		listing:  make(chan struct{}, 1),
+		listed:   make(chan struct{}),
+		slots:    in.slots,
+		calls:    &in.calls,
+		delivery: &in.delivery,
+	}
+	if in.options.Follow {
+		s.table = ledger.New()
+		s.watch.builder = record.NewBuilder(&kind.Kind, in.cfg)
+	}
+	s.tracker.changed = in.kick
+	s.tracker.status = Status{Resource: kind.Resource, Namespace: namespace, Total: -1}
+	s.path, s.params = location(kind, namespace)
+	if namespace != "" {
+		s.log = s.log.WithField("namespace", namespace)
+	}
+	return s
 }
 
 // scopes are the namespaces in which a kind is listed, "" for all at once.
@@ -119,16 +187,28 @@ func location(kind *Kind, namespace string) (path string, params map[string]stri
 // add gives a source its informer.
 func (in *Informers) add(s *source, namespace string) {
 	in.sources = append(in.sources, s)
+	in.kinds[&s.kind.Kind] = append(in.kinds[&s.kind.Kind], s)
+	if in.ctx != nil {
+		in.attend(s)
+	}
 	inform := func(kubernetes.Interface, time.Duration) cache.SharedIndexInformer {
-		return cache.NewSharedIndexInformerWithOptions(s, &metav1.PartialObjectMetadata{},
+		informer := cache.NewSharedIndexInformerWithOptions(s, &metav1.PartialObjectMetadata{},
 			cache.SharedIndexInformerOptions{ObjectDescription: s.kind.Resource})
+		// Sources report their errors themselves. The only error is that the
+		// informer runs already.
+		_ = informer.SetWatchErrorHandlerWithContext(func(context.Context, *cache.Reflector, error) {})
+		return informer
 	}
 	typed, err := scheme.Scheme.New(s.kind.GVK)
-	if err != nil {
-		in.others = append(in.others, inform(nil, 0))
+	if err == nil {
+		in.factory(namespace).InformerFor(typed, inform)
 		return
 	}
-	in.factory(namespace).InformerFor(typed, inform)
+	informer := inform(nil, 0)
+	in.others = append(in.others, informer)
+	if ctx := in.ctx; ctx != nil {
+		in.running.Go(func() { informer.RunWithContext(ctx) })
+	}
 }
 
 func (in *Informers) factory(namespace string) informers.SharedInformerFactory {
@@ -144,19 +224,49 @@ func (in *Informers) factory(namespace string) informers.SharedInformerFactory {
 // Run runs the informers until ctx ends, and returns when all that they
 // started has ended. It can be called once.
 func (in *Informers) Run(ctx context.Context) {
-	for _, factory := range in.factories {
-		factory.StartWithContext(ctx)
-	}
-	var running sync.WaitGroup
-	for _, informer := range in.others {
-		running.Go(func() { informer.RunWithContext(ctx) })
-	}
+	in.begin(ctx)
 	<-ctx.Done()
+	in.mu.Lock()
+	in.ended = true
+	in.mu.Unlock()
 	for _, factory := range in.factories {
 		factory.Shutdown()
 	}
-	running.Wait()
-	in.lists.close()
+	in.running.Wait()
+	in.calls.close()
+	for _, s := range in.sources {
+		if s.table != nil {
+			s.table.Clear()
+		}
+	}
+}
+
+// begin starts what there is, and has Add start what comes later.
+func (in *Informers) begin(ctx context.Context) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.ctx = ctx
+	for _, informer := range in.others {
+		in.running.Go(func() { informer.RunWithContext(ctx) })
+	}
+	for _, s := range in.sources {
+		in.attend(s)
+	}
+	in.startFactories()
+}
+
+// startFactories starts their informers that do not run yet.
+func (in *Informers) startFactories() {
+	for _, factory := range in.factories {
+		factory.StartWithContext(in.ctx)
+	}
+}
+
+// attend starts what a source needs beside its informer.
+func (in *Informers) attend(s *source) {
+	if in.options.Follow {
+		in.running.Go(func() { s.tend(in.ctx) })
+	}
 }
 
 // Wait blocks until each informer's list has been handed over or has failed
@@ -173,7 +283,7 @@ func (in *Informers) Wait(ctx context.Context) error {
 }
 
 func (in *Informers) done() bool {
-	for _, s := range in.sources {
+	for _, s := range in.all() {
 		if status := s.tracker.snapshot(); !status.Done() {
 			return false
 		}
@@ -188,11 +298,65 @@ func (in *Informers) kick() {
 	}
 }
 
-// Status tells how far each informer has come.
+// all returns the sources there are now.
+func (in *Informers) all() []*source {
+	in.mu.RLock()
+	defer in.mu.RUnlock()
+	return in.sources[:len(in.sources):len(in.sources)]
+}
+
+// Status tells how far each informer has come, those of a kind one after the
+// other.
 func (in *Informers) Status() []Status {
-	all := make([]Status, len(in.sources))
-	for i, s := range in.sources {
-		all[i] = s.tracker.snapshot()
+	sources := in.all()
+	statuses := make([]Status, len(sources))
+	for i, s := range sources {
+		statuses[i] = s.tracker.snapshot()
+		if s.table != nil {
+			statuses[i].Sent, statuses[i].SentBytes = s.table.Len(), s.table.Bytes()
+		}
 	}
-	return all
+	return statuses
+}
+
+// Stuck returns an error that names a loop which should have got on by the time
+// now, and has not; nil where there is none. To wait for the destination is not
+// to be stuck.
+func (in *Informers) Stuck(now time.Time) error {
+	for _, s := range in.all() {
+		for what, p := range map[string]*pulse{"list": &s.listPulse, "watch": &s.watch.pulse, "resync": &s.tendPulse} {
+			if late := p.late(now); late > 0 {
+				return fmt.Errorf("the %s of %s is stuck: it should have got on %s ago", what, s.kind.Resource, late.Round(time.Second))
+			}
+		}
+	}
+	return nil
+}
+
+// Accepted takes that the destination has a record of kind.
+func (in *Informers) Accepted(kind *record.Kind, key uint64) {
+	in.delivery.accepted()
+	in.tables(kind, func(t *ledger.Table) { t.Accepted(key) })
+}
+
+// Refused takes that the destination does not want a record of kind.
+func (in *Informers) Refused(kind *record.Kind, key uint64) {
+	in.tables(kind, func(t *ledger.Table) { t.Refused(key) })
+}
+
+// Lost takes that a record of kind could not be delivered: the kind will be
+// listed again.
+func (in *Informers) Lost(kind *record.Kind, key uint64) {
+	in.delivery.failed(time.Now())
+	in.tables(kind, func(t *ledger.Table) { t.Lost(key) })
+}
+
+func (in *Informers) tables(kind *record.Kind, tell func(*ledger.Table)) {
+	in.mu.RLock()
+	defer in.mu.RUnlock()
+	for _, s := range in.kinds[kind] {
+		if s.table != nil {
+			tell(s.table)
+		}
+	}
 }

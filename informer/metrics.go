@@ -1,49 +1,132 @@
 package informer
 
 import (
+	"context"
+	"errors"
+	"net"
+
 	"github.com/prometheus/client_golang/prometheus"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"labelstream/record"
 )
 
 // vectors are the metrics of all kinds.
 type vectors struct {
-	records *prometheus.CounterVec
-	tags    *prometheus.CounterVec
+	records  *prometheus.CounterVec
+	seen     *prometheus.CounterVec
+	tags     *prometheus.CounterVec
+	restarts *prometheus.CounterVec
+	errors   *prometheus.CounterVec
 }
 
 func newVectors(registerer prometheus.Registerer) *vectors {
-	v := &vectors{
-		records: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "labelstream_records_total",
-			Help: "Records handed over for sending, by what brought them.",
-		}, []string{"source", "kind"}),
-		tags: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "labelstream_tags_dropped_total",
-			Help: "Labels and annotations left out (empty, unsafe) or shortened (cut).",
-		}, []string{"reason"}),
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		v := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+		registerer.MustRegister(v)
+		return v
 	}
-	registerer.MustRegister(v.records, v.tags)
-	return v
+	return &vectors{
+		records: counter("labelstream_records_total",
+			"Records handed over for sending, by what brought them.", "source", "kind"),
+		seen: counter("labelstream_objects_seen_total",
+			"Objects that lists and watches have brought, sent or not.", "kind"),
+		tags: counter("labelstream_tags_dropped_total",
+			"Labels and annotations left out (empty, unsafe) or shortened (cut).", "reason"),
+		restarts: counter("labelstream_watch_restarts_total",
+			"Watches that were opened after the first of a kind; servers end each after some minutes.", "kind"),
+		errors: counter("labelstream_errors_total",
+			"Failures of requests to the API server, each of which is tried again.", "kind", "verb", "reason"),
+	}
 }
 
 // metrics are those of one kind.
 type metrics struct {
-	records            prometheus.Counter
+	// records are those of lists, watched those of watches.
+	records            map[reason]prometheus.Counter
+	watched            prometheus.Counter
+	seen, restarts     prometheus.Counter
 	empty, unsafe, cut prometheus.Counter
+	errors             *prometheus.CounterVec
 }
 
-func (v *vectors) forKind(kind string) *metrics {
-	return &metrics{
-		records: v.records.WithLabelValues("list", kind),
-		empty:   v.tags.WithLabelValues("empty"),
-		unsafe:  v.tags.WithLabelValues("unsafe"),
-		cut:     v.tags.WithLabelValues("cut"),
+// forKind returns a kind's. Of one that is followed, all that there can be is
+// there from the beginning.
+func (v *vectors) forKind(kind string, options *Options) *metrics {
+	m := &metrics{
+		records:  map[reason]prometheus.Counter{reasonList: v.records.WithLabelValues(string(reasonList), kind)},
+		seen:     v.seen.WithLabelValues(kind),
+		restarts: v.restarts.WithLabelValues(kind),
+		empty:    v.tags.WithLabelValues("empty"),
+		unsafe:   v.tags.WithLabelValues("unsafe"),
+		cut:      v.tags.WithLabelValues("cut"),
+		errors:   v.errors.MustCurryWith(prometheus.Labels{"kind": kind}),
 	}
+	if options.Follow {
+		m.records[reasonResync] = v.records.WithLabelValues(string(reasonResync), kind)
+		m.records[reasonHeal] = v.records.WithLabelValues(string(reasonHeal), kind)
+		m.watched = v.records.WithLabelValues("watch", kind)
+	}
+	return m
 }
 
 func (m *metrics) dropped(drops record.Drops) {
 	m.empty.Add(float64(drops.Empty))
 	m.unsafe.Add(float64(drops.Unsafe))
 	m.cut.Add(float64(drops.Cut))
+}
+
+// failed counts a failed request. The reason is the server's, which has a few
+// of them, or of our own.
+func (m *metrics) failed(verb string, err error) {
+	reason := string(apierrors.ReasonForError(err))
+	var network net.Error
+	switch {
+	case reason != "":
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &network) && network.Timeout():
+		reason = "Timeout"
+	default:
+		reason = "Connection"
+	}
+	m.errors.WithLabelValues(verb, reason).Inc()
+}
+
+// collector tells at each scrape how far the kinds are.
+type collector struct{ in *Informers }
+
+var (
+	syncedDesc = prometheus.NewDesc("labelstream_synced",
+		"1 where all objects of the kind have been handed over once.", []string{"kind"}, nil)
+	currentDesc = prometheus.NewDesc("labelstream_last_sync_timestamp_seconds",
+		"When the kind was last known to be complete, by a list or by its watch, in Unix time.", []string{"kind"}, nil)
+	entriesDesc = prometheus.NewDesc("labelstream_ledger_entries",
+		"Objects of which is known what was sent.", []string{"kind"}, nil)
+	bytesDesc = prometheus.NewDesc("labelstream_ledger_bytes",
+		"Memory that the ledger takes, outside the Go heap.", []string{"kind"}, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (c collector) Describe(descs chan<- *prometheus.Desc) {
+	for _, desc := range []*prometheus.Desc{syncedDesc, currentDesc, entriesDesc, bytesDesc} {
+		descs <- desc
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c collector) Collect(metrics chan<- prometheus.Metric) {
+	for _, s := range ByKind(c.in.Status()) {
+		gauge := func(desc *prometheus.Desc, value float64) {
+			metrics <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, s.Resource)
+		}
+		synced := 0.0
+		if s.Synced {
+			synced = 1
+			gauge(currentDesc, float64(s.Current.UnixMilli())/1000)
+		}
+		gauge(syncedDesc, synced)
+		if c.in.options.Follow {
+			gauge(entriesDesc, float64(s.Sent))
+			gauge(bytesDesc, float64(s.SentBytes))
+		}
+	}
 }

@@ -1,6 +1,7 @@
 package informer
 
 import (
+	"cmp"
 	"sync"
 	"time"
 
@@ -28,6 +29,16 @@ type Status struct {
 	// waiting will not help.
 	Err   error
 	Final bool
+	// Watching is true while a watch is open. WatchErr is why none can be
+	// opened, nil while one can.
+	Watching bool
+	WatchErr error
+	// Current is when what was handed over was last known to be complete: a
+	// list was, or a watch has brought an event, or nothing for all its time.
+	Current time.Time
+	// Sent and SentBytes are the number of objects that the ledger knows, and
+	// the memory that it takes.
+	Sent, SentBytes int
 }
 
 // Done tells whether there is nothing more to wait for.
@@ -58,4 +69,36 @@ func (t *tracker) progress(change func(*Status)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	change(&t.status)
+}
+
+// ByKind adds up the statuses of a kind's namespaces: the kind is synced and
+// watched where all of them are, and as current as the oldest of them. Errors
+// are those of the first that has one.
+func ByKind(statuses []Status) []Status {
+	var kinds []Status
+	for _, s := range statuses {
+		last := len(kinds) - 1
+		if last < 0 || kinds[last].Resource != s.Resource {
+			kinds = append(kinds, s)
+			continue
+		}
+		kinds[last].add(&s)
+	}
+	return kinds
+}
+
+func (s *Status) add(more *Status) {
+	s.Read += more.Read
+	s.Excluded += more.Excluded
+	s.Drops.Add(more.Drops)
+	s.Took = max(s.Took, more.Took)
+	s.Synced = s.Synced && more.Synced
+	s.Watching = s.Watching && more.Watching
+	s.Err = cmp.Or(s.Err, more.Err)
+	s.WatchErr = cmp.Or(s.WatchErr, more.WatchErr)
+	if more.Current.Before(s.Current) {
+		s.Current = more.Current
+	}
+	s.Sent += more.Sent
+	s.SentBytes += more.SentBytes
 }

@@ -8,8 +8,12 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/util/wait"
+
+	"labelstream/ledger"
+	"labelstream/record"
 )
 
 const (
@@ -31,12 +35,18 @@ const (
 // walk is one list: page after page, each retried until it has been read.
 type walk struct {
 	*source
+	why     reason
 	started time.Time
+	// decide asks the ledger about an item, where there is one.
+	decide  func(*record.Record) ledger.Verdict
+	records prometheus.Counter
 	limit   int
 	token   string
 	// version is the resourceVersion of the first page.
-	version        string
-	read, excluded int64
+	version              string
+	read, excluded, sent int64
+	// counted is what the metrics have of read.
+	counted int64
 	// last is the key of the object that was handed over last. Lists come in
 	// the order of keys; ordered tells that this one does. After a failure the
 	// objects up to resume are skipped; skipped is the last of them so far.
@@ -45,16 +55,47 @@ type walk struct {
 	trouble                    trouble
 }
 
-func newWalk(s *source) *walk {
-	return &walk{source: s, started: time.Now(), limit: min(firstLimit, s.options.PageSize), ordered: true}
+func newWalk(s *source, why reason) *walk {
+	return &walk{
+		source: s, why: why, started: time.Now(), records: s.metrics.records[why],
+		limit: min(firstLimit, s.options.PageSize), ordered: true,
+	}
 }
 
 // run reads all pages and returns the first one's resourceVersion.
 func (w *walk) run(ctx context.Context) (string, error) {
+	gone := 0
+	if w.table == nil {
+		if err := w.readAll(ctx); err != nil {
+			return "", err
+		}
+	} else {
+		list := w.table.Begin(w.why == reasonResync)
+		defer list.Abandon()
+		w.decide = list.Item
+		if err := w.readAll(ctx); err != nil {
+			return "", err
+		}
+		gone, _ = list.End()
+	}
+	now := time.Now()
+	w.tracker.update(func(s *Status) {
+		s.Synced, s.Current, s.Took, s.Err, s.Final = true, now, now.Sub(w.started), nil, false
+	})
+	if w.table != nil {
+		w.log.WithField("why", w.why).WithField("read", w.read).WithField("sent", w.sent).WithField("gone", gone).
+			WithField("seconds", now.Sub(w.started).Round(time.Millisecond).Seconds()).Info("Listed")
+	}
+	return w.version, nil
+}
+
+// readAll reads page after page, and retries by itself. The error is the
+// context's.
+func (w *walk) readAll(ctx context.Context) error {
 	for done := false; !done; {
 		d, err := w.slot(ctx)
 		if err != nil {
-			return "", err
+			return err
 		}
 		done, err = w.pages(ctx, d)
 		w.slots <- d
@@ -63,21 +104,19 @@ func (w *walk) run(ctx context.Context) (string, error) {
 			<-ctx.Done()
 		}
 		if ctx.Err() != nil {
-			return "", context.Cause(ctx)
+			return context.Cause(ctx)
 		}
 		if err != nil {
 			if err := w.recover(ctx, err); err != nil {
-				return "", err
+				return err
 			}
 		}
 	}
-	w.tracker.update(func(s *Status) {
-		s.Synced, s.Took, s.Err, s.Final = true, time.Since(w.started), nil, false
-	})
-	return w.version, nil
+	return nil
 }
 
 func (w *walk) slot(ctx context.Context) (*decoder, error) {
+	w.listPulse.rest()
 	select {
 	case d := <-w.slots:
 		return d, nil
@@ -138,6 +177,7 @@ func (w *walk) page(ctx context.Context, d *decoder) (page, error) {
 	defer cancel(nil)
 	idle := newIdleReader(w.options.IdleTimeout, cancel)
 	defer idle.Stop()
+	w.listPulse.within(w.options.IdleTimeout + stepTime)
 	body, err := w.request(w.limit, w.token).Stream(attempt)
 	if err != nil {
 		return page{}, because(attempt, w.withoutURL(err))
@@ -153,10 +193,10 @@ func (w *walk) page(ctx context.Context, d *decoder) (page, error) {
 
 // withoutURL leaves the request's URL out of an error: its query holds the
 // continue token and is another with each attempt.
-func (w *walk) withoutURL(err error) error {
+func (s *source) withoutURL(err error) error {
 	var failed *url.Error
 	if errors.As(err, &failed) {
-		return fmt.Errorf("GET %s: %w", w.path, failed.Err)
+		return fmt.Errorf("GET %s: %w", s.path, failed.Err)
 	}
 	return err
 }
@@ -169,9 +209,6 @@ func because(attempt context.Context, err error) error {
 	}
 	return err
 }
-
-// sinkError marks an error that is not the server's.
-type sinkError struct{ error }
 
 // hand gives one object to the sink, unless an earlier attempt has done so.
 func (w *walk) hand(ctx context.Context, o *object) error {
@@ -186,10 +223,11 @@ func (w *walk) hand(ctx context.Context, o *object) error {
 	}
 	if r, ok := w.builder.Build(&o.Object); !ok {
 		w.excluded++
-	} else if err := w.sink.Put(ctx, r); err != nil {
-		return sinkError{err}
-	} else {
-		w.metrics.records.Inc()
+	} else if sent, err := w.offer(ctx, r, &w.listPulse, w.decide); err != nil {
+		return err
+	} else if sent {
+		w.sent++
+		w.records.Inc()
 	}
 	w.ordered = w.ordered && bytes.Compare(w.key, w.last) > 0
 	w.key, w.last = w.last, w.key
@@ -201,6 +239,8 @@ func (w *walk) hand(ctx context.Context, o *object) error {
 func (w *walk) count() {
 	drops := w.builder.TakeDrops()
 	w.metrics.dropped(drops)
+	w.metrics.seen.Add(float64(w.read - w.counted))
+	w.counted = w.read
 	w.tracker.progress(func(s *Status) {
 		s.Read, s.Excluded = w.read, w.excluded
 		s.Drops.Add(drops)
@@ -233,7 +273,9 @@ func (w *walk) recover(ctx context.Context, err error) error {
 			delay = min(delay, left)
 		}
 	}
-	described := w.describe(err)
+	described := w.describe("list", err)
+	w.metrics.failed("list", err)
+	w.listPulse.within(delay + stepTime)
 	if w.trouble.news {
 		w.log.WithError(described).Warn("Cannot list; trying again")
 	}
@@ -253,22 +295,6 @@ func (w *walk) recovered() {
 	w.log.WithField("after", time.Since(w.trouble.since).Round(time.Millisecond)).Info("Listing again")
 	w.trouble = trouble{}
 	w.tracker.update(func(s *Status) { s.Err, s.Final = nil, false })
-}
-
-// describe says what to do about an error.
-func (w *walk) describe(err error) error {
-	what := w.kind.Resource
-	if namespace := w.tracker.snapshot().Namespace; namespace != "" {
-		what += " in namespace " + namespace
-	}
-	switch {
-	case apierrors.IsForbidden(err):
-		return fmt.Errorf("list %s: forbidden; grant the verb \"list\" on resource %q in API group %q: %w",
-			what, w.kind.GVR.Resource, w.kind.GVR.Group, err)
-	case apierrors.IsUnauthorized(err):
-		return fmt.Errorf("list %s: the API server does not accept the credentials: %w", what, err)
-	}
-	return fmt.Errorf("list %s: %w", what, err)
 }
 
 // expired tells whether a continue token or version is too old (410).

@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -34,31 +36,88 @@ func NewRegistry(build Build) *prometheus.Registry {
 	return registry
 }
 
-// Server serves /metrics.
+// Options are what a Server serves.
+type Options struct {
+	// Gatherer is what /metrics shows.
+	Gatherer prometheus.Gatherer
+	// Alive returns why the process must be restarted, nil where it is well.
+	// Nil means that there is no /healthz.
+	Alive func() error
+	// Ready returns why nothing may be sent to the process, nil where it
+	// serves. Nil means that there is no /readyz.
+	Ready func() error
+	// Report writes a line on each kind, for /readyz?verbose.
+	Report func(io.Writer)
+	// Profiles serves Go's profiles under /debug/pprof/.
+	Profiles bool
+}
+
+// Server serves what an operator, a probe and Prometheus look at.
 type Server struct {
 	listener net.Listener
 	server   *http.Server
 }
 
 // Listen takes the address, so that a wrong one is known before anything runs.
-func Listen(address string, gatherer prometheus.Gatherer) (*Server, error) {
+func Listen(address string, options Options) (*Server, error) {
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("listen on STATUS_ADDRESS %q: %w", address, err)
 	}
+	server := &http.Server{
+		Handler:           newMux(&options),
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      30 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    16 << 10,
+	}
+	if options.Profiles {
+		// A profile or trace takes as long as its request says.
+		server.WriteTimeout = 0
+	}
+	return &Server{listener: listener, server: server}, nil
+}
+
+func newMux(options *Options) *http.ServeMux {
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(gatherer, promhttp.HandlerOpts{}))
-	return &Server{
-		listener: listener,
-		server: &http.Server{
-			Handler:           mux,
-			ReadHeaderTimeout: 5 * time.Second,
-			ReadTimeout:       10 * time.Second,
-			WriteTimeout:      30 * time.Second,
-			IdleTimeout:       2 * time.Minute,
-			MaxHeaderBytes:    16 << 10,
-		},
-	}, nil
+	mux.Handle("GET /metrics", promhttp.HandlerFor(options.Gatherer, promhttp.HandlerOpts{}))
+	if options.Alive != nil {
+		mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, options.Alive(), nil) })
+	}
+	if options.Ready != nil {
+		mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+			report := options.Report
+			if !r.URL.Query().Has("verbose") {
+				report = nil
+			}
+			answer(w, options.Ready(), report)
+		})
+	}
+	if options.Profiles {
+		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+		mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	}
+	return mux
+}
+
+// answer says what is wrong, or ok, after the report.
+func answer(w http.ResponseWriter, err error, report func(io.Writer)) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	if err != nil {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	if report != nil {
+		report(w)
+	}
+	if err != nil {
+		fmt.Fprintln(w, err)
+		return
+	}
+	fmt.Fprintln(w, "ok")
 }
 
 // Address is where the server listens.

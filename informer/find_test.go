@@ -1,0 +1,204 @@
+package informer
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/sirupsen/logrus"
+	logrustest "github.com/sirupsen/logrus/hooks/test"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"labelstream/config"
+)
+
+// findBench runs a finder over what a server says it serves.
+type findBench struct {
+	*Finder
+	logs *logrustest.Hook
+
+	mu    sync.Mutex
+	lists []*metav1.APIResourceList
+	err   error
+	asked int
+	found [][]string
+}
+
+func (b *findBench) serve(err error, lists ...*metav1.APIResourceList) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.lists, b.err = lists, err
+}
+
+func (b *findBench) catalog(context.Context) (*Catalog, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.asked++
+	return NewCatalog(b.lists, b.err)
+}
+
+// take returns what was found since the last call, and how often was asked.
+func (b *findBench) taken() (found [][]string, asked int) {
+	synctest.Wait()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	found, asked = b.found, b.asked
+	b.found, b.asked = nil, 0
+	return found, asked
+}
+
+func startFinder(t *testing.T, resources ...string) (b *findBench, stop func()) {
+	log, hook := logrustest.NewNullLogger()
+	b = &findBench{logs: hook}
+	cfg := &config.Config{Labels: config.Tags{Enabled: true, Resources: resources}}
+	b.Finder = NewFinder(b.catalog, cfg, log)
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() {
+		b.Run(ctx, func(kinds []*Kind) {
+			var names []string
+			for _, kind := range kinds {
+				names = append(names, kind.Resource)
+			}
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			b.found = append(b.found, names)
+		})
+	})
+	return b, func() {
+		cancel()
+		running.Wait()
+	}
+}
+
+func expectFound(t *testing.T, when string, b *findBench, want ...[]string) (asked int) {
+	t.Helper()
+	got, asked := b.taken()
+	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("%s: found (-want +got):\n%s", when, diff)
+	}
+	if err := b.Stuck(time.Now()); err != nil {
+		t.Errorf("%s: %v", when, err)
+	}
+	return asked
+}
+
+var corePods = serves("v1", "pods Pod pod ns lw")
+
+// TestFindLater has a custom resource installed long after the start: it is
+// found within a minute, once, and then nothing is asked any more.
+func TestFindLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, stop := startFinder(t, "pods", "widgets.example.com")
+		defer stop()
+		b.serve(nil, corePods)
+		time.Sleep(time.Minute)
+		expectFound(t, "at first", b, []string{"pods"})
+		want := []string{`LABELSTREAM_LABELS_RESOURCES: "widgets.example.com": the server has no such resource; kubectl api-resources lists what it has`}
+		var got []string
+		for _, err := range b.Missing() {
+			got = append(got, err.Error())
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("missing (-want +got):\n%s", diff)
+		}
+		time.Sleep(time.Hour)
+		if asked := expectFound(t, "without it", b); asked < 60 || asked > 120 {
+			t.Errorf("asked %d times in an hour, want each 30 to 60 s", asked)
+		}
+		b.serve(nil, corePods, serves("example.com/v1", "widgets Widget widget ns lw"))
+		time.Sleep(time.Minute)
+		expectFound(t, "a minute after it came", b, []string{"widgets.example.com"})
+		time.Sleep(time.Hour)
+		if asked := expectFound(t, "with all", b); asked != 0 || len(b.Missing()) != 0 {
+			t.Errorf("asked %d times when all was found, %v missing", asked, b.Missing())
+		}
+		var warnings []string
+		for _, entry := range b.logs.AllEntries() {
+			if entry.Level == logrus.WarnLevel {
+				warnings = append(warnings, entry.Message)
+			}
+		}
+		if diff := cmp.Diff([]string{"A resource cannot be read; looking for it again"}, warnings); diff != "" {
+			t.Errorf("warnings (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// TestFindWholeGroup has a group grow, shrink and grow.
+func TestFindWholeGroup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, stop := startFinder(t, "*.example.com")
+		defer stop()
+		widgets := serves("example.com/v1", "widgets Widget widget ns lw")
+		both := serves("example.com/v1", "widgets Widget widget ns lw", "gears Gear gear ns lw")
+		for _, step := range []struct {
+			served *metav1.APIResourceList
+			found  [][]string
+		}{
+			{corePods, nil}, {widgets, [][]string{{"widgets.example.com"}}}, {both, [][]string{{"gears.example.com"}}}, {widgets, nil}, {both, nil},
+		} {
+			b.serve(nil, step.served)
+			time.Sleep(time.Minute)
+			expectFound(t, "a minute later", b, step.found...)
+		}
+	})
+}
+
+// TestFindWithoutServer has no API server for long.
+func TestFindWithoutServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, stop := startFinder(t, "pods")
+		defer stop()
+		b.serve(errors.New("connection refused"))
+		for range 60 {
+			time.Sleep(time.Minute)
+			expectFound(t, "without a server", b)
+		}
+		b.serve(nil, corePods)
+		time.Sleep(time.Minute)
+		expectFound(t, "with one", b, []string{"pods"})
+		if n := len(b.logs.AllEntries()); n != 2 {
+			t.Errorf("%d lines in the log, want one for the outage and one for the kind", n)
+		}
+	})
+}
+
+// TestFindStops ends while the server is asked, and while it is waited.
+func TestFindStops(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, stop := startFinder(t, "widgets.example.com")
+		synctest.Wait()
+		stop()
+		expectFound(t, "after the end", b)
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() {
+			NewFinder(func(ctx context.Context) (*Catalog, error) {
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}, &config.Config{}, b.log).Run(ctx, func([]*Kind) { t.Error("found something") })
+		})
+		synctest.Wait()
+		cancel()
+		running.Wait()
+	})
+}
+
+func TestFinderIsStuck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, stop := startFinder(t, "widgets.example.com")
+		defer stop()
+		synctest.Wait()
+		b.pulse.within(0)
+		want := "the search for kinds is stuck: it should have got on 5s ago"
+		if err := b.Stuck(time.Now().Add(5 * time.Second)); err == nil || err.Error() != want {
+			t.Errorf("error %v, want %s", err, want)
+		}
+	})
+}
