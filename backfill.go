@@ -86,7 +86,10 @@ func (b *backfill) transfer(ctx context.Context, cluster *rest.Config, kinds []*
 		return err
 	}
 	tally := newTally()
-	sink := b.sink(tally)
+	sink, err := b.sink(tally)
+	if err != nil {
+		return err
+	}
 	informers := informer.New(client, kinds, b.cfg, sink, informer.Options{PageSize: b.cfg.PageSize}, b.registry, b.log)
 
 	reading, stopReading := context.WithCancel(ctx)
@@ -139,9 +142,9 @@ func stopCause(ctx context.Context) error {
 	}
 }
 
-func (b *backfill) sink(tally *tally) sink {
+func (b *backfill) sink(tally *tally) (sink, error) {
 	if b.flags.dryRun {
-		return newPrinter(b.stdout, tally.observe)
+		return newPrinter(b.stdout, tally.observe), nil
 	}
 	return emitter.New(&b.cfg.Delivery, emitter.Options{
 		UserAgent:     userAgent(),

@@ -77,6 +77,45 @@ func TestRunReportsAllMistakes(t *testing.T) {
 	}
 }
 
+// Whatever is set, no secret is on any output: of the help, of wrong settings,
+// or of a run that fails.
+func TestRunTellsNoSecret(t *testing.T) {
+	const canary = "canary"
+	file := filepath.Join(t.TempDir(), "client.yaml")
+	if err := os.WriteFile(file, []byte("bearer_token: *"+canary+"\nproxy_url: http://u:"+canary+"@host:port/"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("KUBECONFIG", filepath.Join(t.TempDir(), "none"))
+	t.Setenv("KUBERNETES_SERVICE_HOST", "")
+	right := map[string]string{"DESTINATION": "http://u:" + canary + "@host/?token=" + canary, "HEADERS": "X-Key=" + canary}
+	for _, tt := range []struct {
+		name     string
+		args     []string
+		settings map[string]string
+		code     int
+	}{
+		{"help", []string{"--help"}, right, 0},
+		{"no cluster", []string{"--once"}, right, exitFailed},
+		{"wrong URL", []string{"--once"}, map[string]string{"DESTINATION": "u:" + canary + "@host"}, exitUsage},
+		{"wrong headers", []string{"--once"}, map[string]string{"HEADERS": canary + ",Host=" + canary}, exitUsage},
+		{"wrong file", []string{"--once"}, map[string]string{"HTTP_CLIENT_CONFIG_FILE": file}, exitUsage},
+		{"no setting", []string{"--once"}, map[string]string{"BEARER_TOKEN": canary}, exitUsage},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			for name, value := range tt.settings {
+				t.Setenv("LABELSTREAM_"+name, value)
+			}
+			var stdout, stderr bytes.Buffer
+			if code := run(t.Context(), tt.args, &stdout, &stderr); code != tt.code {
+				t.Errorf("exit code %d, want %d", code, tt.code)
+			}
+			if told := stdout.String() + stderr.String(); strings.Contains(told, canary) || told == "" {
+				t.Errorf("the output tells a secret, or nothing:\n%s", told)
+			}
+		})
+	}
+}
+
 const kubeconfigTemplate = `apiVersion: v1
 kind: Config
 clusters: [{name: c, cluster: {server: "http://SERVER"}}]
@@ -279,6 +318,17 @@ func TestMeasure(t *testing.T) {
 	unknown := []informer.Status{{Read: 1, Total: 10}, {Read: 2, Total: -1}, {Total: 5}}
 	if p := measure(unknown, newTally(), time.Now()); p.read != 3 || p.total != -1 {
 		t.Errorf("read %d of %d, want 3 of -1", p.read, p.total)
+	}
+}
+
+func TestRate(t *testing.T) {
+	for _, tt := range []struct {
+		p    progress
+		want int64
+	}{{progress{read: 100, elapsed: 2 * time.Second}, 50}, {progress{read: 5}, 5000}} {
+		if got := tt.p.rate(); got != tt.want {
+			t.Errorf("%+v: %d a second, want %d", tt.p, got, tt.want)
+		}
 	}
 }
 

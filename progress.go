@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
@@ -25,8 +26,7 @@ func (b *backfill) showProgress(ctx context.Context, informers *informer.Informe
 			progressbar.OptionSetWriter(b.stderr),
 			progressbar.OptionSetDescription("Reading objects"),
 			progressbar.OptionShowCount(),
-			progressbar.OptionShowIts(),
-			progressbar.OptionSetItsString("objects"),
+			progressbar.OptionSetPredictTime(false),
 			progressbar.OptionClearOnFinish(),
 		)
 		defer func() { _ = bar.Finish() }()
@@ -49,12 +49,13 @@ func moveBar(bar *progressbar.ProgressBar, p progress) {
 	if p.total != bar.GetMax64() {
 		bar.ChangeMax64(p.total)
 	}
+	bar.Describe(fmt.Sprintf("Reading objects, %d/s", p.rate()))
 	_ = bar.Set64(p.read)
 }
 
 func (b *backfill) logProgress(p progress) {
 	log := b.log.WithField("read", p.read).WithField("sent", p.sent).
-		WithField("objects_per_second", int64(float64(p.read)/p.elapsed.Seconds()))
+		WithField("objects_per_second", p.rate())
 	if p.total >= 0 {
 		log = log.WithField("total", p.total)
 	}

@@ -89,3 +89,8 @@ func measure(statuses []informer.Status, tally *tally, since time.Time) progress
 	}
 	return p
 }
+
+// rate is the objects read a second, since the beginning.
+func (p progress) rate() int64 {
+	return int64(float64(p.read) / max(p.elapsed, time.Millisecond).Seconds())
+}

@@ -1,7 +1,11 @@
 // Package config reads labelstream's settings from the environment.
 package config
 
-import "time"
+import (
+	"time"
+
+	promconfig "github.com/prometheus/common/config"
+)
 
 // Config is every setting; its tags are where defaults, descriptions and
 // accepted values are written down. Load makes one that is valid.
@@ -88,14 +92,49 @@ type Delivery struct {
 	SendInterval time.Duration `split_words:"true" default:"10s" desc:"how long a batch waits for more records after its first" accepts:"a duration from 10ms to 10m"`
 	// SendTimeout bounds one request, its answer included.
 	SendTimeout time.Duration `split_words:"true" default:"30s" desc:"how long one request may take" accepts:"a duration from 10ms to 10m"`
-	// MaxBytesPerSend is how long a batch's encoding may be, uncompressed.
+	// MaxBytesPerSend is how long a batch's encoding as remote_write 1.0 may be,
+	// uncompressed; as 2.0 it is shorter.
 	MaxBytesPerSend Bytes `split_words:"true" default:"1MiB" desc:"bytes of one batch before compression, at most" accepts:"a size from 64KiB to 8MiB, such as 1MiB, 512KiB, 1MB or 1048576"`
+	// Senders is how many connections send in parallel.
+	Senders int `split_words:"true" default:"2" desc:"connections that send in parallel; records of one object always take the same" accepts:"a whole number from 1 to 64"`
+	// Protocol is the version of remote_write.
+	Protocol Protocol `split_words:"true" default:"auto" desc:"version of remote_write; auto finds out whether the destination speaks 2.0" accepts:"auto, 1.0 or 2.0"`
+	// OnRefused is what happens to a batch that the destination refuses.
+	OnRefused OnRefused `split_words:"true" default:"halve" desc:"what happens to a batch that is refused for some bad record: halve it to send the others, or drop all of it" accepts:"halve or drop"`
+	Auth
 }
 
-// The values of Names and UnsafeValues.
+// Auth are the settings of authentication and TLS. Either the file says all of
+// it, or the others do.
+type Auth struct {
+	// HTTPClientConfigFile is in Prometheus' own format.
+	HTTPClientConfigFile string `split_words:"true" desc:"file in the format of Prometheus' HTTP client configuration: basic_auth, authorization, oauth2, tls_config, http_headers, proxy_url" accepts:"the name of such a YAML file, whose own files are readable, and none of the other settings of authentication and TLS"`
+	// BearerTokenFile is read again for each request.
+	BearerTokenFile string `split_words:"true" desc:"file with a bearer token, read again for each request" accepts:"the name of a readable file, without BASIC_USERNAME"`
+	// BasicUsername and BasicPasswordFile belong together.
+	BasicUsername string `split_words:"true" desc:"user of basic authentication" accepts:"a name, together with BASIC_PASSWORD_FILE"`
+	// BasicPasswordFile is read again for each request.
+	BasicPasswordFile string `split_words:"true" desc:"file with the password of basic authentication, read again for each request" accepts:"the name of a readable file, together with BASIC_USERNAME"`
+	// TLSCaFile holds the authorities to trust, in place of the system's.
+	TLSCaFile string `split_words:"true" desc:"file with the certificate authorities to trust in place of the system's, read again when it has changed" accepts:"the name of a readable PEM file with certificates"`
+	// Headers are added to each request.
+	Headers Headers `split_words:"true" desc:"headers added to each request, such as X-Scope-OrgID=tenant" accepts:"a list of name=value, each name once, and none that HTTP or remote_write sets itself"`
+	// HTTPClient is what the settings above come to. Its files are read when
+	// they are needed.
+	HTTPClient *promconfig.HTTPClientConfig `ignored:"true"`
+}
+
+// The values of settings that have few.
 const (
 	NamesRaw         Names        = "raw"
 	NamesUnderscore  Names        = "underscore"
 	UnsafeValuesDrop UnsafeValues = "drop"
 	UnsafeValuesKeep UnsafeValues = "keep"
+
+	ProtocolAuto Protocol = "auto"
+	Protocol1    Protocol = "1.0"
+	Protocol2    Protocol = "2.0"
+
+	OnRefusedHalve OnRefused = "halve"
+	OnRefusedDrop  OnRefused = "drop"
 )

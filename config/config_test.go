@@ -1,15 +1,18 @@
 package config
 
 import (
+	"fmt"
 	"maps"
 	"net/url"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	promconfig "github.com/prometheus/common/config"
 )
 
 // setenv makes the variables with our prefix these, for the time of the test.
@@ -60,11 +63,14 @@ func refused(t *testing.T, settings map[string]string) []string {
 	return strings.Split(err.Error(), "\n")
 }
 
-// diff compares patterns by their text, and URLs as theirs.
+// diff compares patterns and URLs by their text, and proxies by their settings.
 func diff(want, got any) string {
 	return cmp.Diff(want, got,
 		cmp.Transformer("pattern", func(r *regexp.Regexp) string { return r.String() }),
-		cmp.Transformer("url", func(u *url.URL) string { return u.String() }))
+		cmp.Transformer("url", func(u *url.URL) string { return fmt.Sprint(u) }),
+		cmp.Comparer(func(a, b promconfig.ProxyConfig) bool {
+			return a.ProxyFromEnvironment == b.ProxyFromEnvironment && a.NoProxy == b.NoProxy && fmt.Sprint(a.ProxyURL) == fmt.Sprint(b.ProxyURL)
+		}))
 }
 
 func patterns(texts ...string) Patterns {
@@ -100,6 +106,10 @@ func TestLoadDefaults(t *testing.T) {
 			SendInterval:    10 * time.Second,
 			SendTimeout:     30 * time.Second,
 			MaxBytesPerSend: 1 << 20,
+			Senders:         2,
+			Protocol:        ProtocolAuto,
+			OnRefused:       OnRefusedHalve,
+			Auth:            Auth{HTTPClient: DefaultHTTPClient()},
 		},
 		OnceTimeout:    time.Hour,
 		PageSize:       500,
@@ -142,6 +152,9 @@ func TestLoadEverySetting(t *testing.T) {
 		"SEND_INTERVAL":         "10ms",
 		"SEND_TIMEOUT":          "10m",
 		"MAX_BYTES_PER_SEND":    "8MiB",
+		"SENDERS":               "64",
+		"PROTOCOL":              "2.0",
+		"ON_REFUSED":            "drop",
 		"ONCE":                  "true",
 		"ONCE_TIMEOUT":          "168h",
 		"PAGE_SIZE":             "1",
@@ -161,12 +174,14 @@ func TestLoadEverySetting(t *testing.T) {
 		"LOG_LEVEL":             "debug",
 		"LOG_FORMAT":            "json",
 	}
+	// Those of authentication exclude each other, see TestLoadAuth.
 	listed, err := settingsOf(newSpec())
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, s := range listed {
-		if _, ok := settings[strings.TrimPrefix(s.name, prefix+"_")]; !ok {
+		name := strings.TrimPrefix(s.name, prefix+"_")
+		if _, ok := settings[name]; !ok && !slices.Contains(authSettings, name) {
 			t.Errorf("%s is not in this test", s.name)
 		}
 	}
@@ -198,6 +213,10 @@ func TestLoadEverySetting(t *testing.T) {
 			SendInterval:    10 * time.Millisecond,
 			SendTimeout:     10 * time.Minute,
 			MaxBytesPerSend: 8 << 20,
+			Senders:         64,
+			Protocol:        Protocol2,
+			OnRefused:       OnRefusedDrop,
+			Auth:            Auth{HTTPClient: DefaultHTTPClient()},
 		},
 		Once:        true,
 		OnceTimeout: 168 * time.Hour,

@@ -85,6 +85,10 @@ func TestLoadRefuses(t *testing.T) {
 		{"MAX_BYTES_PER_SEND", "65535", []string{`MAX_BYTES_PER_SEND="65535"; ` + wantSize}},
 		{"MAX_BYTES_PER_SEND", "8388609", []string{`MAX_BYTES_PER_SEND="8388609"; ` + wantSize}},
 		{"MAX_BYTES_PER_SEND", "1.5MiB", []string{`MAX_BYTES_PER_SEND="1.5MiB"; ` + wantSize}},
+		{"SENDERS", "0", []string{`SENDERS="0"; want a whole number from 1 to 64`}},
+		{"SENDERS", "65", []string{`SENDERS="65"; want a whole number from 1 to 64`}},
+		{"PROTOCOL", "1", []string{`PROTOCOL="1"; want auto, 1.0 or 2.0`}},
+		{"ON_REFUSED", "", []string{`ON_REFUSED=""; want halve or drop`}},
 
 		{"ONCE_TIMEOUT", "999ms", []string{`ONCE_TIMEOUT="999ms"; want a duration from 1s to 168h`}},
 		{"ONCE_TIMEOUT", "169h", []string{`ONCE_TIMEOUT="169h"; want a duration from 1s to 168h`}},
@@ -228,7 +232,7 @@ func TestLoadAllMistakesAtOnce(t *testing.T) {
 
 func TestLoadRestoresEnvironment(t *testing.T) {
 	setenv(t, map[string]string{
-		"DESTINATION": "%zz", "BATCH_SIZE": "many", "NAMESPACES": "a", "LABELS_FILTERS": "(", "SENDERS": "2",
+		"DESTINATION": "%zz", "BATCH_SIZE": "many", "NAMESPACES": "a", "LABELS_FILTERS": "(", "SENDERS": "none",
 	})
 	before := slices.Sorted(slices.Values(os.Environ()))
 	if _, err := Load(false); err == nil {

@@ -96,6 +96,10 @@ func validateDelivery(d *Delivery, dryRun bool, m *mistakes) {
 	checkRange(m, "SEND_INTERVAL", d.SendInterval, 10*time.Millisecond, 10*time.Minute)
 	checkRange(m, "SEND_TIMEOUT", d.SendTimeout, 10*time.Millisecond, 10*time.Minute)
 	checkRange(m, "MAX_BYTES_PER_SEND", d.MaxBytesPerSend, 64<<10, 8<<20)
+	checkRange(m, "SENDERS", d.Senders, 1, 64)
+	checkOneOf(m, "PROTOCOL", d.Protocol, ProtocolAuto, Protocol1, Protocol2)
+	checkOneOf(m, "ON_REFUSED", d.OnRefused, OnRefusedHalve, OnRefusedDrop)
+	validateAuth(d, m)
 }
 
 // electionJitter is by how much client-go may lengthen RETRY_PERIOD.

@@ -16,6 +16,10 @@ type (
 	Names string
 	// UnsafeValues is what happens to values with characters that HTML escapes.
 	UnsafeValues string
+	// Protocol is a version of remote_write, or auto.
+	Protocol string
+	// OnRefused is what happens to a batch that is refused.
+	OnRefused string
 )
 
 // Decode reads a size for envconfig: a whole number of bytes, or one followed by

@@ -1,6 +1,7 @@
 package emitter
 
 import (
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -25,9 +26,9 @@ const (
 type queueSize struct {
 	// batches is how many there are.
 	batches int
-	// records and bytes close a batch. Bytes are encoded, not compressed. The
-	// flat form that a batch keeps is never larger than the encoded one, so
-	// they bound its buffer too.
+	// records and bytes close a batch. Bytes are encoded as 1.0, not compressed;
+	// as 2.0 they are fewer. The flat form that a batch keeps is never larger
+	// than the encoded one, so they bound its buffer too.
 	records, bytes int
 }
 
@@ -35,13 +36,46 @@ type queueSize struct {
 // needs two batches at least, so a batch gets half of the sender's share at
 // most, whatever MaxBytesPerSend says. Only a record that is larger than a
 // batch by itself exceeds its share, and for as long as it takes to send it.
-func sizeQueue(cfg *config.Delivery, senders int) queueSize {
-	bytes := min(int(cfg.MaxBytesPerSend), queueBytes/(2*senders))
+func sizeQueue(cfg *config.Delivery) queueSize {
+	bytes := min(int(cfg.MaxBytesPerSend), queueBytes/(2*cfg.Senders))
 	return queueSize{
-		batches: min(maxBatches, queueBytes/(senders*bytes)),
+		batches: min(maxBatches, queueBytes/(cfg.Senders*bytes)),
 		records: cfg.BatchSize,
 		bytes:   bytes,
 	}
+}
+
+// byteLimit lowers what a batch may hold for a while, after the destination
+// has refused one as too large.
+type byteLimit struct{ lowered atomic.Pointer[lowered] }
+
+type lowered struct {
+	bytes int
+	until time.Time
+}
+
+const (
+	lowerFor = time.Hour
+	// minLimit is where lowering ends: then it is not the batch that is large.
+	minLimit = 16 << 10
+)
+
+// of returns the lower of most and the limit.
+func (l *byteLimit) of(most int, now time.Time) int {
+	if low := l.lowered.Load(); low != nil && now.Before(low.until) {
+		return min(most, low.bytes)
+	}
+	return most
+}
+
+// lower sets the limit for an hour, and returns it, unless it is as low.
+func (l *byteLimit) lower(bytes int, now time.Time) (int, bool) {
+	bytes = max(bytes, minLimit)
+	if l.of(math.MaxInt, now) <= bytes {
+		return 0, false
+	}
+	l.lowered.Store(&lowered{bytes: bytes, until: now.Add(lowerFor)})
+	return bytes, true
 }
 
 // batch is what one request carries. One goroutine has it at a time: those
@@ -72,8 +106,8 @@ type span struct {
 
 // fits tells whether a record of so many encoded bytes may be added. The first
 // one always may: what is larger than a batch goes alone.
-func (b *batch) fits(size int, limit queueSize) bool {
-	return len(b.items) == 0 || len(b.items) < limit.records && b.size+size <= limit.bytes
+func (b *batch) fits(size, records, bytes int) bool {
+	return len(b.items) == 0 || len(b.items) < records && b.size+size <= bytes
 }
 
 // add copies the record.
@@ -120,11 +154,46 @@ func (b *batch) age(now time.Time) time.Duration {
 	return max(0, time.Duration(now.UnixMilli()-since)*time.Millisecond)
 }
 
-// series is the number of series of all records.
-func (b *batch) series() int {
+// part is the records of a batch from one up to, but not including, another.
+type part struct{ from, to int }
+
+func (p part) len() int { return p.to - p.from }
+
+// all is the whole batch.
+func (b *batch) all() part { return part{to: len(b.items)} }
+
+// start is where the series of record i begin in the arena.
+func (b *batch) start(i int) int32 {
+	if i == 0 {
+		return 0
+	}
+	return b.spans[i-1].end
+}
+
+// each calls f for every series of a part, in order; f reads it.
+func (b *batch) each(p part, f func(series *record.Cursor, at int64)) {
+	for i := p.from; i < p.to; i++ {
+		series := record.Cursor(b.arena[b.start(i):b.spans[i].end])
+		for range b.items[i].Series {
+			f(&series, b.spans[i].at)
+		}
+	}
+}
+
+// bytes is the size of a part, encoded as 1.0.
+func (b *batch) bytes(p part) int {
 	n := 0
-	for i := range b.items {
-		n += b.items[i].Series
+	for _, span := range b.spans[p.from:p.to] {
+		n += int(span.size)
+	}
+	return n
+}
+
+// samples is the number of samples in a part.
+func (b *batch) samples(p part) int {
+	n := 0
+	for _, item := range b.items[p.from:p.to] {
+		n += item.Series
 	}
 	return n
 }

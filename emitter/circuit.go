@@ -6,9 +6,13 @@ import (
 	"time"
 )
 
-// circuit keeps all senders from a destination that rejects the settings,
-// except for one attempt an interval: nothing else would be accepted either.
-// It is open while the destination does.
+// maxRefusals is how many batches in a row the destination may refuse whole
+// before it is taken to refuse all.
+const maxRefusals = 2
+
+// circuit keeps all senders from a destination that rejects the settings or
+// refuses whatever it is sent, except for one attempt an interval: nothing else
+// would be accepted either. It is open while the destination does.
 type circuit struct {
 	interval    time.Duration
 	giveUpAfter time.Duration
@@ -21,6 +25,8 @@ type circuit struct {
 	next time.Time
 	// changed is closed when the circuit closes.
 	changed chan struct{}
+	// refusals are the batches refused whole since any record was taken.
+	refusals int
 }
 
 func newCircuit(interval, giveUpAfter time.Duration) *circuit {
@@ -53,10 +59,39 @@ func (c *circuit) admit() (wait time.Duration, changed <-chan struct{}, err erro
 	return wait, c.changed, nil
 }
 
-// open notes that the destination rejects the settings, as err says.
-func (c *circuit) open(err error) {
+// answered notes what came of an attempt. It returns whether the circuit is
+// open.
+func (c *circuit) answered(a answer) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	switch {
+	case a.verdict == rejected:
+		c.open(a.err)
+	case a.taken():
+		c.refusals = 0
+		c.close()
+	case c.refusals < maxRefusals:
+		// Any other answer, even a failure, says that the rejection is not what
+		// is wrong now.
+		c.close()
+	}
+	return c.err != nil
+}
+
+// refusedWhole notes that nothing of a batch was taken. It returns the error
+// that the circuit is open for, nil where it is closed.
+func (c *circuit) refusedWhole(err error) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.refusals++
+	if c.refusals >= maxRefusals {
+		c.open(fmt.Errorf("%d batches in a row were refused whole, the last: %w", c.refusals, err))
+	}
+	return c.err
+}
+
+// open and close are called with the lock held.
+func (c *circuit) open(err error) {
 	if c.err == nil {
 		c.since = time.Now()
 		c.next = c.since.Add(c.interval)
@@ -65,10 +100,7 @@ func (c *circuit) open(err error) {
 	c.err = err
 }
 
-// close notes that the destination does not reject them.
 func (c *circuit) close() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	if c.err != nil {
 		c.err = nil
 		c.since = time.Time{}
@@ -76,7 +108,7 @@ func (c *circuit) close() {
 	}
 }
 
-// state returns the rejection and when it began, nil where there is none.
+// state returns why the circuit is open and since when, nil where it is closed.
 func (c *circuit) state() (time.Time, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -327,32 +327,6 @@ func TestShutdownIdle(t *testing.T) {
 	})
 }
 
-func TestRefusalsAreLoggedTogether(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d := newDestination(func(n int, _ *http.Request) (*http.Response, error) {
-			if n == 3 {
-				return respond(413, "too\nlong\x1b[31m"), nil
-			}
-			return respond(400, "bad label"), nil
-		})
-		h := newTestEmitter(t, d, Options{})
-		h.start(t.Context())
-		for key := range uint64(10) {
-			h.put(t, newRecord(key, "a"))
-		}
-		h.Close()
-		expect(t, "Run", <-h.done, nil)
-		expect(t, "requests", len(d.got()), 5)
-		expect(t, "refused", len(h.keys(Refused)), 10)
-		const to = "error: The destination refused records, they are dropped: send to http://destination/write: status "
-		expect(t, "log", h.lines(), []string{
-			to + `400 Bad Request, receiver says "bad label" (2 records)`,
-			to + `413 Request Entity Too Large, receiver says "too\nlong\x1b[31m" (2 records)`,
-			to + `400 Bad Request, receiver says "bad label" (6 records)`,
-		})
-	})
-}
-
 // A destination that fails every other request for an hour does not fill the
 // log, and neither does one that fails for an hour.
 func TestFailuresAreLoggedOnce(t *testing.T) {
@@ -393,9 +367,9 @@ func TestFailureOfOneSender(t *testing.T) {
 	logger, h := testLogger()
 	log := newFailureLog(logger)
 	bad := answer{verdict: again, class: "503", err: errors.New("bad")}
-	log.failed(0, bad)
+	log.failed(0, bad, fails)
 	log.ended(1)
-	log.failed(1, bad)
+	log.failed(1, bad, fails)
 	log.ended(1)
 	expect(t, "lines while one fails", len(h.AllEntries()), 2)
 	log.ended(0)

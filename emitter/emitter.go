@@ -19,9 +19,6 @@ import (
 	"labelstream/record"
 )
 
-// senders is the number of connections that send in parallel.
-const senders = 2
-
 // ErrClosed is what Put returns once the emitter takes no more records.
 var ErrClosed = errors.New("emitter is closed")
 
@@ -33,7 +30,8 @@ const (
 	// Accepted records are at the destination.
 	Accepted Outcome = iota
 	// Refused records are not wanted by the destination. Sending them again
-	// would not help.
+	// would not help. Where a 2.0 receiver says only how many it left out, as
+	// many are reported; which ones is then a guess.
 	Refused
 	// Lost records could not be delivered. The destination may have some of
 	// them, where its answer did not arrive.
@@ -58,8 +56,8 @@ type Item struct {
 type Options struct {
 	// UserAgent is sent with each request, such as "labelstream/1.2.3".
 	UserAgent string
-	// Transport carries the requests. Nil means a pooled one of the emitter's
-	// own.
+	// Transport carries the requests. Nil means a pooled one that authenticates
+	// as the settings say.
 	Transport http.RoundTripper
 	// Registerer takes the metrics. Nil means that nobody reads them.
 	Registerer prometheus.Registerer
@@ -74,24 +72,28 @@ type Options struct {
 	// measured by. Nil means time.Now.
 	Now func() time.Time
 	// ProbeInterval is how often one batch is tried while the destination
-	// rejects the settings. Zero means a minute.
+	// rejects the settings or refuses everything. Zero means a minute.
 	ProbeInterval time.Duration
-	// GiveUpAfter ends Run when the destination has rejected the settings for
-	// so long. Zero means never.
+	// GiveUpAfter ends Run when the destination has done so for so long. Zero means never.
 	GiveUpAfter time.Duration
 }
 
 // Emitter queues records and sends them in batches. Its methods are safe for
 // concurrent use.
 type Emitter struct {
-	senders []*sender
-	circuit *circuit
-	client  *client
-	metrics *metrics
-	failure *failureLog
-	drops   *dropLog
-	observe func(Outcome, []Item)
-	now     func() time.Time
+	senders  []*sender
+	circuit  *circuit
+	protocol *protocol
+	client   *client
+	// limit is how large batches may be.
+	limit     byteLimit
+	onRefused config.OnRefused
+	log       logrus.FieldLogger
+	metrics   *metrics
+	failure   *failureLog
+	drops     *dropLog
+	observe   func(Outcome, []Item)
+	now       func() time.Time
 	// jitter shortens a backoff by chance.
 	jitter func(time.Duration) time.Duration
 	// queued is the number of records whose outcome is open.
@@ -101,12 +103,9 @@ type Emitter struct {
 }
 
 // New makes an emitter that sends nothing until Run is called. The settings
-// are taken as validated; no reference to cfg is kept.
-func New(cfg *config.Delivery, opts Options) *Emitter {
-	return newEmitter(cfg, opts, senders)
-}
-
-func newEmitter(cfg *config.Delivery, opts Options, senders int) *Emitter {
+// are taken as validated, and must not change. The error says which file or
+// setting of authentication or TLS cannot be used.
+func New(cfg *config.Delivery, opts Options) (*Emitter, error) {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
@@ -116,23 +115,29 @@ func newEmitter(cfg *config.Delivery, opts Options, senders int) *Emitter {
 	if opts.ProbeInterval == 0 {
 		opts.ProbeInterval = time.Minute
 	}
-	client := newClient(cfg, opts, senders)
+	client, err := newClient(cfg, opts)
+	if err != nil {
+		return nil, err
+	}
 	log := opts.Logger.WithField("destination", client.name)
 	e := &Emitter{
-		circuit: newCircuit(opts.ProbeInterval, opts.GiveUpAfter),
-		client:  client,
-		failure: newFailureLog(log),
-		drops:   newDropLog(log),
-		observe: opts.Observe,
-		now:     opts.Now,
-		jitter:  fullJitter,
+		circuit:   newCircuit(opts.ProbeInterval, opts.GiveUpAfter),
+		protocol:  newProtocol(cfg.Protocol),
+		client:    client,
+		onRefused: cfg.OnRefused,
+		log:       log,
+		failure:   newFailureLog(log),
+		drops:     newDropLog(log),
+		observe:   opts.Observe,
+		now:       opts.Now,
+		jitter:    fullJitter,
 	}
-	size := sizeQueue(cfg, senders)
-	for id := range senders {
+	size := sizeQueue(cfg)
+	for id := range cfg.Senders {
 		e.senders = append(e.senders, newSender(e, id, size, cfg.SendInterval))
 	}
-	e.metrics = newMetrics(opts.Registerer, e, senders*size.batches*size.records)
-	return e
+	e.metrics = newMetrics(opts.Registerer, e, cfg.Senders*size.batches*size.records)
+	return e, nil
 }
 
 // Put copies the record into the queue and stamps it with the time. It blocks
@@ -153,7 +158,7 @@ func (e *Emitter) Close() {
 
 // Run sends, and blocks until the emitter is closed and every record has an
 // outcome, until ctx ends, or until the destination has rejected the settings
-// for Options.GiveUpAfter. It then closes the emitter; records without an
+// or refused everything for Options.GiveUpAfter. It then closes the emitter; records without an
 // outcome are reported as Lost, and the error says how many there were and
 // wraps the cause: that of ctx, or the rejection. It is called once.
 func (e *Emitter) Run(ctx context.Context) error {
@@ -173,19 +178,10 @@ func (e *Emitter) Run(ctx context.Context) error {
 }
 
 // SettingError returns the error of a destination that rejects the settings
-// (its URL, the credentials), and since when it does; nil while it does not.
+// (its URL, the credentials) or refuses everything, and since when it does; nil
+// while it does not.
 func (e *Emitter) SettingError() (since time.Time, err error) {
 	return e.circuit.state()
-}
-
-// settle gives the batch's records their outcome.
-func (e *Emitter) settle(b *batch, f fate) {
-	e.queued.Add(-int64(len(b.items)))
-	e.metrics.settled(b, f, e.now())
-	if f == fateShutdown {
-		e.unsent.Add(int64(len(b.items)))
-	}
-	e.observe(f.outcome(), b.items)
 }
 
 // age is how old the oldest record without an outcome is, zero without any.

@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/prometheus/prometheus/prompb"
+	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
 	"github.com/sirupsen/logrus"
 	logtest "github.com/sirupsen/logrus/hooks/test"
 	"go.uber.org/goleak"
@@ -31,7 +32,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-var pods = &record.Kind{Resource: "pods", Type: "pod"}
+var pods = &record.Kind{Resource: "pods", Type: "pod", NameLabel: "pod", Namespaced: true}
 
 // newRecord makes a record whose series have these names and an extra label
 // each.
@@ -61,11 +62,45 @@ func decode(body []byte) (*prompb.WriteRequest, error) {
 	return req, req.Unmarshal(plain)
 }
 
+// decodeV2 is decode for 2.0.
+func decodeV2(body []byte) (*writev2.Request, error) {
+	plain, err := snappy.Decode(nil, body)
+	if err != nil {
+		return nil, err
+	}
+	req := &writev2.Request{}
+	return req, req.Unmarshal(plain)
+}
+
+// decodeSeries reads a body of either version.
+func decodeSeries(header http.Header, body []byte) (version, []sent, error) {
+	var series []sent
+	if strings.Contains(header.Get("Content-Type"), "write.v2") {
+		message, err := decodeV2(body)
+		if err != nil {
+			return undecided, nil, err
+		}
+		for _, s := range message.Timeseries {
+			series = append(series, sent{Name: message.Symbols[s.LabelsRefs[1]], At: s.Samples[0].Timestamp})
+		}
+		return v2, series, nil
+	}
+	message, err := decode(body)
+	if err != nil {
+		return undecided, nil, err
+	}
+	for _, s := range message.Timeseries {
+		series = append(series, sent{Name: s.Labels[0].Value, At: s.Samples[0].Timestamp})
+	}
+	return v1, series, nil
+}
+
 // request is one that the fake destination got.
 type request struct {
 	// After is the time since the destination was made.
-	After  time.Duration
-	Series []sent
+	After   time.Duration
+	Version version
+	Series  []sent
 }
 
 // destination is a transport that answers without a network, so that it works
@@ -89,14 +124,11 @@ func (d *destination) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	message, err := decode(body)
+	v, series, err := decodeSeries(req.Header, body)
 	if err != nil {
 		return nil, err
 	}
-	got := request{After: time.Since(d.start)}
-	for _, series := range message.Timeseries {
-		got.Series = append(got.Series, sent{Name: series.Labels[0].Value, At: series.Samples[0].Timestamp})
-	}
+	got := request{After: time.Since(d.start), Version: v, Series: series}
 	d.mu.Lock()
 	n := len(d.requests)
 	d.requests = append(d.requests, got)
@@ -120,6 +152,15 @@ func (d *destination) times() []time.Duration {
 	return times
 }
 
+// versions returns those of the requests.
+func (d *destination) versions() []version {
+	var versions []version
+	for _, r := range d.got() {
+		versions = append(versions, r.Version)
+	}
+	return versions
+}
+
 // names returns the series of each request.
 func (d *destination) names() [][]string {
 	var names [][]string
@@ -132,6 +173,11 @@ func (d *destination) names() [][]string {
 	}
 	return names
 }
+
+const (
+	samplesWritten = "X-Prometheus-Remote-Write-Samples-Written"
+	writtenSamples = "X-Prometheus-Remote-Write-Written-Samples"
+)
 
 func respond(code int, body string, header ...string) *http.Response {
 	resp := &http.Response{StatusCode: code, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body))}
@@ -182,6 +228,9 @@ func testConfig(t testing.TB, destination string) *config.Delivery {
 		SendInterval:    10 * time.Second,
 		SendTimeout:     30 * time.Second,
 		MaxBytesPerSend: 1 << 20,
+		Senders:         1,
+		Protocol:        config.Protocol1,
+		OnRefused:       config.OnRefusedHalve,
 	}
 }
 
@@ -196,7 +245,12 @@ func newHarness(cfg *config.Delivery, opts Options, senders int) *harness {
 		defer h.mu.Unlock()
 		h.outcomes[o] = append(h.outcomes[o], items...)
 	}
-	h.Emitter = newEmitter(cfg, opts, senders)
+	cfg.Senders = senders
+	e, err := New(cfg, opts)
+	if err != nil {
+		panic(err)
+	}
+	h.Emitter = e
 	h.jitter = func(d time.Duration) time.Duration { return d }
 	return h
 }
@@ -249,6 +303,9 @@ func (h *harness) lines() []string {
 		if n, ok := entry.Data["records"]; ok {
 			line += fmt.Sprintf(" (%d records)", n)
 		}
+		if name, ok := entry.Data["name"]; ok {
+			line += fmt.Sprintf(" [%s %s/%s]", entry.Data["kind"], entry.Data["namespace"], name)
+		}
 		lines = append(lines, line)
 	}
 	return lines
@@ -271,8 +328,8 @@ func TestDeliversEveryRecordOnce(t *testing.T) {
 		h.Close()
 		expect(t, "Run", <-h.done, nil)
 		expect(t, "requests", d.got(), []request{
-			{Series: []sent{{"a", now}, {"b", now}, {"c", now}}},
-			{Series: []sent{{"d", now}}},
+			{Version: v1, Series: []sent{{"a", now}, {"b", now}, {"c", now}}},
+			{Version: v1, Series: []sent{{"d", now}}},
 		})
 		expect(t, "outcomes", h.outcomes, map[Outcome][]Item{Accepted: {
 			{Kind: pods, Key: 1, Series: 2}, {Kind: pods, Key: 2, Series: 1}, {Kind: pods, Key: 3, Series: 1},
@@ -357,7 +414,7 @@ func TestMetrics(t *testing.T) {
 			if n == 3 {
 				return hang(n, req)
 			}
-			return respond([]int{200, 409, 400}[n], ""), nil
+			return respond([]int{200, 409, 422}[n], ""), nil
 		})
 		h := newTestEmitter(t, d, Options{})
 		h.put(t, newRecord(1, "a", "b"), newRecord(2, "c"))
@@ -376,24 +433,29 @@ func TestMetrics(t *testing.T) {
 			labelstream_queue_length 3
 		`, names...)
 
+		start := time.Now()
 		ctx, cancel := context.WithCancel(t.Context())
 		h.start(ctx)
-		h.put(t, newRecord(4, "e"), newRecord(5, "f"), newRecord(6, "g"), newRecord(7, "h"))
-		h.Close()
+		h.put(t, newRecord(4, "e"))
+		synctest.Wait()
+		h.put(t, newRecord(5, "f"))
+		time.Sleep(11 * time.Second) // the batch was due
+		h.put(t, newRecord(6, "g"), newRecord(7, "h"))
 		synctest.Wait()
 		cancel()
 		<-h.done
 		names = append(names, "labelstream_samples_sent_total", "labelstream_records_dropped_total",
-			"labelstream_batches_total", "labelstream_last_success_timestamp_seconds")
+			"labelstream_batches_total", "labelstream_protocol", "labelstream_last_success_timestamp_seconds")
 		gather(t, h.reg, fmt.Sprintf(`
-			# HELP labelstream_batches_total Batches by how they ended: accepted, conflict (the destination has newer samples), refused, too_old, or shutdown.
+			# HELP labelstream_batches_total Batches by how they ended: accepted, conflict (the destination has newer samples), partial (some records were refused), refused, too_old, or shutdown.
 			# TYPE labelstream_batches_total counter
 			labelstream_batches_total{outcome="accepted"} 1
 			labelstream_batches_total{outcome="conflict"} 1
+			labelstream_batches_total{outcome="partial"} 0
 			labelstream_batches_total{outcome="refused"} 1
 			labelstream_batches_total{outcome="shutdown"} 1
 			labelstream_batches_total{outcome="too_old"} 0
-			# HELP labelstream_last_success_timestamp_seconds When the destination last accepted a batch, in Unix time.
+			# HELP labelstream_last_success_timestamp_seconds When the destination last accepted samples, in Unix time.
 			# TYPE labelstream_last_success_timestamp_seconds gauge
 			labelstream_last_success_timestamp_seconds %d
 			# HELP labelstream_oldest_unsent_seconds Age of the oldest record in the queue, zero where it is empty.
@@ -402,18 +464,26 @@ func TestMetrics(t *testing.T) {
 			# HELP labelstream_queue_capacity Records that the queue holds at most; large ones fill it sooner.
 			# TYPE labelstream_queue_capacity gauge
 			labelstream_queue_capacity 8
+			# HELP labelstream_protocol 1 for the version of remote_write in use; none while it is being found out.
+			# TYPE labelstream_protocol gauge
+			labelstream_protocol{version="1.0"} 1
+			labelstream_protocol{version="2.0"} 0
 			# HELP labelstream_queue_length Records that wait to be sent or are being sent.
 			# TYPE labelstream_queue_length gauge
 			labelstream_queue_length 0
-			# HELP labelstream_records_dropped_total Records that did not reach the destination, by reason: refused by it, too_old to be sent after failures, or unsent at shutdown.
+			# HELP labelstream_records_dropped_total Records that did not reach the destination, by reason: refused by it as bad_request (400), too_large (413), unprocessable (422), not_written (2.0) or undecided (with others), too_old after failures, or unsent at shutdown.
 			# TYPE labelstream_records_dropped_total counter
-			labelstream_records_dropped_total{reason="refused"} 2
-			labelstream_records_dropped_total{reason="shutdown"} 1
+			labelstream_records_dropped_total{reason="bad_request"} 0
+			labelstream_records_dropped_total{reason="not_written"} 0
+			labelstream_records_dropped_total{reason="shutdown"} 2
+			labelstream_records_dropped_total{reason="too_large"} 0
 			labelstream_records_dropped_total{reason="too_old"} 0
+			labelstream_records_dropped_total{reason="undecided"} 0
+			labelstream_records_dropped_total{reason="unprocessable"} 1
 			# HELP labelstream_samples_sent_total Samples that the destination accepted.
 			# TYPE labelstream_samples_sent_total counter
 			labelstream_samples_sent_total 5
-		`, time.Now().Unix()), names...)
+		`, start.Unix()), names...)
 	})
 }
 
@@ -434,7 +504,10 @@ func BenchmarkPut(b *testing.B) {
 		return respond(200, ""), nil
 	})
 	logger, _ := logtest.NewNullLogger()
-	e := New(cfg, Options{Transport: transport, Logger: logger})
+	e, err := New(cfg, Options{Transport: transport, Logger: logger})
+	if err != nil {
+		b.Fatal(err)
+	}
 	done := make(chan error, 1)
 	go func() { done <- e.Run(b.Context()) }()
 	rec := benchRecord(1)

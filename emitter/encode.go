@@ -42,54 +42,56 @@ type encoder struct {
 	out []byte
 	// reading counts the requests that may still read out.
 	reading atomic.Int32
-	// limit is the size that wire and out may keep.
+	// symbols, series and refs are for 2.0 alone: the table, all series, and
+	// the labels of one.
+	symbols      *symbols
+	series, refs []byte
+	// limit is the size that wire, out and series may keep.
 	limit int
 }
 
 func newEncoder(limit int) *encoder {
 	return &encoder{
-		block: make([]byte, snappy.MaxEncodedLen(snappyBlock)),
-		limit: snappy.MaxEncodedLen(limit),
+		block:   make([]byte, snappy.MaxEncodedLen(snappyBlock)),
+		symbols: newSymbols(),
+		limit:   snappy.MaxEncodedLen(limit),
 	}
 }
 
-// encode returns records from up to, but not including, to as a compressed
-// WriteRequest. The encoded batch is never in memory as a whole: snappy's
-// format needs its length first, which the batch knows, and then one block
-// after the other.
-func (e *encoder) encode(b *batch, from, to int) []byte {
+// encode returns a part of the batch as a compressed message of the version.
+// The encoded batch is never in memory as a whole: snappy's format needs its
+// length first, and then takes one block after the other.
+func (e *encoder) encode(b *batch, p part, v version) []byte {
 	e.recycle()
-	size := 0
-	for _, span := range b.spans[from:to] {
-		size += int(span.size)
-	}
-	e.out = binary.AppendUvarint(e.out, uint64(size))
-	start := 0
-	if from > 0 {
-		start = int(b.spans[from-1].end)
-	}
-	for i := from; i < to; i++ {
-		series := record.Cursor(b.arena[start:b.spans[i].end])
-		for range b.items[i].Series {
-			e.wire = appendSeries(e.wire, &series, b.spans[i].at)
-		}
-		start = int(b.spans[i].end)
-		e.compress(snappyBlock)
+	if v == v2 {
+		e.encodeV2(b, p)
+	} else {
+		e.encodeV1(b, p)
 	}
 	e.compress(1)
 	return e.out
 }
 
+func (e *encoder) encodeV1(b *batch, p part) {
+	e.out = binary.AppendUvarint(e.out, uint64(b.bytes(p)))
+	b.each(p, func(series *record.Cursor, at int64) {
+		e.wire = appendSeries(e.wire, series, at)
+		e.compress(snappyBlock)
+	})
+}
+
 // recycle empties the buffers, and replaces those that grew past the limit and
 // one that a transport has not let go of.
 func (e *encoder) recycle() {
-	if e.reading.Load() > 0 || cap(e.out) > e.limit {
+	if e.reading.Load() > 0 {
 		e.out = nil
 	}
-	if cap(e.wire) > e.limit {
-		e.wire = nil
+	for _, buffer := range []*[]byte{&e.wire, &e.out, &e.series} {
+		if cap(*buffer) > e.limit {
+			*buffer = nil
+		}
+		*buffer = (*buffer)[:0]
 	}
-	e.wire, e.out = e.wire[:0], e.out[:0]
 }
 
 // compress moves wire to out, block by block, until less than least is left.
@@ -142,9 +144,8 @@ func sampleSize(at int64) int {
 // appendSeries appends the next series as a TimeSeries with its one sample.
 func appendSeries(dst []byte, series *record.Cursor, at int64) []byte {
 	ahead := *series
-	sample := sampleSize(at)
 	dst = append(dst, tagTimeseries)
-	dst = binary.AppendUvarint(dst, uint64(labelsSize(&ahead)+2+sample))
+	dst = binary.AppendUvarint(dst, uint64(labelsSize(&ahead)+2+sampleSize(at)))
 	for range series.Count() {
 		name, value := series.Label()
 		dst = append(dst, tagLabels)
@@ -156,7 +157,12 @@ func appendSeries(dst []byte, series *record.Cursor, at int64) []byte {
 		dst = binary.AppendUvarint(dst, uint64(len(value)))
 		dst = append(dst, value...)
 	}
-	dst = append(dst, tagSamples, byte(sample), tagDouble)
+	return appendSample(dst, at)
+}
+
+// appendSample appends the series' sample, which is the same in both versions.
+func appendSample(dst []byte, at int64) []byte {
+	dst = append(dst, tagSamples, byte(sampleSize(at)), tagDouble)
 	dst = binary.LittleEndian.AppendUint64(dst, one)
 	dst = append(dst, tagTimestamp)
 	return binary.AppendUvarint(dst, uint64(at))

@@ -13,6 +13,7 @@ import (
 	"github.com/golang/snappy"
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/prometheus/prompb"
+	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
 
 	"labelstream/record"
 )
@@ -45,29 +46,63 @@ func reference(records []*record.Record, times []int64) *prompb.WriteRequest {
 	return req
 }
 
-// checkEncoding compares a body with what prompb and snappy make of the same
-// records: all bytes.
-func checkEncoding(t *testing.T, body []byte, records []*record.Record, times []int64) {
+// referenceV2 builds the 2.0 request of the records with its own types.
+func referenceV2(records []*record.Record, times []int64) *writev2.Request {
+	table := writev2.NewSymbolTable()
+	helpRef := table.Symbolize(string(help))
+	req := &writev2.Request{}
+	for i, rec := range records {
+		series := record.Cursor(rec.Series)
+		for range rec.Count {
+			ts := writev2.TimeSeries{
+				Samples:  []writev2.Sample{{Value: 1, Timestamp: times[i]}},
+				Metadata: writev2.Metadata{Type: writev2.Metadata_METRIC_TYPE_GAUGE, HelpRef: helpRef},
+			}
+			for range series.Count() {
+				name, value := series.Label()
+				ts.LabelsRefs = append(ts.LabelsRefs, table.Symbolize(string(name)), table.Symbolize(string(value)))
+			}
+			req.Timeseries = append(req.Timeseries, ts)
+		}
+	}
+	req.Symbols = table.Symbols()
+	return req
+}
+
+// checkEncoding compares a body with what the reference implementation and
+// snappy make of the same records: all bytes, and what it reads back.
+func checkEncoding(t *testing.T, v version, body []byte, records []*record.Record, times []int64) {
 	t.Helper()
-	want, err := reference(records, times).Marshal()
+	type message interface{ Marshal() ([]byte, error) }
+	var want, got message
+	var err error
+	if v == v1 {
+		want = reference(records, times)
+		got, err = decode(body)
+	} else {
+		want = referenceV2(records, times)
+		got, err = decodeV2(body)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := snappy.Encode(nil, want); !bytes.Equal(want, body) {
-		t.Errorf("body of %d bytes is not the %d bytes of the reference", len(body), len(want))
-	}
-	got, err := decode(body)
+	plain, err := want.Marshal()
 	if err != nil {
 		t.Fatal(err)
+	}
+	if want := snappy.Encode(nil, plain); !bytes.Equal(want, body) {
+		t.Errorf("%v: body of %d bytes is not the %d bytes of the reference", v, len(body), len(want))
 	}
 	// Compared in full only where they differ: that takes long.
-	if want := reference(records, times); !reflect.DeepEqual(want, got) {
-		t.Errorf("decoded (-want +got):\n%s", cmp.Diff(want, got))
+	if !reflect.DeepEqual(want, got) {
+		t.Errorf("%v: decoded (-want +got):\n%s", v, cmp.Diff(want, got))
 	}
 }
 
+var versions = []version{v1, v2}
+
 func TestEncodeGolden(t *testing.T) {
-	body := newEncoder(1<<20).encode(batchOf([]*record.Record{newRecord(1, "up")}, []int64{1700000000000}), 0, 1)
+	body := newEncoder(1<<20).encode(batchOf([]*record.Record{newRecord(1, "up")}, []int64{1700000000000}), part{0, 1}, v1)
 	plain, err := snappy.Decode(nil, body)
 	if err != nil {
 		t.Fatal(err)
@@ -79,6 +114,25 @@ func TestEncodeGolden(t *testing.T) {
 	expect(t, "plain", hex.EncodeToString(plain), want)
 }
 
+func TestEncodeGoldenV2(t *testing.T) {
+	records := []*record.Record{newRecord(1, "up", "up"), newRecord(2, "up")}
+	b := batchOf(records, []int64{1700000000000, 1700000000001})
+	plain, err := snappy.Decode(nil, newEncoder(1<<20).encode(b, b.all(), v2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const (
+		sample = "1210" + "09000000000000f03f" + "10"
+		gauge  = "2a04" + "0802" + "1801" // type gauge, help in symbol 1
+	)
+	want := "2200" + "2248" + hex.EncodeToString(help) +
+		"22085f5f6e616d655f5f" + "22027570" + "2203706f64" + "22027031" + "22027032" + // __name__ up pod p1 p2
+		"2a1e" + "0a0402030405" + sample + "80d095ffbc31" + gauge +
+		"2a1e" + "0a0402030405" + sample + "80d095ffbc31" + gauge +
+		"2a1e" + "0a0402030406" + sample + "81d095ffbc31" + gauge
+	expect(t, "plain", hex.EncodeToString(plain), want)
+}
+
 func TestEncodeRanges(t *testing.T) {
 	records := []*record.Record{newRecord(1, "a", "b"), newRecord(2), newRecord(3, "c"), newRecord(4, "d")}
 	times := []int64{1, 127, 128, 1700000000000}
@@ -86,9 +140,11 @@ func TestEncodeRanges(t *testing.T) {
 	e := newEncoder(1 << 20)
 	for from := range len(records) {
 		for to := from + 1; to <= len(records); to++ {
-			t.Run(fmt.Sprint(from, to), func(t *testing.T) {
-				checkEncoding(t, e.encode(b, from, to), records[from:to], times[from:to])
-			})
+			for _, v := range versions {
+				t.Run(fmt.Sprint(from, to, v), func(t *testing.T) {
+					checkEncoding(t, v, e.encode(b, part{from, to}, v), records[from:to], times[from:to])
+				})
+			}
 		}
 	}
 }
@@ -107,7 +163,9 @@ func TestEncodeBlocks(t *testing.T) {
 			fat.Series = record.AppendLabel(fat.Series, "annotation", append(value, '.'))
 			records := []*record.Record{newRecord(1, "a"), fat, newRecord(2, "b"), fat}
 			times := []int64{1, 2, 3, 4}
-			checkEncoding(t, newEncoder(1<<20).encode(batchOf(records, times), 0, 4), records, times)
+			for _, v := range versions {
+				checkEncoding(t, v, newEncoder(1<<20).encode(batchOf(records, times), part{0, 4}, v), records, times)
+			}
 		})
 	}
 }
@@ -115,14 +173,14 @@ func TestEncodeBlocks(t *testing.T) {
 func TestEncoderBuffers(t *testing.T) {
 	e := newEncoder(1 << 16)
 	small := batchOf([]*record.Record{newRecord(1, "a")}, []int64{1})
-	first := e.encode(small, 0, 1)
-	if again := e.encode(small, 0, 1); &first[0] != &again[0] {
+	first := e.encode(small, part{0, 1}, v1)
+	if again := e.encode(small, part{0, 1}, v1); &first[0] != &again[0] {
 		t.Error("a buffer that nobody reads was not used again")
 	}
 	e.reading.Add(1)
 	want := slices.Clone(first)
 	other := batchOf([]*record.Record{newRecord(2, "b")}, []int64{2})
-	if got := e.encode(other, 0, 1); &first[0] == &got[0] || !bytes.Equal(first, want) {
+	if got := e.encode(other, part{0, 1}, v1); &first[0] == &got[0] || !bytes.Equal(first, want) {
 		t.Error("a buffer that a request still reads was used again")
 	}
 	e.reading.Add(-1)
@@ -133,9 +191,11 @@ func TestEncoderBuffers(t *testing.T) {
 	}
 	fat := &record.Record{Kind: pods, Count: 1}
 	fat.Series = record.AppendLabel(record.AppendCount(nil, 1), "annotation", value)
-	e.encode(batchOf([]*record.Record{fat}, []int64{1}), 0, 1)
-	e.encode(small, 0, 1)
-	if held := cap(e.wire) + cap(e.out); held > 2*e.limit {
+	for _, v := range versions {
+		e.encode(batchOf([]*record.Record{fat}, []int64{1}), part{0, 1}, v)
+		e.encode(small, part{0, 1}, v)
+	}
+	if held := cap(e.wire) + cap(e.out) + cap(e.series); held > 2*e.limit {
 		t.Errorf("holds %d bytes after a record larger than the limit, at most %d are allowed", held, 2*e.limit)
 	}
 }
@@ -163,7 +223,10 @@ func FuzzEncode(f *testing.F) {
 			at += at >> 1
 		}
 		b := batchOf(records, times)
-		checkEncoding(t, newEncoder(1<<20).encode(b, 0, len(records)), records, times)
+		e := newEncoder(1 << 20)
+		for _, v := range versions {
+			checkEncoding(t, v, e.encode(b, b.all(), v), records, times)
+		}
 		if len(b.arena) > b.size {
 			t.Errorf("flat form has %d bytes, more than the encoded form's %d", len(b.arena), b.size)
 		}
@@ -194,23 +257,66 @@ func takeText(data *[]byte) []byte {
 	return text
 }
 
-func BenchmarkEncode(b *testing.B) {
+// A table that grew is right, and one that grew far is not kept.
+func TestSymbols(t *testing.T) {
+	table := newSymbols()
+	for _, n := range []int{10, maxSymbols + 10, 700} {
+		table.reset(noText)
+		size := 2
+		for i := range n {
+			text := []byte(fmt.Sprint(i))
+			size += 2 + len(text)
+			if ref := table.ref(text); ref != uint64(i)+1 {
+				t.Fatalf("symbol %d has reference %d", i+1, ref)
+			}
+		}
+		for i := range n {
+			if ref := table.ref([]byte(fmt.Sprint(i))); ref != uint64(i)+1 {
+				t.Fatalf("symbol %d has reference %d when it comes again", i+1, ref)
+			}
+		}
+		expect(t, "size", table.size, size)
+	}
+	expect(t, "slots after a small batch", len(table.slots), 2048)
+}
+
+// Encoding allocates nothing, once the buffers have grown.
+func TestEncodeDoesNotAllocate(t *testing.T) {
+	b := benchBatch()
+	e := newEncoder(1 << 20)
+	for _, v := range versions {
+		e.encode(b, b.all(), v)
+		expect(t, "allocations", testing.AllocsPerRun(10, func() { e.encode(b, b.all(), v) }), 0)
+	}
+}
+
+func benchBatch() *batch {
 	var records []*record.Record
 	for key := range uint64(500) {
 		records = append(records, benchRecord(key))
 	}
-	batch := batchOf(records, slices.Repeat([]int64{1700000000000}, len(records)))
-	e := newEncoder(1 << 20)
-	b.SetBytes(int64(batch.size))
-	b.ReportAllocs()
-	n, compressed := 0, 0
-	for b.Loop() {
-		compressed = len(e.encode(batch, 0, len(records)))
-		n += batch.series()
+	return batchOf(records, slices.Repeat([]int64{1700000000000}, len(records)))
+}
+
+func BenchmarkEncode(b *testing.B) {
+	for _, v := range versions {
+		b.Run(fmt.Sprintf("v%d", v), func(b *testing.B) {
+			batch := benchBatch()
+			e := newEncoder(1 << 20)
+			samples := batch.samples(batch.all())
+			b.SetBytes(int64(batch.size))
+			b.ReportAllocs()
+			n, body := 0, []byte(nil)
+			for b.Loop() {
+				body = e.encode(batch, batch.all(), v)
+				n += samples
+			}
+			raw, _ := binary.Uvarint(body)
+			b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "series/s")
+			b.ReportMetric(float64(raw)/float64(samples), "bytes/series")
+			b.ReportMetric(float64(len(body))/float64(samples), "compressed-bytes/series")
+		})
 	}
-	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "series/s")
-	b.ReportMetric(float64(batch.size)/float64(batch.series()), "bytes/series")
-	b.ReportMetric(float64(compressed)/float64(batch.series()), "compressed-bytes/series")
 }
 
 // TestVarintLen holds it against the library that writes varints.

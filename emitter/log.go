@@ -11,6 +11,13 @@ import (
 // that fails every other request must not fill the log.
 const logEvery = time.Minute
 
+// What a failure is called in the log.
+const (
+	fails      = "Sending fails, trying again"
+	rejects    = "The destination rejects the settings, sending stops but for a batch now and then"
+	refusesAll = "The destination refuses whatever it is sent, sending stops but for a batch now and then"
+)
+
 // failureLog says when sending begins to fail, when the failure changes, and
 // when sending works again.
 type failureLog struct {
@@ -31,7 +38,7 @@ func newFailureLog(log logrus.FieldLogger) *failureLog {
 	return &failureLog{log: log, failing: map[int]struct{}{}, last: map[string]time.Time{}}
 }
 
-func (l *failureLog) failed(sender int, a answer) {
+func (l *failureLog) failed(sender int, a answer, message string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
@@ -50,11 +57,11 @@ func (l *failureLog) failed(sender int, a answer) {
 		return
 	}
 	l.last[a.class], l.said = now, true
-	if a.verdict == rejected {
-		log.Error("The destination rejects the settings, sending stops but for a batch now and then")
-		return
+	level := logrus.ErrorLevel
+	if message == fails {
+		level = logrus.WarnLevel
 	}
-	log.Warn("Sending fails, trying again")
+	log.Log(level, message)
 }
 
 func (l *failureLog) ended(sender int) {
@@ -69,16 +76,24 @@ func (l *failureLog) ended(sender int) {
 	}
 }
 
-// dropLog says which records do not reach the destination: the first of a
-// class at once, what follows summed up, a line in logEvery.
+// maxNamed is how many refused records are named within logEvery. More would
+// fill the log, and their number says enough.
+const maxNamed = 100
+
+// dropLog says which records do not reach the destination: each by its name as
+// far as that goes, else the first of a reason at once, and what follows summed
+// up in a line per logEvery.
 type dropLog struct {
 	log logrus.FieldLogger
 
 	mu      sync.Mutex
-	classes map[string]*drops
+	reasons map[string]*drops
+	// names are those told since.
+	names int
+	since time.Time
 }
 
-// drops are those of one class.
+// drops are those of one reason.
 type drops struct {
 	last    time.Time
 	message string
@@ -88,17 +103,36 @@ type drops struct {
 }
 
 func newDropLog(log logrus.FieldLogger) *dropLog {
-	return &dropLog{log: log, classes: map[string]*drops{}}
+	return &dropLog{log: log, reasons: map[string]*drops{}}
 }
 
-// dropped notes records. Class is from a small set.
-func (l *dropLog) dropped(class, message string, err error, records int) {
+// named notes one record.
+func (l *dropLog) named(reason string, err error, id identity) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	d, ok := l.classes[class]
+	if time.Since(l.since) >= logEvery {
+		l.names, l.since = 0, time.Now()
+	}
+	if l.names++; l.names > maxNamed {
+		l.add(reason, "The destination refused more records, they are dropped", err, 1)
+		return
+	}
+	l.log.WithError(err).WithFields(logrus.Fields{"kind": id.kind.Resource, "namespace": id.namespace, "name": id.name}).
+		Error("The destination refused a record, it is dropped")
+}
+
+// dropped notes records without naming them.
+func (l *dropLog) dropped(reason, message string, err error, records int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.add(reason, message, err, records)
+}
+
+func (l *dropLog) add(reason, message string, err error, records int) {
+	d, ok := l.reasons[reason]
 	if !ok {
 		d = &drops{}
-		l.classes[class] = d
+		l.reasons[reason] = d
 	}
 	d.message, d.err = message, err
 	d.records += records
@@ -111,7 +145,7 @@ func (l *dropLog) dropped(class, message string, err error, records int) {
 func (l *dropLog) flush() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, d := range l.classes {
+	for _, d := range l.reasons {
 		if d.records > 0 {
 			l.write(d)
 		}

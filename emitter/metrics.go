@@ -27,11 +27,11 @@ func newMetrics(reg prometheus.Registerer, e *Emitter, capacity int) *metrics {
 		}),
 		dropped: auto.NewCounterVec(prometheus.CounterOpts{
 			Name: "labelstream_records_dropped_total",
-			Help: "Records that did not reach the destination, by reason: refused by it, too_old to be sent after failures, or unsent at shutdown.",
+			Help: "Records that did not reach the destination, by reason: refused by it as bad_request (400), too_large (413), unprocessable (422), not_written (2.0) or undecided (with others), too_old after failures, or unsent at shutdown.",
 		}, []string{"reason"}),
 		batches: auto.NewCounterVec(prometheus.CounterOpts{
 			Name: "labelstream_batches_total",
-			Help: "Batches by how they ended: accepted, conflict (the destination has newer samples), refused, too_old, or shutdown.",
+			Help: "Batches by how they ended: accepted, conflict (the destination has newer samples), partial (some records were refused), refused, too_old, or shutdown.",
 		}, []string{"outcome"}),
 		sendSeconds: auto.NewHistogram(prometheus.HistogramOpts{
 			Name:    "labelstream_send_duration_seconds",
@@ -40,7 +40,7 @@ func newMetrics(reg prometheus.Registerer, e *Emitter, capacity int) *metrics {
 		}),
 		lastSuccess: auto.NewGauge(prometheus.GaugeOpts{
 			Name: "labelstream_last_success_timestamp_seconds",
-			Help: "When the destination last accepted a batch, in Unix time.",
+			Help: "When the destination last accepted samples, in Unix time.",
 		}),
 	}
 	auto.NewGaugeFunc(prometheus.GaugeOpts{
@@ -55,22 +55,29 @@ func newMetrics(reg prometheus.Registerer, e *Emitter, capacity int) *metrics {
 		Name: "labelstream_oldest_unsent_seconds",
 		Help: "Age of the oldest record in the queue, zero where it is empty.",
 	}, func() float64 { return e.age().Seconds() })
-	for _, f := range []fate{fateAccepted, fateConflict, fateRefused, fateTooOld, fateShutdown} {
+	for v, name := range map[version]string{v1: "1.0", v2: "2.0"} {
+		auto.NewGaugeFunc(prometheus.GaugeOpts{
+			Name:        "labelstream_protocol",
+			Help:        "1 for the version of remote_write in use; none while it is being found out.",
+			ConstLabels: prometheus.Labels{"version": name},
+		}, func() float64 {
+			if e.protocol.inUse() == v {
+				return 1
+			}
+			return 0
+		})
+	}
+	for _, f := range fates {
 		m.batches.WithLabelValues(string(f))
-		if f.outcome() != Accepted {
-			m.dropped.WithLabelValues(string(f))
-		}
+	}
+	for _, reason := range reasons {
+		m.dropped.WithLabelValues(reason)
 	}
 	return m
 }
 
-// settled counts a batch that has its fate.
-func (m *metrics) settled(b *batch, f fate, now time.Time) {
-	m.batches.WithLabelValues(string(f)).Inc()
-	if f.outcome() != Accepted {
-		m.dropped.WithLabelValues(string(f)).Add(float64(len(b.items)))
-		return
-	}
-	m.samplesSent.Add(float64(b.series()))
+// accepted counts samples that the destination has.
+func (m *metrics) accepted(samples int, now time.Time) {
+	m.samplesSent.Add(float64(samples))
 	m.lastSuccess.Set(float64(now.UnixMilli()) / 1000)
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
@@ -15,6 +16,9 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	promconfig "github.com/prometheus/common/config"
+	"golang.org/x/oauth2"
 
 	"labelstream/config"
 )
@@ -27,7 +31,7 @@ const (
 	maxRetryAfter = 5 * time.Minute
 )
 
-// verdict is what an answer means for the batch.
+// verdict is what an answer means for what was sent.
 type verdict int
 
 const (
@@ -35,23 +39,47 @@ const (
 	accepted verdict = iota
 	// conflict: the receiver has newer samples.
 	conflict
+	// partial: the receiver has the samples that it says it has, and will not
+	// take the others.
+	partial
 	// again: the same bytes may be accepted later.
 	again
 	// refused: the same bytes will never be accepted.
 	refused
 	// rejected: no bytes will be accepted before a setting is changed.
 	rejected
+	// deferred, expired and stopped are no answers: what was to be sent must
+	// wait, has become too old, or has no time left.
+	deferred
+	expired
+	stopped
 )
+
+// notSaid is where an answer does not say how many samples were written.
+const notSaid = -1
 
 // answer is what came of one attempt.
 type answer struct {
 	verdict verdict
+	// status is the HTTP status, zero where no answer came.
+	status int
+	// written is the number of samples that a 2.0 receiver says it has.
+	written int
 	// class is the same for failures of the same kind, from a small set.
 	class string
 	// err says what the failure was, nil where there is none.
 	err error
-	// after is the Retry-After, zero without one.
+	// words are the receiver's, without what is secret.
+	words string
+	// after is how long to wait: the Retry-After, zero without one.
 	after time.Duration
+	// requests is how many it took.
+	requests int
+}
+
+// taken tells whether the receiver has any of it.
+func (a *answer) taken() bool {
+	return a.verdict == accepted || a.verdict == conflict || a.verdict == partial && a.written > 0
 }
 
 // client makes single attempts.
@@ -63,22 +91,25 @@ type client struct {
 	agent   string
 	timeout time.Duration
 	now     func() time.Time
-	// pool is the transport where it is the client's own.
-	pool *http.Transport
+	secrets *secrets
 }
 
-func newClient(cfg *config.Delivery, opts Options, senders int) *client {
+// newClient fails where the settings of authentication or TLS cannot be used.
+func newClient(cfg *config.Delivery, opts Options) (*client, error) {
 	c := &client{
 		url:     cfg.Destination.String(),
 		name:    redact(cfg.Destination.URL),
 		agent:   opts.UserAgent,
 		timeout: cfg.SendTimeout,
 		now:     opts.Now,
+		secrets: newSecrets(cfg),
 	}
 	transport := opts.Transport
 	if transport == nil {
-		c.pool = newTransport(senders)
-		transport = c.pool
+		var err error
+		if transport, err = newTransport(cfg.HTTPClient); err != nil {
+			return nil, fmt.Errorf("prepare sending to %s: %w", c.name, c.secrets.redactError(err))
+		}
 	}
 	c.http = &http.Client{
 		Transport: transport,
@@ -86,41 +117,42 @@ func newClient(cfg *config.Delivery, opts Options, senders int) *client {
 		// to wherever it leads.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	return c
+	return c, nil
 }
 
-func newTransport(senders int) *http.Transport {
-	return &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
-		ForceAttemptHTTP2:     true,
-		DisableCompression:    true,
-		MaxIdleConns:          senders,
-		MaxIdleConnsPerHost:   senders,
-		IdleConnTimeout:       5 * time.Minute,
-		TLSHandshakeTimeout:   10 * time.Second,
-		ExpectContinueTimeout: time.Second,
+// newTransport makes a transport that authenticates, and reads files of
+// credentials and certificates again when they have changed.
+func newTransport(cfg *promconfig.HTTPClientConfig) (http.RoundTripper, error) {
+	if cfg == nil {
+		cfg = config.DefaultHTTPClient()
 	}
+	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}
+	return promconfig.NewRoundTripperFromConfig(*cfg, "remote_write",
+		promconfig.WithDialContextFunc(dialer.DialContext), promconfig.WithIdleConnTimeout(5*time.Minute))
 }
 
-// close ends the connections of the client's own pool.
-func (c *client) close() {
-	if c.pool != nil {
-		c.pool.CloseIdleConnections()
-	}
-}
+// close ends the connections that are idle.
+func (c *client) close() { c.http.CloseIdleConnections() }
 
 // redact leaves scheme, host and path.
 func redact(u *url.URL) string {
 	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}).String()
 }
 
-// send makes one attempt, of SendTimeout at most. While reading is above zero,
-// payload must not change.
-func (c *client) send(ctx context.Context, payload []byte, reading *atomic.Int32) answer {
+// payload is what one attempt sends.
+type payload struct {
+	version version
+	body    []byte
+	samples int
+	// reading counts who reads body, which must not change meanwhile.
+	reading *atomic.Int32
+}
+
+// send makes one attempt, of SendTimeout at most.
+func (c *client) send(ctx context.Context, p payload) answer {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	req, err := c.request(ctx, payload, reading)
+	req, err := c.request(ctx, p)
 	if err != nil {
 		return c.failed(ctx, err)
 	}
@@ -132,13 +164,13 @@ func (c *client) send(ctx context.Context, payload []byte, reading *atomic.Int32
 	// Reading to the end lets the connection be used again; an answer too long
 	// for that closes it.
 	words, _ := io.ReadAll(io.LimitReader(resp.Body, maxWords))
-	return c.classify(resp, words)
+	return c.classify(resp, words, p)
 }
 
-func (c *client) request(ctx context.Context, payload []byte, reading *atomic.Int32) (*http.Request, error) {
+func (c *client) request(ctx context.Context, p payload) (*http.Request, error) {
 	open := func() (io.ReadCloser, error) {
-		reading.Add(1)
-		return &body{Reader: bytes.NewReader(payload), reading: reading}, nil
+		p.reading.Add(1)
+		return &body{Reader: bytes.NewReader(p.body), reading: p.reading}, nil
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url, nil)
 	if err != nil {
@@ -146,10 +178,14 @@ func (c *client) request(ctx context.Context, payload []byte, reading *atomic.In
 	}
 	req.Body, _ = open()
 	req.GetBody = open
-	req.ContentLength = int64(len(payload))
+	req.ContentLength = int64(len(p.body))
 	req.Header.Set("Content-Type", "application/x-protobuf")
-	req.Header.Set("Content-Encoding", "snappy")
 	req.Header.Set("X-Prometheus-Remote-Write-Version", "0.1.0")
+	if p.version == v2 {
+		req.Header.Set("Content-Type", "application/x-protobuf;proto=io.prometheus.write.v2.Request")
+		req.Header.Set("X-Prometheus-Remote-Write-Version", "2.0.0")
+	}
+	req.Header.Set("Content-Encoding", "snappy")
 	req.Header.Set("User-Agent", c.agent)
 	return req, nil
 }
@@ -175,13 +211,29 @@ func (c *client) failed(ctx context.Context, err error) answer {
 	if wrapped, ok := errors.AsType[*url.Error](err); ok {
 		err = wrapped.Err
 	}
-	class := classOf(err)
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		class = "timeout"
+	a := answer{verdict: again, class: classOf(err), written: notSaid}
+	hint := ""
+	switch {
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		a.class = "timeout"
 		err = fmt.Errorf("no answer within %v: %w", c.timeout, err)
+	case a.class == classCertificate:
+		a.verdict, hint = rejected, ": check LABELSTREAM_TLS_CA_FILE and the destination's certificate"
+	case a.class == classCredentials:
+		a.verdict, hint = rejected, ": check the credentials for LABELSTREAM_DESTINATION"
+		if token, ok := errors.AsType[*oauth2.RetrieveError](err); ok {
+			err = fmt.Errorf("fetch an OAuth2 token: %s, the token server says %q",
+				token.Response.Status, token.Body[:min(len(token.Body), maxWords)])
+		}
 	}
-	return answer{verdict: again, class: class, err: fmt.Errorf("send to %s: %w", c.name, err)}
+	a.err = fmt.Errorf("send to %s: %w%s", c.name, c.secrets.redactError(err), hint)
+	return a
 }
+
+const (
+	classCertificate = "certificate"
+	classCredentials = "credentials"
+)
 
 // classOf names the kind of a connection's failure. The error's own text would
 // not do, for it holds addresses and ports that change.
@@ -190,7 +242,10 @@ func classOf(err error) string {
 		return "name resolution"
 	}
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return "certificate"
+		return classCertificate
+	}
+	if isCredentials(err) {
+		return classCredentials
 	}
 	if errno, ok := errors.AsType[syscall.Errno](err); ok {
 		return errno.Error()
@@ -201,20 +256,44 @@ func classOf(err error) string {
 	return "connection"
 }
 
+// isCredentials tells whether there was nothing to authenticate with: a file
+// that cannot be read, or a token that was not granted.
+func isCredentials(err error) bool {
+	if _, ok := errors.AsType[*fs.PathError](err); ok {
+		return true
+	}
+	token, ok := errors.AsType[*oauth2.RetrieveError](err)
+	return ok && token.Response != nil && verdictOf(token.Response.StatusCode) != again
+}
+
 // classify reads an answer as the delivery table of the design.
-func (c *client) classify(resp *http.Response, words []byte) answer {
+func (c *client) classify(resp *http.Response, words []byte, p payload) answer {
 	code := resp.StatusCode
-	a := answer{verdict: verdictOf(code), class: strconv.Itoa(code)}
+	a := answer{verdict: verdictOf(code), status: code, class: strconv.Itoa(code), written: notSaid}
+	hint := ""
+	if p.version == v2 {
+		a.written = written(resp.Header)
+		switch {
+		case a.written == notSaid && a.verdict == accepted:
+			a.verdict, a.class = rejected, "not 2.0"
+			hint = ": it does not say what it wrote, so it does not speak remote_write 2.0; set LABELSTREAM_PROTOCOL to auto or 1.0"
+		case a.written == notSaid || a.verdict == again || a.verdict == rejected:
+		case a.written < p.samples:
+			a.verdict, a.class = partial, "not_written"
+			hint = fmt.Sprintf(": it has %d of %d samples", a.written, p.samples)
+		default:
+			a.verdict = accepted
+		}
+	}
 	if a.verdict == accepted || a.verdict == conflict {
 		return a
 	}
 	said := ""
-	if text := strings.TrimSpace(string(words)); text != "" {
+	if a.words = strings.TrimSpace(c.secrets.redact(string(words), resp.Request)); a.words != "" {
 		// Quoted: it ends up on terminals, and is not to be trusted.
-		said = fmt.Sprintf(", receiver says %q", text)
+		said = fmt.Sprintf(", receiver says %q", a.words)
 	}
-	hint := ""
-	if a.verdict == rejected {
+	if a.verdict == rejected && hint == "" {
 		hint = ": " + c.hint(resp)
 	}
 	a.err = fmt.Errorf("send to %s: status %d %s%s%s", c.name, code, http.StatusText(code), said, hint)
@@ -222,6 +301,18 @@ func (c *client) classify(resp *http.Response, words []byte) answer {
 		a.after = retryAfter(resp.Header.Get("Retry-After"), c.now())
 	}
 	return a
+}
+
+// written returns how many samples a receiver says it has. The header
+// is in use in two spellings.
+func written(header http.Header) int {
+	const prefix = "X-Prometheus-Remote-Write-"
+	for _, name := range []string{prefix + "Samples-Written", prefix + "Written-Samples"} {
+		if n, err := strconv.Atoi(header.Get(name)); err == nil {
+			return max(n, 0)
+		}
+	}
+	return notSaid
 }
 
 func verdictOf(code int) verdict {
@@ -254,7 +345,7 @@ func (c *client) hint(resp *http.Response) string {
 		}
 		return "redirects are not followed, set LABELSTREAM_DESTINATION to the final URL"
 	default:
-		return "check that LABELSTREAM_DESTINATION takes Prometheus remote_write 1.0"
+		return "check that LABELSTREAM_DESTINATION takes Prometheus remote_write"
 	}
 }
 

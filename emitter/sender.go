@@ -17,6 +17,8 @@ type sender struct {
 	size     queueSize
 	interval time.Duration
 	encoder  *encoder
+	// pending is the memory of a delivery's.
+	pending []part
 	// batches are all there are; each is in free, open, in full, or being
 	// sent. Both channels have room for all, so that writing never blocks.
 	batches    []*batch
@@ -80,9 +82,10 @@ func (s *sender) tryPut(rec *record.Record) (bool, error) {
 	if s.isClosed() {
 		return false, ErrClosed
 	}
-	at := max(s.last, s.now().UnixMilli())
+	now := s.now()
+	at := max(s.last, now.UnixMilli())
 	size := recordSize(rec, at)
-	if s.open != nil && !s.open.fits(size, s.size) {
+	if s.open != nil && !s.open.fits(size, s.size.records, s.limit.of(s.size.bytes, now)) {
 		s.dispatch()
 	}
 	if s.open == nil {
@@ -149,11 +152,7 @@ func (s *sender) close() {
 // giving up does too, what is left is lost.
 func (s *sender) run(ctx context.Context, giveUp context.CancelCauseFunc) {
 	for b := s.next(ctx); b != nil; b = s.next(ctx) {
-		f, err := s.deliver(ctx, b)
-		if err != nil {
-			giveUp(err)
-		}
-		s.settle(b, f)
+		s.deliver(ctx, b, giveUp)
 		b.reset(s.size)
 		s.free <- b
 	}

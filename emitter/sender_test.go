@@ -26,8 +26,8 @@ func TestSizeQueue(t *testing.T) {
 		{1 << 30, 2, queueSize{batches: 2, records: 500, bytes: 2 << 20}},
 		{1 << 20, 64, queueSize{batches: 2, records: 500, bytes: 64 << 10}},
 	} {
-		cfg := &config.Delivery{BatchSize: 500, MaxBytesPerSend: config.Bytes(tc.bytes)}
-		got := sizeQueue(cfg, tc.senders)
+		cfg := &config.Delivery{BatchSize: 500, MaxBytesPerSend: config.Bytes(tc.bytes), Senders: tc.senders}
+		got := sizeQueue(cfg)
 		if got != tc.want {
 			t.Errorf("%v: got %v", tc, got)
 		}
@@ -107,7 +107,7 @@ func TestBatchBuffer(t *testing.T) {
 	rec := benchRecord(1)
 	size := recordSize(rec, 1)
 	var capacities []int
-	for b.fits(size, limit) {
+	for b.fits(size, limit.records, limit.bytes) {
 		b.add(rec, 1, size, limit)
 		if n := len(capacities); n == 0 || capacities[n-1] != cap(b.arena) {
 			capacities = append(capacities, cap(b.arena))
@@ -256,7 +256,7 @@ func TestTimeNeverDecreases(t *testing.T) {
 		h.Close()
 		expect(t, "Run", h.Run(t.Context()), nil)
 		expect(t, "requests", d.got(), []request{
-			{Series: []sent{{"a", 5000}, {"a", 5000}, {"a", 6000}, {"a", 6000}, {"a", 6001}}},
+			{Version: v1, Series: []sent{{"a", 5000}, {"a", 5000}, {"a", 6000}, {"a", 6000}, {"a", 6001}}},
 		})
 	})
 }

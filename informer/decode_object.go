@@ -24,50 +24,65 @@ func (o *object) reset() {
 }
 
 // parseObject reads a PartialObjectMetadata. What it gives points into
-// message; all that nobody needs (owners, managed fields) is passed over.
-func parseObject(message []byte, o *object) error {
-	return fields(message, func(num protowire.Number, value []byte) error {
-		if num == 1 {
-			return fields(value, o.field)
+// encoded; all that nobody needs (owners, managed fields) is passed over.
+func parseObject(encoded []byte, o *object) error {
+	for m := message(encoded); ; {
+		num, value, err := m.next()
+		if num == 0 || err != nil {
+			return err
 		}
-		return nil
-	})
-}
-
-// field takes one field of an ObjectMeta.
-func (o *object) field(num protowire.Number, value []byte) error {
-	var err error
-	switch num {
-	case metaName:
-		o.Name = value
-	case metaNamespace:
-		o.Namespace = value
-	case metaUID:
-		o.UID = value
-	case metaResourceVersion:
-		o.ResourceVersion = value
-	case metaDeletionTimestamp:
-		o.Deleting = true
-	case metaLabels:
-		o.Labels, err = appendTag(o.Labels, value)
-	case metaAnnotations:
-		o.Annotations, err = appendTag(o.Annotations, value)
+		if num == 1 {
+			if err := parseObjectMeta(value, o); err != nil {
+				return err
+			}
+		}
 	}
-	return err
 }
 
+func parseObjectMeta(encoded []byte, o *object) error {
+	for m := message(encoded); ; {
+		num, value, err := m.next()
+		if num == 0 || err != nil {
+			return err
+		}
+		switch num {
+		case metaName:
+			o.Name = value
+		case metaNamespace:
+			o.Namespace = value
+		case metaUID:
+			o.UID = value
+		case metaResourceVersion:
+			o.ResourceVersion = value
+		case metaDeletionTimestamp:
+			o.Deleting = true
+		case metaLabels:
+			o.Labels, err = appendTag(o.Labels, value)
+		case metaAnnotations:
+			o.Annotations, err = appendTag(o.Annotations, value)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// appendTag reads one entry of a map.
 func appendTag(tags []record.Tag, entry []byte) ([]record.Tag, error) {
 	var tag record.Tag
-	err := fields(entry, func(num protowire.Number, value []byte) error {
-		switch num {
-		case 1:
+	for m := message(entry); ; {
+		num, value, err := m.next()
+		switch {
+		case err != nil:
+			return tags, err
+		case num == 0:
+			return append(tags, tag), nil
+		case num == 1:
 			tag.Key = value
-		case 2:
+		case num == 2:
 			tag.Value = value
 		}
-		return nil
-	})
-	return append(tags, tag), err
+	}
 }
 
 // parseListMeta reads a ListMeta.
@@ -102,34 +117,45 @@ func parseListMeta(message []byte, p *page) error {
 	return nil
 }
 
-// fields calls take with each length-delimited field of a message and passes
-// over the others.
-func fields(message []byte, take func(protowire.Number, []byte) error) error {
-	for len(message) > 0 {
-		num, typ, n := protowire.ConsumeTag(message)
-		if n < 0 {
-			return protowire.ParseError(n)
-		}
-		message = message[n:]
-		if typ != protowire.BytesType {
-			// Fields 1 and 2 are length-delimited in all that is read here.
-			if num <= 2 {
-				return fmt.Errorf("field %d has wire type %d", num, typ)
-			}
-			if n = protowire.ConsumeFieldValue(num, typ, message); n < 0 {
-				return protowire.ParseError(n)
-			}
-			message = message[n:]
-			continue
-		}
-		value, n := protowire.ConsumeBytes(message)
-		if n < 0 {
-			return protowire.ParseError(n)
-		}
-		message = message[n:]
-		if err := take(num, value); err != nil {
-			return err
+// message is what is still to be read of a protobuf message.
+type message []byte
+
+// next returns the number and value of the next length-delimited field, and
+// passes over the others. The number is 0 at the end.
+func (m *message) next() (protowire.Number, []byte, error) {
+	// Nearly every tag and length here takes a single byte.
+	if b := *m; len(b) >= 2 && b[0] < 0x80 && b[0]&7 == byte(protowire.BytesType) && b[0] > 7 && b[1] < 0x80 {
+		if end := 2 + int(b[1]); end <= len(b) {
+			*m = b[end:]
+			return protowire.Number(b[0] >> 3), b[2:end:end], nil
 		}
 	}
-	return nil
+	return m.nextOfAny()
+}
+
+func (m *message) nextOfAny() (protowire.Number, []byte, error) {
+	for len(*m) > 0 {
+		num, typ, n := protowire.ConsumeTag(*m)
+		if n < 0 {
+			return 0, nil, protowire.ParseError(n)
+		}
+		*m = (*m)[n:]
+		if typ == protowire.BytesType {
+			value, n := protowire.ConsumeBytes(*m)
+			if n < 0 {
+				return 0, nil, protowire.ParseError(n)
+			}
+			*m = (*m)[n:]
+			return num, value, nil
+		}
+		// Fields 1 and 2 are length-delimited in all that is read here.
+		if num <= 2 {
+			return 0, nil, fmt.Errorf("field %d has wire type %d", num, typ)
+		}
+		if n = protowire.ConsumeFieldValue(num, typ, *m); n < 0 {
+			return 0, nil, protowire.ParseError(n)
+		}
+		*m = (*m)[n:]
+	}
+	return 0, nil, nil
 }

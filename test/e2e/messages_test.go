@@ -120,8 +120,8 @@ func TestCannotRun(t *testing.T) {
 		settings   settings
 		want       []string
 	}{
-		"kubeconfig missing":      {filepath.Join(dir, "missing"), nil, []string{"KUBECONFIG", "API server"}},
-		"kubeconfig unreadable":   {garbage, nil, []string{"KUBECONFIG", garbage}},
+		"kubeconfig missing":      {filepath.Join(dir, "missing"), nil, []string{"API server", `KUBECONFIG="` + filepath.Join(dir, "missing") + `"`}},
+		"kubeconfig unreadable":   {garbage, nil, []string{"API server", garbage}},
 		"API server unreachable":  {kubeconfigFor(t, dir, "https://"+closed), nil, []string{closed, "connection refused"}},
 		"destination unreachable": {"", settings{"DESTINATION": "http://user:secret@" + closed + "/write?key=secret"}, []string{"send to http://" + closed + "/write", "connection refused"}},
 		"resource unknown":        {"", settings{"LABELS_RESOURCES": "widgets"}, []string{"LABELSTREAM_LABELS_RESOURCES", `"widgets"`, "no such resource"}},

@@ -138,7 +138,7 @@ func testOneRefused(t *testing.T, reader string, base settings) {
 	r.mustFail(t)
 	want := slices.DeleteFunc(faultySeries(), func(series string) bool { return strings.Contains(series, "pod-123") })
 	compareSeries(t, s.All(), want)
-	if message := "send pods: the destination refused 1 record"; !strings.Contains(r.stderr, message) {
+	if message := "send pods: records that the destination refused: 1"; !strings.Contains(r.stderr, message) {
 		t.Errorf("the log does not say %q:\n%s", message, r.stderr)
 	}
 	if sent := r.summary(t, "pods").Sent; sent != faultyPods-1 {

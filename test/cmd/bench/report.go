@@ -11,7 +11,7 @@ import (
 const introduction = "# Benchmarks\n\n" +
 	"The whole process is measured from outside, one after the other against the same running servers: `labelstream --once` from the\n" +
 	"start of the process to its end, and beside it a program that lists the same objects with client-go's metadata client, 500 a page,\n" +
-	"and drops them. Both have the Go runtime's default settings. The API server is synthetic: it computes the pods, 1.3 KB of metadata\n" +
+	"and drops them. No GOGC or GOMEMLIMIT is set for either. The API server is synthetic: it computes the pods, 1.3 KB of metadata\n" +
 	"each, while it writes them (`test/synthetic`). Every run of labelstream must end with exit code 0 and deliver each series exactly once.\n\n" +
 	"These are the results of\n\n" +
 	"    make bench\n\n" +
