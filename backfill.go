@@ -20,9 +20,6 @@ import (
 )
 
 const (
-	// flushTime is how long records that are held may take to be sent after a
-	// run was told to stop.
-	flushTime = 20 * time.Second
 	// discoveryPatience is how long an API server may be silent at the start.
 	discoveryPatience = 30 * time.Second
 	// giveUpAfter is how long a destination may reject the settings before a
@@ -30,8 +27,6 @@ const (
 	giveUpAfter   = 30 * time.Second
 	probeInterval = 5 * time.Second
 )
-
-var errStopped = errors.New("stopped by a signal")
 
 // backfill is a one-shot run: every object of every chosen kind is read and
 // sent, or it is said what was not.
@@ -42,20 +37,6 @@ type backfill struct {
 	log            *logrus.Logger
 	stdout, stderr io.Writer
 }
-
-// sink takes the records of a run and delivers them.
-type sink interface {
-	informer.Sink
-	// Close ends the input. Run returns when all that was put has an outcome,
-	// or ctx ends.
-	Close()
-	Run(ctx context.Context) error
-}
-
-var (
-	_ sink = (*emitter.Emitter)(nil)
-	_ sink = (*printer)(nil)
-)
 
 // run returns nil only if every object was read and accepted. The errors that
 // it joins are a line each.
@@ -98,7 +79,7 @@ func (b *backfill) transfer(ctx context.Context, cluster *rest.Config, kinds []*
 	running.Go(func() { b.showProgress(reading, informers, tally) })
 	sent := make(chan error, 1)
 	go func() {
-		sent <- b.send(ctx, sink)
+		sent <- deliver(ctx, context.WithoutCancel(ctx), sink, b.cfg.ShutdownTimeout, b.log)
 		stopReading()
 	}()
 	_ = informers.Wait(reading)
@@ -115,39 +96,11 @@ func (b *backfill) transfer(ctx context.Context, cluster *rest.Config, kinds []*
 	return errors.Join(append(missing(statuses, tally, sendErr != nil), sendErr)...)
 }
 
-// send runs the sink. What it holds when ctx ends may still be sent, within
-// flushTime.
-func (b *backfill) send(ctx context.Context, sink sink) error {
-	sending, stop := context.WithCancelCause(context.WithoutCancel(ctx))
-	defer stop(nil)
-	defer context.AfterFunc(ctx, func() {
-		b.log.WithError(stopCause(ctx)).Warn("Stopping; sending what is held")
-		timer := time.AfterFunc(flushTime, func() {
-			stop(fmt.Errorf("%w, and what was held could not be sent within %s", stopCause(ctx), flushTime))
-		})
-		context.AfterFunc(sending, func() { timer.Stop() })
-	})()
-	return sink.Run(sending)
-}
-
-// stopCause is why a run was ended before it was done, nil where it was not.
-func stopCause(ctx context.Context) error {
-	switch cause := context.Cause(ctx); {
-	case cause == nil:
-		return nil
-	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return cause
-	default:
-		return errStopped
-	}
-}
-
 func (b *backfill) sink(tally *tally) (sink, error) {
 	if b.flags.dryRun {
 		return newPrinter(b.stdout, tally.observe), nil
 	}
-	return emitter.New(&b.cfg.Delivery, emitter.Options{
-		UserAgent:     userAgent(),
+	return newEmitter(b.cfg, emitter.Options{
 		Registerer:    b.registry,
 		Logger:        b.log,
 		Observe:       tally.observe,
@@ -159,7 +112,7 @@ func (b *backfill) sink(tally *tally) (sink, error) {
 // serveStatus serves the metrics during the run. A run beside a daemon, or on
 // somebody's laptop, is not worth failing for a port that is taken.
 func (b *backfill) serveStatus(ctx context.Context) (stop func()) {
-	server, err := status.Listen(b.cfg.StatusAddress, b.registry)
+	server, err := status.Listen(b.cfg.StatusAddress, status.Options{Gatherer: b.registry, Profiles: b.cfg.PProf})
 	if err != nil {
 		b.log.WithError(err).Warn("No metrics are served during this run")
 		return func() {}

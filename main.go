@@ -65,19 +65,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	log := newLogger(cfg, stderr)
 	routeKlog(log)
 	saveMemory(log)
-	if !cfg.Once && !flags.dryRun {
-		log.Error("this version backfills and ends; start it with --once")
-		return exitUsage
+	registry := status.NewRegistry(status.Build{Version: version, Commit: commit, Date: date})
+	if cfg.Once || flags.dryRun {
+		b := &backfill{cfg: cfg, flags: flags, registry: registry, log: log, stdout: stdout, stderr: stderr}
+		err = b.run(ctx)
+	} else {
+		err = newDaemon(cfg, flags.kubeconfig, registry, log).run(ctx)
 	}
-	backfill := &backfill{
-		cfg:      cfg,
-		flags:    flags,
-		registry: status.NewRegistry(status.Build{Version: version, Commit: commit, Date: date}),
-		log:      log,
-		stdout:   stdout,
-		stderr:   stderr,
-	}
-	if err := backfill.run(ctx); err != nil {
+	if err != nil {
 		logErrors(log, err)
 		return exitFailed
 	}

@@ -269,13 +269,17 @@ func TestShutdown(t *testing.T) {
 		answer   func(int, *http.Request) (*http.Response, error)
 		took     time.Duration
 		accepted int
+		err      string
 	}{
-		{"answers", always(200), 0, 7},
-		{"is slow", slow, 4 * time.Second, 7},
-		{"hangs", hang, 20 * time.Second, 0},
-		{"fails", always(503), 20 * time.Second, 0},
-		{"asks to wait", retryAfter, 20 * time.Second, 0},
-		{"rejects", always(404), 20 * time.Second, 0},
+		{"answers", always(200), 0, 7, ""},
+		{"is slow", slow, 4 * time.Second, 7, ""},
+		{"hangs", hang, 20 * time.Second, 0, "7 records unsent: no time left"},
+		{"fails", always(503), 20 * time.Second, 0, "7 records unsent: no time left; before that: " +
+			"send to http://destination/write: status 503 Service Unavailable"},
+		{"asks to wait", retryAfter, 20 * time.Second, 0, "7 records unsent: no time left; before that: " +
+			"send to http://destination/write: status 429 Too Many Requests"},
+		{"rejects", always(404), 20 * time.Second, 0, "7 records unsent: no time left; before that: " +
+			"send to http://destination/write: status 404 Not Found: check the path of LABELSTREAM_DESTINATION"},
 	} {
 		t.Run("destination "+tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -301,8 +305,8 @@ func TestShutdown(t *testing.T) {
 				}
 				if tc.accepted == 7 {
 					expect(t, "Run", err, nil)
-				} else if !errors.Is(err, deadline) || !strings.HasPrefix(err.Error(), "7 records unsent: ") {
-					t.Errorf("Run: %v", err)
+				} else if !errors.Is(err, deadline) || err.Error() != tc.err {
+					t.Errorf("Run: %v, want %s", err, tc.err)
 				}
 			})
 		})

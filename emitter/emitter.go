@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -172,9 +173,19 @@ func (e *Emitter) Run(ctx context.Context) error {
 	e.client.close()
 	e.drops.flush()
 	if n := e.unsent.Load(); n > 0 {
-		return fmt.Errorf("%d records unsent: %w", n, context.Cause(ctx))
+		return fmt.Errorf("%d records unsent: %w", n, e.why(context.Cause(ctx)))
 	}
 	return nil
+}
+
+// why adds to the cause for which Run ended the failure that kept records from
+// being sent before.
+func (e *Emitter) why(cause error) error {
+	// Each sender has an error of its own for what stopped them all.
+	if err := e.failure.current(); err != nil && !strings.Contains(cause.Error(), err.Error()) {
+		return fmt.Errorf("%w; before that: %w", cause, err)
+	}
+	return cause
 }
 
 // SettingError returns the error of a destination that rejects the settings

@@ -26,7 +26,7 @@ type failureLog struct {
 	mu sync.Mutex
 	// failing are the senders whose last attempt failed. The failure ends when
 	// there is none, else one bad batch would begin and end it all the time.
-	failing map[int]struct{}
+	failing map[int]error
 	since   time.Time
 	// said is whether the log shows this failure.
 	said bool
@@ -35,7 +35,7 @@ type failureLog struct {
 }
 
 func newFailureLog(log logrus.FieldLogger) *failureLog {
-	return &failureLog{log: log, failing: map[int]struct{}{}, last: map[string]time.Time{}}
+	return &failureLog{log: log, failing: map[int]error{}, last: map[string]time.Time{}}
 }
 
 func (l *failureLog) failed(sender int, a answer, message string) {
@@ -50,7 +50,7 @@ func (l *failureLog) failed(sender int, a answer, message string) {
 			}
 		}
 	}
-	l.failing[sender] = struct{}{}
+	l.failing[sender] = a.err
 	log := l.log.WithError(a.err)
 	if _, ok := l.last[a.class]; ok {
 		log.Debug("Sending fails still")
@@ -62,6 +62,16 @@ func (l *failureLog) failed(sender int, a answer, message string) {
 		level = logrus.WarnLevel
 	}
 	log.Log(level, message)
+}
+
+// current is why sending fails now, nil while it does not.
+func (l *failureLog) current() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, err := range l.failing {
+		return err
+	}
+	return nil
 }
 
 func (l *failureLog) ended(sender int) {

@@ -133,6 +133,25 @@ func (m *message) next() (protowire.Number, []byte, error) {
 	return m.nextOfAny()
 }
 
+// last returns the value of the field at the end of a path, nil where there is
+// none. Where a field is repeated, the last counts.
+func (m message) last(path ...protowire.Number) ([]byte, error) {
+	var found []byte
+	for {
+		num, value, err := m.next()
+		switch {
+		case err != nil:
+			return nil, err
+		case num == 0 && len(path) > 1:
+			return message(found).last(path[1:]...)
+		case num == 0:
+			return found, nil
+		case num == path[0]:
+			found = value
+		}
+	}
+}
+
 func (m *message) nextOfAny() (protowire.Number, []byte, error) {
 	for len(*m) > 0 {
 		num, typ, n := protowire.ConsumeTag(*m)

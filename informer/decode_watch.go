@@ -2,13 +2,13 @@ package informer
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 
-	"google.golang.org/protobuf/encoding/protowire"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
@@ -16,6 +16,13 @@ import (
 
 // watchBuffer is small: every kind keeps a watch open, and most are silent.
 const watchBuffer = 4 << 10
+
+// Field numbers of WatchEvent and RawExtension.
+const (
+	eventType    = 1
+	eventObject  = 2
+	extensionRaw = 1
+)
 
 // eventReader reads a watch's stream, an event at a time.
 type eventReader struct {
@@ -72,44 +79,31 @@ func (r *eventReader) nextFrame() (watch.EventType, *object, *metav1.Status, err
 
 // parse takes a WatchEvent, whose object is a RawExtension around an envelope.
 func (r *eventReader) parse(frame []byte) (watch.EventType, *object, *metav1.Status, error) {
-	var typ watch.EventType
-	var raw []byte
-	err := fields(frame, func(num protowire.Number, value []byte) error {
-		switch num {
-		case 1:
-			typ = watch.EventType(value)
-		case 2:
-			return fields(value, func(num protowire.Number, value []byte) error {
-				if num == 1 {
-					raw = value
-				}
-				return nil
-			})
-		}
-		return nil
-	})
+	typ, err := message(frame).last(eventType)
 	if err != nil {
 		return "", nil, nil, fmt.Errorf("decode a watch event: %w", err)
 	}
-	if len(raw) < len(protobufMagic) || string(raw[:len(protobufMagic)]) != protobufMagic {
+	raw, err := message(frame).last(eventObject, extensionRaw)
+	if err != nil {
+		return "", nil, nil, fmt.Errorf("decode a watch event: %w", err)
+	}
+	envelope, ok := bytes.CutPrefix(raw, []byte(protobufMagic))
+	if !ok {
 		return "", nil, nil, errors.New("decode a watch event: its object is not in protobuf")
 	}
-	envelope := raw[len(protobufMagic):]
-	if typ == watch.Error {
+	if typ := watch.EventType(typ); typ == watch.Error {
 		status, err := parseStatus(envelope)
 		return typ, nil, status, err
 	}
 	r.object.reset()
-	err = fields(envelope, func(num protowire.Number, value []byte) error {
-		if num == envelopeRaw {
-			return parseObject(value, &r.object)
-		}
-		return nil
-	})
+	encoded, err := message(envelope).last(envelopeRaw)
+	if err == nil {
+		err = parseObject(encoded, &r.object)
+	}
 	if err != nil {
 		return "", nil, nil, fmt.Errorf("decode a watch event's object: %w", err)
 	}
-	return typ, &r.object, nil, nil
+	return watch.EventType(typ), &r.object, nil, nil
 }
 
 func parseStatus(envelope []byte) (*metav1.Status, error) {

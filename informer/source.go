@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"strconv"
 	"sync"
 
@@ -92,6 +93,7 @@ func (s *source) ListWithContext(ctx context.Context, _ metav1.ListOptions) (run
 		return nil, context.Canceled
 	}
 	defer s.calls.leave()
+	defer keepTrace()
 	s.watch.pulse.rest()
 	version, err := s.list(ctx, reasonList)
 	if err != nil {
@@ -104,6 +106,14 @@ func (s *source) ListWithContext(ctx context.Context, _ metav1.ListOptions) (run
 		close(s.listed)
 	}
 	return &metav1.PartialObjectMetadataList{ListMeta: metav1.ListMeta{ResourceVersion: version}}, nil
+}
+
+// keepTrace puts the trace of a panic into it. The reflector recovers from one
+// and panics with it in another goroutine, whose trace says nothing.
+func keepTrace() {
+	if v := recover(); v != nil {
+		panic(fmt.Sprintf("%v\n\n%s", v, debug.Stack()))
+	}
 }
 
 // reason is why there is a list.

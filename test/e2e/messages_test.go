@@ -123,7 +123,7 @@ func TestCannotRun(t *testing.T) {
 		"kubeconfig missing":      {filepath.Join(dir, "missing"), nil, []string{"API server", `KUBECONFIG="` + filepath.Join(dir, "missing") + `"`}},
 		"kubeconfig unreadable":   {garbage, nil, []string{"API server", garbage}},
 		"API server unreachable":  {kubeconfigFor(t, dir, "https://"+closed), nil, []string{closed, "connection refused"}},
-		"destination unreachable": {"", settings{"DESTINATION": "http://user:secret@" + closed + "/write?key=secret"}, []string{"send to http://" + closed + "/write", "connection refused"}},
+		"destination unreachable": {"", settings{"DESTINATION": "http://user:secret@" + closed + "/write?key=secret"}, []string{"records unsent", "not done within LABELSTREAM_ONCE_TIMEOUT", "send to http://" + closed + "/write", "connection refused"}},
 		"resource unknown":        {"", settings{"LABELS_RESOURCES": "widgets"}, []string{"LABELSTREAM_LABELS_RESOURCES", `"widgets"`, "no such resource"}},
 		"group unknown":           {"", settings{"LABELS_RESOURCES": "*.example.com"}, []string{"LABELSTREAM_LABELS_RESOURCES", `"*.example.com"`, "no such group"}},
 		"out of time":             {"", nil, []string{"not done within LABELSTREAM_ONCE_TIMEOUT (3s)"}},
@@ -132,7 +132,6 @@ func TestCannotRun(t *testing.T) {
 			t.Parallel()
 			r := once(t, invocation{user: reader, kubeconfig: test.kubeconfig, settings: base.and(test.settings)})
 			r.mustFail(t)
-			// Some of the reasons are warnings, repeated by no error.
 			found := slices.ContainsFunc(r.log(t), func(e entry) bool { return containsAll(e.Message+e.Error, test.want) })
 			if !found {
 				t.Errorf("no line contains all of %q:\n%s", test.want, r.stderr)

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"labelstream/config"
+	"labelstream/emitter"
+	"labelstream/informer"
+)
+
+// sink takes the records of a run and delivers them.
+type sink interface {
+	informer.Sink
+	// Close ends the input. Run returns when all that was put has an outcome,
+	// or ctx ends.
+	Close()
+	Run(ctx context.Context) error
+}
+
+var (
+	_ sink = (*emitter.Emitter)(nil)
+	_ sink = (*printer)(nil)
+	_ sink = (*followed)(nil)
+)
+
+func newEmitter(cfg *config.Config, options emitter.Options) (*emitter.Emitter, error) {
+	options.UserAgent = userAgent()
+	return emitter.New(&cfg.Delivery, options)
+}
+
+var errStopped = errors.New("stopped by a signal")
+
+// deliver runs the sink. What it holds when ctx ends may still be sent within
+// the timeout, unless limit ends too.
+func deliver(ctx, limit context.Context, sink sink, timeout time.Duration, log logrus.FieldLogger) error {
+	sending, stop := context.WithCancelCause(limit)
+	defer stop(nil)
+	defer context.AfterFunc(ctx, func() {
+		log.WithError(stopCause(ctx)).Warn("Stopping; sending what is held")
+		timer := time.AfterFunc(timeout, func() {
+			stop(fmt.Errorf("%w, and what was held could not be sent within %s", stopCause(ctx), timeout))
+		})
+		context.AfterFunc(sending, func() { timer.Stop() })
+	})()
+	return sink.Run(sending)
+}
+
+// stopCause is why a run was ended before it was done, nil where it was not.
+func stopCause(ctx context.Context) error {
+	switch cause := context.Cause(ctx); {
+	case cause == nil:
+		return nil
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return cause
+	default:
+		return errStopped
+	}
+}
