@@ -36,10 +36,10 @@ func TestDaemonChanges(t *testing.T) {
 	}
 	p.create(t, namespace, "new", "1")
 	expect("new 1")
-	p.relabel(t, namespace, "new", "2")
+	p.setStep(t, namespace, "new", "2")
 	expect("new 2")
-	p.relabel(t, namespace, "old", "2")
-	p.relabel(t, namespace, "old", "3")
+	p.setStep(t, namespace, "old", "2")
+	p.setStep(t, namespace, "old", "3")
 	expect("old 2", "old 3")
 	for i := range 5 {
 		p.updateStatus(t, namespace, "new", strconv.Itoa(i))
@@ -52,14 +52,14 @@ func TestDaemonChanges(t *testing.T) {
 	p.remove(t, namespace, "new")
 	p.create(t, namespace, "new", "3")
 	expect("new 3", "new 3")
-	p.relabel(t, namespace, "new", "4")
+	p.setStep(t, namespace, "new", "4")
 	p.remove(t, namespace, "new")
 	p.create(t, namespace, "new", "5")
 	expect("new 4", "new 4", "new 5")
 	many := p.inOrder(t, namespace, 200)
 	expect(many...)
 	p.updateStatus(t, namespace, "old", "done")
-	p.relabel(t, namespace, "old", "end")
+	p.setStep(t, namespace, "old", "end")
 	expect("old end")
 
 	d.terminate(t)
@@ -192,7 +192,7 @@ func TestDaemonChangesWithinResync(t *testing.T) {
 	expect()
 	// The next pages show the first of these as it was, the second as if it
 	// were there, the third not at all.
-	p.relabel(t, namespace, numberedPod(count-1), "2")
+	p.setStep(t, namespace, numberedPod(count-1), "2")
 	expect(numberedPod(count-1) + " 2")
 	// A pod's end is announced by a change of it. That event comes before the
 	// list's page, so it is what sends the pod again.
@@ -201,7 +201,7 @@ func TestDaemonChangesWithinResync(t *testing.T) {
 	p.create(t, namespace, "pod-late", "1")
 	expect("pod-late 1")
 	// This one has been listed.
-	p.relabel(t, namespace, numberedPod(0), "2")
+	p.setStep(t, namespace, numberedPod(0), "2")
 	expect(numberedPod(0) + " 2")
 	close(second.release)
 	expect(all[page : count-2]...)
@@ -240,7 +240,7 @@ func TestDaemonRelabelsWhileStalled(t *testing.T) {
 		awaitRequests(t, j.Server, requests+1)
 		step := strconv.Itoa(round + 2)
 		for i := range count {
-			p.relabel(t, namespace, numberedPod(i), step)
+			p.setStep(t, namespace, numberedPod(i), step)
 		}
 		release()
 		j.awaitState(t, p.state(t, namespace))

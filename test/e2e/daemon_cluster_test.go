@@ -99,8 +99,8 @@ func (p *plane) create(t *testing.T, namespace, name, step string) {
 		Create(t.Context(), pod(inStep(namespace, name, step)), metav1.CreateOptions{}))
 }
 
-// relabel brings a pod to a step.
-func (p *plane) relabel(t *testing.T, namespace, name, step string) {
+// setStep brings a pod to a step.
+func (p *plane) setStep(t *testing.T, namespace, name, step string) {
 	t.Helper()
 	patch := fmt.Appendf(nil, `{"metadata":{"labels":{"step":%q}}}`, step)
 	created[*corev1.Pod](t)(p.client.CoreV1().Pods(namespace).

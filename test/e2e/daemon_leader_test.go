@@ -214,37 +214,37 @@ func TestDaemonLeaderPausedWithBatchOnTheWay(t *testing.T) {
 	follower.awaitLog(t, `"Another replica leads"`)
 	// The old leader tries to send this again and again.
 	refuse := r.journal.refuseFrom(want[0], 503)
-	p.relabel(t, namespace, numberedPod(0), "2")
+	p.setStep(t, namespace, numberedPod(0), "2")
 	refuse.await(t, 3)
 	leader.signal(t, syscall.SIGSTOP)
-	p.relabel(t, namespace, numberedPod(0), "3")
+	p.setStep(t, namespace, numberedPod(0), "3")
 	r.journal.awaitState(t, p.state(t, namespace))
 	r.journal.Always(nil)
 	leader.signal(t, syscall.SIGCONT)
 	awaitFollowing(t, leader)
-	p.relabel(t, namespace, numberedPod(0), "4")
+	p.setStep(t, namespace, numberedPod(0), "4")
 	r.journal.awaitState(t, p.state(t, namespace))
 	leader.terminate(t)
 	follower.terminate(t)
 	r.mustBeTerms(t, want...)
 }
 
-// refusals are requests of one replica that were refused.
-type refusals struct {
+// refusedReplica are requests of one replica that were refused.
+type refusedReplica struct {
 	*journal
 	count int
 }
 
 // refuseFrom refuses what comes from a replica with a status, until Always is
 // called again.
-func (j *journal) refuseFrom(name string, code int) *refusals {
-	r := &refusals{journal: j}
+func (j *journal) refuseFrom(name string, code int) *refusedReplica {
+	r := &refusedReplica{journal: j}
 	j.Always(r.fault(name, code))
 	return r
 }
 
 // await waits until so many have been refused.
-func (r *refusals) await(t *testing.T, n int) {
+func (r *refusedReplica) await(t *testing.T, n int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -254,13 +254,13 @@ func (r *refusals) await(t *testing.T, n int) {
 	}
 }
 
-func (r *refusals) refused() int {
+func (r *refusedReplica) refused() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.count
 }
 
-func (r *refusals) fault(name string, code int) receiver.Fault {
+func (r *refusedReplica) fault(name string, code int) receiver.Fault {
 	refuse := receiver.Status(code, nil)
 	return func(w http.ResponseWriter, hr *http.Request, req *receiver.Request) bool {
 		if !strings.HasSuffix(hr.URL.Path, "/"+name) {

@@ -44,7 +44,7 @@ func TestDaemonShortWatches(t *testing.T) {
 	})})
 	j.awaitCount(t, len(want))
 	for step := 2; opened.Load() < watches; step++ {
-		p.relabel(t, namespace, numberedPod(step%count), strconv.Itoa(step))
+		p.setStep(t, namespace, numberedPod(step%count), strconv.Itoa(step))
 		want = append(want, numberedPod(step%count)+" "+strconv.Itoa(step))
 		// Some of the changes come together, and some fall between two watches.
 		if step%10 == 0 {
@@ -91,7 +91,7 @@ func testServerKilled(t *testing.T, p *plane) {
 	j.awaitCount(t, count)
 	for round := range inSoak(10, 1) {
 		before, after := strconv.Itoa(2*round+2), strconv.Itoa(2*round+3)
-		p.relabel(t, namespace, numberedPod(1), before)
+		p.setStep(t, namespace, numberedPod(1), before)
 		want = append(want, numberedPod(1)+" "+before)
 		j.awaitCount(t, len(want))
 		p.Kill()
@@ -103,10 +103,10 @@ func testServerKilled(t *testing.T, p *plane) {
 		if err := p.Restart(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		p.relabel(t, namespace, numberedPod(2), after)
+		p.setStep(t, namespace, numberedPod(2), after)
 		// The last in the order of names, so that this is the last sample
 		// whether a list or a watch brings it.
-		p.relabel(t, namespace, numberedPod(count-1), after)
+		p.setStep(t, namespace, numberedPod(count-1), after)
 		want = append(want, numberedPod(2)+" "+after, numberedPod(count-1)+" "+after)
 		j.awaitCount(t, len(want))
 	}
@@ -132,15 +132,15 @@ func testHistoryGone(t *testing.T, p *plane) {
 	j.awaitCount(t, count)
 	x.down()
 	d.awaitLog(t, `"Cannot watch; trying again"`)
-	p.relabel(t, namespace, numberedPod(3), "2")
-	p.relabel(t, namespace, numberedPod(3), "3")
+	p.setStep(t, namespace, numberedPod(3), "2")
+	p.setStep(t, namespace, numberedPod(3), "3")
 	p.remove(t, namespace, numberedPod(4))
 	p.remove(t, namespace, numberedPod(5))
 	p.create(t, namespace, numberedPod(5), "1")
 	p.remove(t, namespace, numberedPod(6))
 	p.create(t, namespace, numberedPod(6), "2")
-	p.relabel(t, namespace, numberedPod(7), "2")
-	p.relabel(t, namespace, numberedPod(7), "1")
+	p.setStep(t, namespace, numberedPod(7), "2")
+	p.setStep(t, namespace, numberedPod(7), "1")
 	p.create(t, namespace, numberedPod(count), "1")
 	if err := p.Compact(t.Context()); err != nil {
 		t.Fatal(err)
@@ -197,7 +197,7 @@ func TestDaemonDestinationDown(t *testing.T) {
 	tick := time.NewTicker(time.Second / perSecond)
 	defer tick.Stop()
 	for i := range int(outage/time.Second) * perSecond {
-		p.relabel(t, namespace, numberedPod(i%count), strconv.Itoa(i+2))
+		p.setStep(t, namespace, numberedPod(i%count), strconv.Itoa(i+2))
 		<-tick.C
 	}
 	if code, text := d.get(t, "/healthz"); code != http.StatusOK {
