@@ -230,12 +230,18 @@ type watchedLock struct {
 	election *election
 	// renewed is told when a renewal that succeeded was begun.
 	renewed func(begun time.Time)
+	// holder is who held the Lease when it was read last. One goroutine at a
+	// time uses the lock.
+	holder string
 }
 
 // Get reads the Lease.
 func (l *watchedLock) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, []byte, error) {
 	record, raw, err := l.Interface.Get(ctx)
 	l.election.note(err)
+	if err == nil {
+		l.holder = record.HolderIdentity
+	}
 	return record, raw, err
 }
 
@@ -244,8 +250,14 @@ func (l *watchedLock) Create(ctx context.Context, record resourcelock.LeaderElec
 	return l.write(ctx, record, l.Interface.Create)
 }
 
-// Update takes, renews or releases the Lease.
+// Update takes, renews or releases the Lease. A Lease that is another's is not
+// released: client-go's elector reads it before, but goes by what it knew, and a
+// process that was paused would take the Lease away from the one that leads by
+// now.
 func (l *watchedLock) Update(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
+	if record.HolderIdentity == "" && l.holder != l.Identity() {
+		return nil
+	}
 	return l.write(ctx, record, l.Interface.Update)
 }
 
@@ -255,6 +267,9 @@ func (l *watchedLock) write(ctx context.Context, record resourcelock.LeaderElect
 	begun := time.Now()
 	err := write(ctx, record)
 	l.election.note(err)
+	if err == nil {
+		l.holder = record.HolderIdentity
+	}
 	if err == nil && record.HolderIdentity == l.Identity() {
 		l.renewed(begun)
 	}

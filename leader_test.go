@@ -296,6 +296,25 @@ func TestLeaseFlickers(t *testing.T) {
 
 // TestFollowerStops ends a replica that never led, also one that cannot reach
 // the Lease at all.
+// TestReleaseIsOfOwnLease has a process release the Lease that has been paused
+// since it held it.
+func TestReleaseIsOfOwnLease(t *testing.T) {
+	for _, test := range []struct{ holder, want string }{{"a", ""}, {"b", "b"}} {
+		lease := &fakeLease{record: &resourcelock.LeaderElectionRecord{HolderIdentity: test.holder}}
+		a := newReplica(lease, "a")
+		lock := &watchedLock{Interface: a.lock, election: a.election}
+		if _, _, err := lock.Get(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := lock.Update(t.Context(), resourcelock.LeaderElectionRecord{}); err != nil {
+			t.Error(err)
+		}
+		if got := lease.record.HolderIdentity; got != test.want {
+			t.Errorf("the Lease of %q is held by %q after its release by a, want %q", test.holder, got, test.want)
+		}
+	}
+}
+
 func TestFollowerStops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lease := &fakeLease{}

@@ -1,0 +1,208 @@
+package e2e
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	gocmp "github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"labelstream/test/receiver"
+)
+
+// sample is one that a receiver has taken.
+type sample struct {
+	// Series is the whole of it as text, Object who it is about, Step the value
+	// of the label that the tests change.
+	Series, Object, Step string
+	// At is its timestamp in milliseconds, From the last part of the path to
+	// which it was sent.
+	At   int64
+	From string
+}
+
+// journal remembers all samples of a receiver in the order in which they came,
+// each as often as it came.
+type journal struct {
+	*receiver.Server
+
+	mu      sync.Mutex
+	changed chan struct{}
+	samples []sample
+	fault   receiver.Fault
+}
+
+// newJournal is a receiver with a journal.
+func newJournal(t *testing.T) *journal {
+	t.Helper()
+	j := &journal{Server: newReceiver(t), changed: make(chan struct{})}
+	j.Server.Always(j.take)
+	t.Cleanup(func() {
+		if t.Failed() {
+			all := j.all()
+			t.Logf("%d samples were received, the last of them:\n%s", len(all), strings.Join(steps(all[max(0, len(all)-40):]), "\n"))
+		}
+	})
+	return j
+}
+
+// Always makes a fault play for each request until it is called again. What the
+// fault lets pass is in the journal.
+func (j *journal) Always(fault receiver.Fault) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.fault = fault
+}
+
+// take is the fault of the receiver: the journal's own, and none where that
+// passes.
+func (j *journal) take(w http.ResponseWriter, hr *http.Request, req *receiver.Request) bool {
+	j.mu.Lock()
+	fault := j.fault
+	j.mu.Unlock()
+	if fault != nil && fault(w, hr, req) {
+		return true
+	}
+	from := hr.URL.Path[strings.LastIndexByte(hr.URL.Path, '/')+1:]
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, series := range req.Series {
+		for _, s := range series.Samples {
+			j.samples = append(j.samples, sample{
+				Series: series.String(), Object: objectOf(series), Step: series.Get("label_step"), At: s.Timestamp, From: from,
+			})
+		}
+	}
+	close(j.changed)
+	j.changed = make(chan struct{})
+	return false
+}
+
+// objectOf is the name of what a series is about.
+func objectOf(s receiver.Series) string {
+	return cmp.Or(s.Get("pod"), s.Get("node"), s.Get("workload"), s.Get("namespace"))
+}
+
+// all are the samples so far.
+func (j *journal) all() []sample {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return slices.Clone(j.samples)
+}
+
+// await waits until the samples are as they should be.
+func (j *journal) await(t *testing.T, what string, enough func([]sample) bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for {
+		j.mu.Lock()
+		samples, changed := j.samples[:len(j.samples):len(j.samples)], j.changed
+		j.mu.Unlock()
+		if enough(samples) {
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			t.Fatalf("wait for %s: %v", what, context.Cause(ctx))
+		}
+	}
+}
+
+// awaitCount waits until so many samples have come.
+func (j *journal) awaitCount(t *testing.T, n int) {
+	t.Helper()
+	j.await(t, fmt.Sprintf("%d samples", n), func(samples []sample) bool { return len(samples) >= n })
+}
+
+// awaitStep waits until the last sample of an object has a certain step.
+func (j *journal) awaitStep(t *testing.T, object, step string) {
+	t.Helper()
+	j.await(t, fmt.Sprintf("step %q of %s", step, object), func(samples []sample) bool {
+		for _, s := range slices.Backward(samples) {
+			if s.Object == object {
+				return s.Step == step
+			}
+		}
+		return false
+	})
+}
+
+// steps are samples as "object step".
+func steps(samples []sample) []string {
+	texts := make([]string, len(samples))
+	for i, s := range samples {
+		texts[i] = s.Object + " " + s.Step
+	}
+	return texts
+}
+
+// compareSteps demands exactly these samples, written as "object step", in this
+// order.
+func compareSteps(t *testing.T, samples []sample, want []string) {
+	t.Helper()
+	if diff := gocmp.Diff(want, steps(samples), cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("samples (-want +got):\n%s", diff)
+	}
+}
+
+// latest is the step of the last sample of each object.
+func latest(samples []sample) map[string]string {
+	last := make(map[string]string)
+	for _, s := range samples {
+		last[s.Object] = s.Step
+	}
+	return last
+}
+
+// mustBeInOrder demands that no object's samples go back in time, whatever labels
+// they have. The receiver looks at each series by itself, and a changed label is
+// another series.
+func (j *journal) mustBeInOrder(t *testing.T) {
+	t.Helper()
+	last := make(map[string]sample)
+	for i, s := range j.all() {
+		if before, ok := last[s.Object]; ok && s.At < before.At {
+			t.Errorf("sample %d, %+v, is older than one that came before, %+v", i, s, before)
+		}
+		last[s.Object] = s
+	}
+}
+
+// holds tells whether the last sample of each of the cluster's objects says what
+// the cluster does. What is received of others is of no account: they are gone.
+func holds(samples []sample, state map[string]string) bool {
+	last := latest(samples)
+	for object, step := range state {
+		if got, ok := last[object]; !ok || got != step {
+			return false
+		}
+	}
+	return true
+}
+
+// awaitState waits until the receiver holds the cluster's state.
+func (j *journal) awaitState(t *testing.T, state map[string]string) {
+	t.Helper()
+	j.await(t, "the cluster's state", func(samples []sample) bool { return holds(samples, state) })
+}
+
+// stall makes the receiver keep every request open until release is called.
+func (j *journal) stall(t *testing.T) (release func()) {
+	t.Helper()
+	gate := make(chan struct{})
+	j.Always(receiver.Hang(gate))
+	release = sync.OnceFunc(func() {
+		j.Always(nil)
+		close(gate)
+	})
+	t.Cleanup(release)
+	return release
+}
