@@ -46,6 +46,10 @@ unit: ## run the unit tests
 e2e: build ## run the end-to-end tests on a real API server and real Prometheus servers, which the first run provides
 	cd test && LABELSTREAM_BINARY=$(BINARY) go test -race -count=1 -parallel 8 -timeout 20m ./...
 
+.PHONY: soak
+soak: build ## run the end-to-end tests of the daemon at length: some ten minutes of outages, kills and elections
+	cd test && LABELSTREAM_SOAK=yes LABELSTREAM_BINARY=$(BINARY) go test -v -race -count=1 -parallel 8 -timeout 90m -run '^TestDaemon' ./e2e
+
 .PHONY: lint
 lint: $(STATICCHECK) ## check formatting, go vet, go.mod and staticcheck
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "not formatted, run gofmt -w on:" $$unformatted >&2; exit 1; }

@@ -33,7 +33,11 @@ type changer struct {
 
 func newChanger(t *testing.T, p *plane, namespace string, count int, pause time.Duration) *changer {
 	// A fixed seed: what happens to the daemon is random enough.
-	return &changer{t: t, plane: p, namespace: namespace, count: count, pause: pause, random: rand.New(rand.NewPCG(1, 2))}
+	c := &changer{t: t, plane: p, namespace: namespace, count: count, pause: pause, random: rand.New(rand.NewPCG(1, 2))}
+	// A test that fails does not come to stop it; the context ends the change in
+	// hand.
+	t.Cleanup(c.end)
+	return c
 }
 
 func (c *changer) start() {
@@ -53,11 +57,19 @@ func (c *changer) start() {
 // stop returns when the last change has been made.
 func (c *changer) stop() {
 	c.t.Helper()
-	close(c.stopping)
-	c.running.Wait()
+	c.end()
 	if c.err != nil {
 		c.t.Fatal(c.err)
 	}
+}
+
+func (c *changer) end() {
+	if c.stopping == nil {
+		return
+	}
+	close(c.stopping)
+	c.running.Wait()
+	c.stopping = nil
 }
 
 // change makes one: of ten, eight relabel, one deletes, one creates or does

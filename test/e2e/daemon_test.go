@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"runtime"
 	"strings"
@@ -211,14 +210,4 @@ func elapse(t *testing.T, d time.Duration) {
 	case <-t.Context().Done():
 		t.Fatal(context.Cause(t.Context()))
 	}
-}
-
-// writeFile writes one of the test's own, and returns its path.
-func writeFile(t *testing.T, name, text string) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), name)
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return path
 }
