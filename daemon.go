@@ -65,14 +65,15 @@ func (d *daemon) run(ctx context.Context) error {
 	// Whoever looks can see the end, too.
 	defer stop()
 	if d.election == nil {
-		return d.lead(ctx, context.WithoutCancel(ctx), cluster)
+		always := leaseTerm{Context: context.WithoutCancel(ctx), check: func() error { return nil }}
+		return d.lead(ctx, always, cluster)
 	}
-	return d.election.run(ctx, func(lease context.Context) error { return d.lead(ctx, lease, cluster) })
+	return d.election.run(ctx, func(lease leaseTerm) error { return d.lead(ctx, lease, cluster) })
 }
 
 // lead runs a tenure until ctx or the lease ends.
-func (d *daemon) lead(ctx, lease context.Context, cluster *rest.Config) error {
-	t, err := newTenure(cluster, d.cfg, d.log)
+func (d *daemon) lead(ctx context.Context, lease leaseTerm, cluster *rest.Config) error {
+	t, err := newTenure(cluster, d.cfg, lease.check, d.log)
 	if err != nil {
 		return err
 	}

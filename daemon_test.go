@@ -342,7 +342,8 @@ func TestTenureEndsWithItsLease(t *testing.T) {
 	lead := func() (lose context.CancelCauseFunc, ended <-chan error) {
 		lease, lose := context.WithCancelCause(t.Context())
 		done := make(chan error, 1)
-		go func() { done <- d.lead(t.Context(), lease, access) }()
+		held := leaseTerm{Context: lease, check: func() error { return context.Cause(lease) }}
+		go func() { done <- d.lead(t.Context(), held, access) }()
 		return lose, done
 	}
 	receiver.answer(http.StatusServiceUnavailable)

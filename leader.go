@@ -92,11 +92,19 @@ func identity(pod string) (string, error) {
 	return host + "_" + rand.String(8), nil
 }
 
+// leaseTerm is a time of leading. Its context ends when the lease does.
+type leaseTerm struct {
+	context.Context
+	// check returns an error when the lease has ended, also where the context's
+	// end is late: in a process that was paused, timers wake what waits for
+	// them in any order.
+	check func() error
+}
+
 // run takes part in the election until ctx ends, and calls lead each time it
-// is won, with a context that ends when the lease does. lead must return when
-// ctx or that context ends; the lease is held until it has returned. The error
-// is lead's, if it was not for the lease that it ended.
-func (e *election) run(ctx context.Context, lead func(lease context.Context) error) error {
+// is won. lead must return when ctx or the term ends; the lease is held until it
+// has returned. The error is lead's, if it was not for the lease that it ended.
+func (e *election) run(ctx context.Context, lead func(leaseTerm) error) error {
 	defer e.asked.Store(0)
 	for {
 		err := e.campaign(ctx, lead)
@@ -109,7 +117,7 @@ func (e *election) run(ctx context.Context, lead func(lease context.Context) err
 
 // campaign wins the election once and leads, or is stopped before. The error is
 // lead's, and errLeaseLost where the lease was.
-func (e *election) campaign(ctx context.Context, lead func(lease context.Context) error) error {
+func (e *election) campaign(ctx context.Context, lead func(leaseTerm) error) error {
 	running, withdraw := context.WithCancel(context.WithoutCancel(ctx))
 	defer withdraw()
 	lease, lose := context.WithCancelCause(running)
@@ -120,20 +128,28 @@ func (e *election) campaign(ctx context.Context, lead func(lease context.Context
 	expiry := time.AfterFunc(e.cfg.LeaseDuration, func() { lose(errLeaseLost) })
 	expiry.Stop()
 	defer expiry.Stop()
-	var won atomic.Bool
+	// end is when the lease does, nil before it was won.
+	var end atomic.Pointer[time.Time]
 	lock := &watchedLock{Interface: e.lock, election: e, renewed: func(begun time.Time) {
-		expiry.Reset(time.Until(begun.Add(e.cfg.RenewDeadline)))
-		won.Store(true)
+		at := begun.Add(e.cfg.RenewDeadline)
+		end.Store(&at)
+		expiry.Reset(time.Until(at))
 	}}
+	check := func() error {
+		if time.Now().After(*end.Load()) {
+			lose(errLeaseLost)
+		}
+		return context.Cause(lease)
+	}
 	defer context.AfterFunc(ctx, func() {
-		if !won.Load() {
+		if end.Load() == nil {
 			withdraw()
 		}
 	})()
 	ended := make(chan error, 1)
 	elector, err := e.elector(lock, func(context.Context) {
 		e.log.Info("Leading")
-		err := lead(lease)
+		err := lead(leaseTerm{Context: lease, check: check})
 		if errors.Is(context.Cause(lease), errLeaseLost) && !errors.Is(err, errLeaseLost) {
 			err = errors.Join(errLeaseLost, err)
 		}
@@ -146,7 +162,7 @@ func (e *election) campaign(ctx context.Context, lead func(lease context.Context
 	}
 	elector.Run(running)
 	lose(errLeaseLost)
-	if won.Load() {
+	if end.Load() != nil {
 		return <-ended
 	}
 	return nil

@@ -129,12 +129,18 @@ func (r *replica) start(t *testing.T) (stop func() error) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
-		ended <- r.run(ctx, func(lease context.Context) error {
+		ended <- r.run(ctx, func(lease leaseTerm) error {
 			r.set(true)
 			defer r.set(false)
+			if err := lease.check(); err != nil {
+				t.Errorf("at the beginning of its term, %s may not send: %v", r.lock.identity, err)
+			}
 			select {
 			case <-lease.Done():
 				r.ended("lost")
+				if err := lease.check(); !errors.Is(err, errLeaseLost) {
+					t.Errorf("without the lease, %s is kept from sending by %v, want %v", r.lock.identity, err, errLeaseLost)
+				}
 			case <-ctx.Done():
 				r.ended("stopped")
 				time.Sleep(r.drain)
@@ -343,7 +349,7 @@ func TestLeadFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newReplica(&fakeLease{}, "a")
 		wrong := errors.New("the settings are wrong")
-		err := a.run(t.Context(), func(context.Context) error { return wrong })
+		err := a.run(t.Context(), func(leaseTerm) error { return wrong })
 		if !errors.Is(err, wrong) {
 			t.Errorf("run returns %v, want %v", err, wrong)
 		}

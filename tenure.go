@@ -30,13 +30,14 @@ type tenure struct {
 	sink      *followed
 }
 
-func newTenure(cluster *rest.Config, cfg *config.Config, log logrus.FieldLogger) (*tenure, error) {
+// newTenure makes one that asks permit before each request to the destination.
+func newTenure(cluster *rest.Config, cfg *config.Config, permit func() error, log logrus.FieldLogger) (*tenure, error) {
 	client, err := informer.Client(cluster)
 	if err != nil {
 		return nil, err
 	}
 	t := &tenure{cfg: cfg, log: log, registry: prometheus.NewRegistry(), sink: &followed{}}
-	t.sink.sink, err = newEmitter(cfg, emitter.Options{Registerer: t.registry, Logger: log, Observe: t.observe})
+	t.sink.sink, err = newEmitter(cfg, emitter.Options{Registerer: t.registry, Logger: log, Observe: t.observe, Permit: permit})
 	if err != nil {
 		return nil, err
 	}

@@ -105,7 +105,11 @@ func (d *delivery) turn(ctx context.Context, p part, giveUp context.CancelCauseF
 		return answer{verdict: deferred, after: wait}, changed
 	}
 	a = d.exchange(ctx, p, v)
-	if a.verdict == again && ctx.Err() != nil {
+	switch {
+	case a.verdict == stopped:
+		giveUp(a.err)
+		return a, nil
+	case a.verdict == again && ctx.Err() != nil:
 		// It was us who ended this attempt.
 		return answer{verdict: stopped}, nil
 	}
@@ -164,9 +168,12 @@ func (a *answer) doubtful(onTrial, whole bool) bool {
 	return whole && a.written == notSaid && a.status < 500
 }
 
-// attempt sends a part once.
+// attempt sends a part once, if that is permitted.
 func (d *delivery) attempt(ctx context.Context, p part, v version) answer {
 	body := d.encoder.encode(d.batch, p, v)
+	if err := d.permit(); err != nil {
+		return answer{verdict: stopped, err: err}
+	}
 	start := time.Now()
 	a := d.client.send(ctx, payload{version: v, body: body, samples: d.batch.samples(p), reading: &d.encoder.reading})
 	d.metrics.sendSeconds.Observe(time.Since(start).Seconds())

@@ -388,3 +388,29 @@ func ExampleOutcome() {
 	fmt.Println(Accepted, Refused, Lost)
 	// Output: accepted refused lost
 }
+
+// TestPermitEndsTheSending refuses the second attempt with the first of two
+// batches.
+func TestPermitEndsTheSending(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDestination(always(503))
+		notAny, asked := errors.New("not any more"), 0
+		h := newTestEmitter(t, d, Options{Permit: func() error {
+			if asked++; asked > 1 {
+				return notAny
+			}
+			return nil
+		}})
+		h.start(t.Context())
+		h.put(t, newRecord(1, "a"), newRecord(2, "b"), newRecord(3, "c"))
+		err := <-h.done
+		if !errors.Is(err, notAny) || !strings.HasPrefix(err.Error(), "3 records unsent: not any more") {
+			t.Errorf("Run returns %v, want that 3 records are unsent, and why", err)
+		}
+		expect(t, "requests", len(d.got()), 1)
+		expect(t, "lost", h.keys(Lost), []uint64{1, 2, 3})
+		if err := h.Put(t.Context(), newRecord(4, "d")); !errors.Is(err, ErrClosed) {
+			t.Errorf("Put returns %v afterwards, want %v", err, ErrClosed)
+		}
+	})
+}

@@ -69,6 +69,10 @@ type Options struct {
 	// block nor call Put. The items are valid until it returns. Nil means that
 	// nobody wants to know.
 	Observe func(Outcome, []Item)
+	// Permit is asked right before each request. Its error ends Run as the end of
+	// ctx does, and nothing more is sent; it must not block. Nil means that
+	// requests are always permitted.
+	Permit func() error
 	// Now is the clock that samples are stamped with, and that their age is
 	// measured by. Nil means time.Now.
 	Now func() time.Time
@@ -94,6 +98,7 @@ type Emitter struct {
 	failure   *failureLog
 	drops     *dropLog
 	observe   func(Outcome, []Item)
+	permit    func() error
 	now       func() time.Time
 	// jitter shortens a backoff by chance.
 	jitter func(time.Duration) time.Duration
@@ -113,6 +118,9 @@ func New(cfg *config.Delivery, opts Options) (*Emitter, error) {
 	if opts.Observe == nil {
 		opts.Observe = func(Outcome, []Item) {}
 	}
+	if opts.Permit == nil {
+		opts.Permit = func() error { return nil }
+	}
 	if opts.ProbeInterval == 0 {
 		opts.ProbeInterval = time.Minute
 	}
@@ -130,6 +138,7 @@ func New(cfg *config.Delivery, opts Options) (*Emitter, error) {
 		failure:   newFailureLog(log),
 		drops:     newDropLog(log),
 		observe:   opts.Observe,
+		permit:    opts.Permit,
 		now:       opts.Now,
 		jitter:    fullJitter,
 	}
@@ -158,10 +167,10 @@ func (e *Emitter) Close() {
 }
 
 // Run sends, and blocks until the emitter is closed and every record has an
-// outcome, until ctx ends, or until the destination has rejected the settings
+// outcome, until ctx ends or Options.Permit fails, or until the destination has rejected the settings
 // or refused everything for Options.GiveUpAfter. It then closes the emitter; records without an
 // outcome are reported as Lost, and the error says how many there were and
-// wraps the cause: that of ctx, or the rejection. It is called once.
+// wraps the cause: that of ctx, Permit's, or the rejection. It is called once.
 func (e *Emitter) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)

@@ -114,6 +114,7 @@ func TestDaemonKilled(t *testing.T) {
 	p := shared.plane
 	p.numbered(t, namespace, count)
 	j := newJournal(t)
+	j.cut = true
 	inv := invocation{user: p.follower(t, namespace, "pods"), settings: following.and(settings{
 		"DESTINATION": j.URL(), "NAMESPACES": namespace, "SENDERS": "2", "PAGE_SIZE": "50", "BATCH_SIZE": "20",
 	})}

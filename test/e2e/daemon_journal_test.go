@@ -36,14 +36,28 @@ type journal struct {
 	changed chan struct{}
 	samples []sample
 	fault   receiver.Fault
+	// cut says that senders are killed or lose their lease, and requests may end
+	// before their bodies do.
+	cut bool
 }
 
-// newJournal is a receiver with a journal.
+// newJournal is a receiver with a journal, that is up, and whose senders must
+// not break the protocol.
 func newJournal(t *testing.T) *journal {
 	t.Helper()
-	j := &journal{Server: newReceiver(t), changed: make(chan struct{})}
+	server, err := receiver.Start(receiver.New(receiver.Options{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	j := &journal{Server: server, changed: make(chan struct{})}
 	j.Server.Always(j.take)
 	t.Cleanup(func() {
+		j.Down()
+		for _, err := range j.Violations() {
+			if !j.cut || !strings.Contains(err.Error(), "read the body") {
+				t.Errorf("remote_write: %v", err)
+			}
+		}
 		if t.Failed() {
 			all := j.all()
 			t.Logf("%d samples were received, the last of them:\n%s", len(all), strings.Join(steps(all[max(0, len(all)-40):]), "\n"))

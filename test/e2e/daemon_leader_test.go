@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -38,6 +39,7 @@ func newReplicas(t *testing.T, p *plane, namespace string, more settings) *repli
 	user := p.follower(t, namespace, "pods")
 	p.allow(t, user, namespace, right{"leases.coordination.k8s.io", []string{"get", "create", "update"}})
 	r := &replicas{plane: p, namespace: namespace, journal: newJournal(t)}
+	r.journal.cut = true
 	r.base = invocation{user: user, settings: following.and(electing).and(settings{
 		"NAMESPACES": namespace, "LEASE_NAMESPACE": namespace,
 	}).and(more)}
@@ -207,25 +209,35 @@ func TestDaemonLeaderPausedWithBatchOnTheWay(t *testing.T) {
 	p := shared.plane
 	p.numbered(t, namespace, count)
 	r := newReplicas(t, p, namespace, nil)
-	want := []string{"replica-0", "replica-1"}
-	leader := r.start(t, want[0])
+	names, want := []string{"replica-0", "replica-1"}, []string{"replica-0"}
+	leader := r.start(t, names[0])
 	r.journal.awaitCount(t, count)
-	follower := r.start(t, want[1])
-	follower.awaitLog(t, `"Another replica leads"`)
-	// The old leader tries to send this again and again.
-	refuse := r.journal.refuseFrom(want[0], 503)
-	p.setStep(t, namespace, numberedPod(0), "2")
-	refuse.await(t, 3)
-	leader.signal(t, syscall.SIGSTOP)
-	p.setStep(t, namespace, numberedPod(0), "3")
-	r.journal.awaitState(t, p.state(t, namespace))
-	r.journal.Always(nil)
-	leader.signal(t, syscall.SIGCONT)
-	awaitFollowing(t, leader)
-	p.setStep(t, namespace, numberedPod(0), "4")
-	r.journal.awaitState(t, p.state(t, namespace))
+	other := r.start(t, names[1])
+	other.awaitLog(t, `"Another replica leads"`)
+	step := 1
+	change := func() {
+		step++
+		p.setStep(t, namespace, numberedPod(0), strconv.Itoa(step))
+	}
+	for range inSoak(50, 3) {
+		// The leader tries to send this again and again.
+		refused := r.journal.refuseFrom(names[0], http.StatusServiceUnavailable)
+		change()
+		refused.await(t, 3)
+		leader.signal(t, syscall.SIGSTOP)
+		change()
+		r.journal.awaitState(t, p.state(t, namespace))
+		r.journal.Always(nil)
+		leader.signal(t, syscall.SIGCONT)
+		leader, other = other, leader
+		names[0], names[1] = names[1], names[0]
+		want = append(want, names[0])
+		awaitFollowing(t, other)
+		change()
+		r.journal.awaitState(t, p.state(t, namespace))
+	}
 	leader.terminate(t)
-	follower.terminate(t)
+	other.terminate(t)
 	r.mustBeTerms(t, want...)
 }
 

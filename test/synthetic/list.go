@@ -51,7 +51,7 @@ func decodeContinue(encoded string) (start int, version int64, err error) {
 	if token.Version != "meta.k8s.io/v1" {
 		return 0, 0, fmt.Errorf("token of version %q", token.Version)
 	}
-	if token.ResourceVersion != listVersion && token.ResourceVersion != inconsistent {
+	if token.ResourceVersion < listVersion && token.ResourceVersion != inconsistent {
 		return 0, 0, fmt.Errorf("token of resourceVersion %d", token.ResourceVersion)
 	}
 	start, err = strconv.Atoi(token.Start)
@@ -62,6 +62,7 @@ func decodeContinue(encoded string) (start int, version int64, err error) {
 type listRequest struct {
 	limit        int // 0: all
 	start        int // an index, -1 without a token
+	version      int64
 	inconsistent bool
 }
 
@@ -100,13 +101,13 @@ func parseListRequest(query url.Values) (listRequest, error) {
 	if err != nil {
 		return request, apierrors.NewBadRequest(fmt.Sprintf("continue key is not valid: %v", err))
 	}
-	request.start, request.inconsistent = start, tokenVersion == inconsistent
+	request.start, request.version, request.inconsistent = start, tokenVersion, tokenVersion == inconsistent
 	return request, nil
 }
 
-// page cuts the objects from and to for the request.
-func (r listRequest) page(from, to int) (page, error) {
-	p := page{from: from, to: to, meta: metav1.ListMeta{ResourceVersion: strconv.Itoa(listVersion)}}
+// page cuts the objects from and to, as they are at a version, for the request.
+func (r listRequest) page(from, to int, version int64) (page, error) {
+	p := page{from: from, to: to, meta: metav1.ListMeta{ResourceVersion: strconv.FormatInt(version, 10)}}
 	if r.start >= 0 {
 		if r.start < from || r.start > to {
 			return p, apierrors.NewBadRequest("continue key is not valid: it is of another list")
@@ -117,7 +118,7 @@ func (r listRequest) page(from, to int) (page, error) {
 		p.to = p.from + r.limit
 		remaining := int64(to - p.to)
 		p.meta.RemainingItemCount = &remaining
-		p.meta.Continue = encodeContinue(p.to, listVersion)
+		p.meta.Continue = encodeContinue(p.to, version)
 	}
 	return p, nil
 }

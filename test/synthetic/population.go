@@ -66,7 +66,7 @@ var teams = []string{
 // firstVersion leaves the versions of all objects ten digits long.
 const firstVersion = 1_000_000_000
 
-// listVersion is that of every list: no object is newer.
+// listVersion is that of every list until something happens: no object is newer.
 const listVersion = 2_000_000_000
 
 // namespaces is the collection of the namespaces themselves.
@@ -118,6 +118,9 @@ const replicas = 5
 type pods struct {
 	count      int
 	namespaces namespaces
+	// generation is which population they are: as many pods as any other one,
+	// in the same places, under other names.
+	generation uint64
 }
 
 func (p pods) within(namespace string) (from, to int) {
@@ -161,10 +164,10 @@ func (p pods) shape(i int) int { return p.place(i).workload }
 func (p pods) fill(i int, v *values) {
 	at := p.place(i)
 	p.namespaces.name(at.namespace, v)
-	set := mix(uint64(at.namespace)<<40 | uint64(at.workload)<<32 | uint64(at.replicaSet) | 1<<63)
+	set := mix(p.generation<<50 | uint64(at.namespace)<<40 | uint64(at.workload)<<32 | uint64(at.replicaSet) | 1<<63)
 	putSpread(v.get(fieldHash), at.replicaSet, at.replicaSets, set)
 	putUID(v.get(fieldOwnerUID), set)
-	pod := mix(uint64(i))
+	pod := mix(p.generation<<50 | uint64(i))
 	putSpread(v.get(fieldSuffix), at.replica, replicas, pod)
 	putUID(v.get(fieldUID), pod)
 	putDecimal(v.get(fieldVersion), firstVersion+i)

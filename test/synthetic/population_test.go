@@ -7,7 +7,7 @@ import (
 
 func TestPopulationIsSortedAndUnique(t *testing.T) {
 	name := regexp.MustCompile(`^[a-z-]+-[2456789bcdfghjklmnpqrstvwxz]{10}-[2456789bcdfghjklmnpqrstvwxz]{5}$`)
-	for _, p := range []pods{{0, 300}, {1, 300}, {7, 3}, {299, 300}, {20_011, 7}, {30_000, 300}} {
+	for _, p := range []pods{{count: 0, namespaces: 300}, {count: 1, namespaces: 300}, {count: 7, namespaces: 3}, {count: 299, namespaces: 300}, {count: 20_011, namespaces: 7}, {count: 30_000, namespaces: 300}} {
 		seen := map[string]bool{}
 		var last string
 		var v values
@@ -31,7 +31,7 @@ func TestPopulationIsSortedAndUnique(t *testing.T) {
 }
 
 func TestNamespacesPartitionThePods(t *testing.T) {
-	for _, p := range []pods{{0, 5}, {3, 5}, {12_345, 300}} {
+	for _, p := range []pods{{count: 0, namespaces: 5}, {count: 3, namespaces: 5}, {count: 12_345, namespaces: 300}} {
 		next := 0
 		var v values
 		for n := range int(p.namespaces) {
@@ -58,7 +58,7 @@ func TestNamespacesPartitionThePods(t *testing.T) {
 }
 
 func TestMetadataIsOfRealisticSize(t *testing.T) {
-	p := pods{1000, 300}
+	p := pods{count: 1000, namespaces: 300}
 	var v values
 	size, unknown := 0, map[int]bool{}
 	for i := range p.count {

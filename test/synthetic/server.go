@@ -37,13 +37,15 @@ type Options struct {
 	Forbidden []string
 }
 
-// Server is the API server, an [http.Handler] without state but the counters
-// of its faults. Watches end with their request only.
+// Server is the API server, an [http.Handler]. What happens to its objects is
+// asked for by POST: /synthetic/replace, /synthetic/expire and
+// /synthetic/events, see [Server.Replace], [Server.Expire] and [Server.Tell].
 type Server struct {
 	options   Options
 	mux       *http.ServeMux
 	continued atomic.Int64 // lists with a token
 	lists     atomic.Int64
+	history   history
 }
 
 // resourceKind is a resource that the server has, and its objects.
@@ -69,8 +71,9 @@ func New(options Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{options: options, mux: http.NewServeMux()}
+	s := &Server{options: options, mux: http.NewServeMux(), history: newHistory()}
 	s.addDiscovery(kinds)
+	s.addEvents()
 	for _, kind := range kinds {
 		handler := func(w http.ResponseWriter, r *http.Request) { s.serve(w, r, kind) }
 		s.mux.HandleFunc("GET "+kind.path()+"/"+kind.Name, handler)
@@ -92,8 +95,8 @@ func newKinds(options Options) ([]*resourceKind, error) {
 	core, apps := schema.GroupVersion{Version: "v1"}, schema.GroupVersion{Group: "apps", Version: "v1"}
 	kinds := []*resourceKind{
 		{core, metav1.APIResource{Name: "namespaces", SingularName: "namespace", Kind: "Namespace", ShortNames: []string{"ns"}, Verbs: verbs}, all, map[form][]*template{}},
-		{core, metav1.APIResource{Name: "pods", SingularName: "pod", Kind: "Pod", Namespaced: true, ShortNames: []string{"po"}, Verbs: verbs}, pods{options.Pods, all}, map[form][]*template{}},
-		{apps, metav1.APIResource{Name: "deployments", SingularName: "deployment", Kind: "Deployment", Namespaced: true, ShortNames: []string{"deploy"}, Verbs: verbs}, pods{0, all}, map[form][]*template{}},
+		{core, metav1.APIResource{Name: "pods", SingularName: "pod", Kind: "Pod", Namespaced: true, ShortNames: []string{"po"}, Verbs: verbs}, pods{count: options.Pods, namespaces: all}, map[form][]*template{}},
+		{apps, metav1.APIResource{Name: "deployments", SingularName: "deployment", Kind: "Deployment", Namespaced: true, ShortNames: []string{"deploy"}, Verbs: verbs}, pods{namespaces: all}, map[form][]*template{}},
 	}
 	for _, f := range []form{{}, {json: true}, {full: true}, {json: true, full: true}} {
 		whole, meta := namespace(markers()), partial(namespaceMeta(markers()))
@@ -157,16 +160,17 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, kind *resourceKin
 		return
 	}
 	if watch {
-		s.watch(w, r, f)
+		s.watch(w, r, f, kind)
 		return
 	}
-	p, err := s.page(r, kind.collection)
+	collection, version := s.history.at(kind.collection)
+	p, err := s.page(r, collection, version)
 	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
 	w.Header().Set("Content-Type", f.contentType())
-	items := itemWriter{kind.collection, kind.templates[f], p}
+	items := itemWriter{collection, kind.templates[f], p}
 	write := items.writeProtobuf
 	if f.json {
 		write = items.writeJSON
@@ -178,7 +182,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, kind *resourceKin
 }
 
 // page finds what a list is answered with, or the fault that it meets.
-func (s *Server) page(r *http.Request, c collection) (page, error) {
+func (s *Server) page(r *http.Request, c collection, version int64) (page, error) {
 	request, err := parseListRequest(r.URL.Query())
 	if err != nil {
 		return page{}, err
@@ -189,22 +193,11 @@ func (s *Server) page(r *http.Request, c collection) (page, error) {
 	if n := int64(s.options.ExpireEvery); n > 0 && request.start >= 0 && !request.inconsistent && s.continued.Add(1)%n == 0 {
 		return page{}, request.expiredError()
 	}
-	return request.page(c.within(r.PathValue("namespace")))
-}
-
-// watch tells nothing until the client leaves. A list that is to come as
-// events is refused, as by a server that does not have it.
-func (s *Server) watch(w http.ResponseWriter, r *http.Request, f form) {
-	if r.URL.Query().Get("sendInitialEvents") != "" {
-		s.fail(w, r, apierrors.NewInvalid(schema.GroupKind{Group: "meta.k8s.io", Kind: "ListOptions"}, "", nil))
-		return
+	if request.start >= 0 && !request.inconsistent && s.history.forgot(request.version) {
+		return page{}, request.expiredError()
 	}
-	w.Header().Set("Content-Type", f.watchContentType())
-	w.WriteHeader(http.StatusOK)
-	if err := http.NewResponseController(w).Flush(); err != nil {
-		return
-	}
-	<-r.Context().Done()
+	from, to := c.within(r.PathValue("namespace"))
+	return request.page(from, to, version)
 }
 
 // fail answers with a Status, in the form that the client accepts, in JSON if

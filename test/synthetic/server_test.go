@@ -41,7 +41,7 @@ func podAt(p pods, i int) (int, *values) {
 
 func TestMetadataClientReadsAllPages(t *testing.T) {
 	const count = 1200
-	p := pods{count, 300}
+	p := pods{count: count, namespaces: 300}
 	for _, jsonOnly := range []bool{false, true} {
 		for _, limit := range []int64{400, 500, 7000} {
 			server := start(t, Options{Pods: count, JSONOnly: jsonOnly})
@@ -75,7 +75,7 @@ func local(meta metav1.ObjectMeta) metav1.ObjectMeta {
 // serializers, those of a real server, make of the same objects.
 func TestBytesAreApimachinerys(t *testing.T) {
 	const count, annotationBytes = 700, 1000
-	p := pods{count, 300}
+	p := pods{count: count, namespaces: 300}
 	server := start(t, Options{Pods: count, AnnotationBytes: annotationBytes})
 	remaining := int64(count - 600)
 	meta := metav1.ListMeta{ResourceVersion: strconv.Itoa(listVersion), Continue: encodeContinue(600, listVersion), RemainingItemCount: &remaining}
