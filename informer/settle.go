@@ -112,10 +112,15 @@ func (s *source) confirm(ctx context.Context, claim ledger.Claim, o *record.Obje
 func (s *source) object(ctx context.Context, claim ledger.Claim) (*record.Object, error) {
 	ctx, cancel := context.WithTimeout(ctx, getTimeout)
 	defer cancel()
-	body, err := s.client.Get().AbsPath(objectPath(s.kind, claim.Namespace, claim.Name)).MaxRetries(0).
-		SetHeader("Accept", acceptObject).Do(ctx).Raw()
-	if err != nil {
+	result := s.client.Get().AbsPath(objectPath(s.kind, claim.Namespace, claim.Name)).MaxRetries(0).
+		SetHeader("Accept", acceptObject).Do(ctx)
+	// Only this error has what the server says.
+	if err := result.Error(); err != nil {
 		return nil, s.withoutURL(err)
+	}
+	body, err := result.Raw()
+	if err != nil {
+		return nil, err
 	}
 	var item jsonObject
 	if err := json.Unmarshal(body, &item); err != nil {

@@ -453,3 +453,7 @@ func TestSecretPath(t *testing.T) {
 		}
 	}
 }
+
+func verifyOptions(a *authority, now time.Time) x509.VerifyOptions {
+	return x509.VerifyOptions{Roots: pool(a), CurrentTime: now}
+}
