@@ -43,7 +43,7 @@ unit: ## run the unit tests
 # The binary is no input that the go command's test cache knows. Most tests wait
 # for something, so more of them than there are cores run at a time.
 .PHONY: e2e
-e2e: build ## run the end-to-end tests on a real API server, which is built on the first run
+e2e: build ## run the end-to-end tests on a real API server and real Prometheus servers, which the first run provides
 	cd test && LABELSTREAM_BINARY=$(BINARY) go test -race -count=1 -parallel 8 -timeout 20m ./...
 
 .PHONY: lint

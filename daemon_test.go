@@ -168,6 +168,7 @@ func daemonConfig(t *testing.T, receiver *fakeReceiver) *config.Config {
 	t.Helper()
 	t.Setenv("LABELSTREAM_DESTINATION", receiver.URL)
 	t.Setenv("LABELSTREAM_LABELS_RESOURCES", "pods")
+	t.Setenv("LABELSTREAM_PROTOCOL", "1.0")
 	t.Setenv("LABELSTREAM_SEND_INTERVAL", "10ms")
 	t.Setenv("LABELSTREAM_STATUS_ADDRESS", "127.0.0.1:0")
 	cfg, err := config.Load(false)

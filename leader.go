@@ -196,15 +196,32 @@ func (e *election) note(err error) {
 			e.failure = ""
 			e.log.Info("The Lease can be used again")
 		}
+		return
 	case errors.Is(err, context.Canceled), apierrors.IsNotFound(err), apierrors.IsConflict(err), apierrors.IsAlreadyExists(err):
 		// Part of the election.
-	case err.Error() != e.failure:
-		e.failure = err.Error()
-		if apierrors.IsForbidden(err) {
-			err = fmt.Errorf(`grant the verbs "get", "create" and "update" on resource "leases" in API group "coordination.k8s.io": %w`, err)
-		}
-		e.log.WithError(err).Warn("Cannot use the Lease; trying again")
+		return
 	}
+	failure := class(err)
+	if failure == e.failure {
+		return
+	}
+	e.failure = failure
+	if apierrors.IsForbidden(err) {
+		err = fmt.Errorf(`grant the verbs "get", "create" and "update" on resource "leases" in API group "coordination.k8s.io": %w`, err)
+	}
+	e.log.WithError(err).Warn("Cannot use the Lease; trying again")
+}
+
+// class is the same for errors that have the same cause, whichever request
+// brought them: the server's reason, or the innermost text.
+func class(err error) string {
+	if reason := apierrors.ReasonForError(err); reason != metav1.StatusReasonUnknown {
+		return string(reason)
+	}
+	for inner := errors.Unwrap(err); inner != nil; inner = errors.Unwrap(inner) {
+		err = inner
+	}
+	return err.Error()
 }
 
 // watchedLock is a lock of which is known when it was renewed.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -336,6 +337,30 @@ func TestForbiddenLeaseSaysWhatToGrant(t *testing.T) {
 	err := a.logs.LastEntry().Data[logrus.ErrorKey].(error)
 	if want := `grant the verbs "get", "create" and "update" on resource "leases" in API group "coordination.k8s.io": `; !strings.HasPrefix(err.Error(), want) {
 		t.Errorf("error %v, want %s…", err, want)
+	}
+}
+
+// TestLeaseTroubleIsLoggedOnce has requests of two sorts fail in turn.
+func TestLeaseTroubleIsLoggedOnce(t *testing.T) {
+	a := newReplica(&fakeLease{}, "a")
+	refused := errors.New("connection refused")
+	for range 3 {
+		for _, verb := range []string{"Put", "Get"} {
+			a.election.note(&url.Error{Op: verb, URL: "https://api/leases", Err: refused})
+		}
+	}
+	for _, verb := range []string{"update", "get"} {
+		a.election.note(apierrors.NewForbidden(leases, "labelstream", errors.New("cannot "+verb)))
+	}
+	a.election.note(nil)
+	a.election.note(nil)
+	var got []string
+	for _, entry := range a.logs.AllEntries() {
+		got = append(got, entry.Message)
+	}
+	want := []string{"Cannot use the Lease; trying again", "Cannot use the Lease; trying again", "The Lease can be used again"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("log (-want +got):\n%s", diff)
 	}
 }
 

@@ -2,6 +2,7 @@ package informer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -109,15 +110,22 @@ func (s *source) pause(ctx context.Context, err error) error {
 }
 
 // watches says that the server has sent something of the watch, or that it has
-// been silent as a watch may be.
+// been silent as a watch may be: nothing is missing.
 func (s *source) watches() {
-	w := &s.watch
-	if !w.trouble.since.IsZero() {
-		s.log.WithField("after", time.Since(w.trouble.since).Round(time.Millisecond)).Info("Watching again")
-		w.trouble = trouble{}
-	}
+	s.watchable()
 	now := time.Now()
-	s.tracker.progress(func(st *Status) { st.Current, st.WatchErr = now, nil })
+	s.tracker.progress(func(st *Status) { st.Current = now })
+}
+
+// watchable says that the trouble with watches is over.
+func (s *source) watchable() {
+	w := &s.watch
+	if w.trouble.since.IsZero() {
+		return
+	}
+	s.log.WithField("after", time.Since(w.trouble.since).Round(time.Millisecond)).Info("Watching again")
+	w.trouble = trouble{}
+	s.tracker.progress(func(st *Status) { st.WatchErr = nil })
 }
 
 // lostTrack says that a watch cannot go on, and a list must say what changed.
@@ -210,11 +218,10 @@ func (s *source) stream(body *watchBody, version string) *stream {
 	if w.opened++; w.opened > 1 {
 		s.metrics.restarts.Inc()
 	}
-	if w.short {
-		w.short = false
-	} else {
-		s.watches()
+	if !w.short {
+		s.watchable()
 	}
+	w.short = false
 	s.tracker.progress(func(st *Status) { st.Watching = true })
 	return &stream{source: s, body: body, events: newEventReader(body), version: version, opened: time.Now()}
 }
@@ -299,8 +306,11 @@ func (s *stream) end(err error) (watch.EventType, runtime.Object, error) {
 	s.stopped()
 	switch {
 	case s.body.ctx.Err() != nil:
-	case s.brought || lasted >= shortWatch:
+	case errors.Is(err, io.EOF) && lasted >= shortWatch:
+		// Its time was over, and nothing had happened.
 		s.watches()
+	case s.brought || lasted >= shortWatch:
+		s.watchable()
 	default:
 		s.watch.failure, s.watch.short = fmt.Errorf("it ended after %s: %w", lasted, err), true
 	}

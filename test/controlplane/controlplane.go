@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+
+	"labelstream/test/process"
 )
 
 const etcdMember = "labelstream"
@@ -41,8 +43,8 @@ type ControlPlane struct {
 	etcdPort, peerPort, port int
 
 	mu       sync.Mutex
-	etcd     *process
-	server   *process
+	etcd     *process.Process
+	server   *process.Process
 	keepLogs bool
 }
 
@@ -107,7 +109,7 @@ func freePorts(n int) ([]int, error) {
 	return ports, nil
 }
 
-func (c *ControlPlane) spawnEtcd() (*process, error) {
+func (c *ControlPlane) spawnEtcd() (*process.Process, error) {
 	client, peer := loopback("http", c.etcdPort), loopback("http", c.peerPort)
 	args := []string{
 		"--name=" + etcdMember,
@@ -119,10 +121,10 @@ func (c *ControlPlane) spawnEtcd() (*process, error) {
 		"--unsafe-no-fsync",
 		"--log-level=warn",
 	}
-	return spawn(c.logPath(etcdName), filepath.Join(c.bin, etcdName), append(args, c.opts.EtcdFlags...)...)
+	return process.Start(c.logPath(etcdName), filepath.Join(c.bin, etcdName), append(args, c.opts.EtcdFlags...)...)
 }
 
-func (c *ControlPlane) spawnServer() (*process, error) {
+func (c *ControlPlane) spawnServer() (*process.Process, error) {
 	args := []string{
 		"--etcd-servers=" + loopback("http", c.etcdPort),
 		"--bind-address=127.0.0.1", "--secure-port=" + strconv.Itoa(c.port),
@@ -137,7 +139,7 @@ func (c *ControlPlane) spawnServer() (*process, error) {
 		// A loopback address is no endpoint for the service kubernetes.
 		"--endpoint-reconciler-type=none",
 	}
-	return spawn(c.logPath(serverName), filepath.Join(c.bin, serverName), append(args, c.opts.APIServerFlags...)...)
+	return process.Start(c.logPath(serverName), filepath.Join(c.bin, serverName), append(args, c.opts.APIServerFlags...)...)
 }
 
 // Kill ends the API server without a word, as a crash would, and returns when
@@ -146,7 +148,7 @@ func (c *ControlPlane) Kill() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.server != nil {
-		c.server.kill()
+		c.server.Kill()
 		c.server = nil
 	}
 }
@@ -176,7 +178,7 @@ func (c *ControlPlane) KeepLogs() string {
 // WriteLogs writes the last lines of the logs of both processes.
 func (c *ControlPlane) WriteLogs(w io.Writer, lines int) {
 	for _, name := range []string{etcdName, serverName} {
-		fmt.Fprintf(w, "==> the end of the log of %s\n%s", name, tail(c.logPath(name), lines))
+		fmt.Fprintf(w, "==> the end of the log of %s\n%s", name, process.Tail(c.logPath(name), lines))
 	}
 }
 
@@ -187,7 +189,7 @@ func (c *ControlPlane) Stop() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.etcd != nil {
-		c.etcd.kill()
+		c.etcd.Kill()
 		c.etcd = nil
 	}
 	remove := c.dir

@@ -2,32 +2,30 @@ package controlplane
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
-	"time"
 
 	"k8s.io/client-go/rest"
-)
 
-const pollInterval = 50 * time.Millisecond
+	"labelstream/test/process"
+)
 
 // awaitEtcd returns when etcd serves.
 func (c *ControlPlane) awaitEtcd(ctx context.Context) error {
 	transport := &http.Transport{}
 	defer transport.CloseIdleConnections()
 	client := &http.Client{Transport: transport}
-	return await(ctx, c.etcd, func(ctx context.Context) error {
+	return c.etcd.Await(ctx, func(ctx context.Context) error {
 		return get(ctx, client, loopback("http", c.etcdPort)+"/health")
 	})
 }
 
 // awaitServer returns when the API server is ready, and a request of the
 // administrator is authorized.
-func (c *ControlPlane) awaitServer(ctx context.Context, server *process) error {
-	return await(ctx, server, func(ctx context.Context) error {
+func (c *ControlPlane) awaitServer(ctx context.Context, server *process.Process) error {
+	return server.Await(ctx, func(ctx context.Context) error {
 		// The server writes it when it starts for the first time.
 		if _, err := os.Stat(c.certPath()); err != nil {
 			return err
@@ -63,25 +61,4 @@ func get(ctx context.Context, client *http.Client, url string) error {
 		return fmt.Errorf("%s: %s", resp.Status, said)
 	}
 	return nil
-}
-
-// await repeats a check until it succeeds, the process ends or the context
-// does.
-func await(ctx context.Context, p *process, check func(context.Context) error) error {
-	for {
-		err := check(ctx)
-		if err == nil {
-			return nil
-		}
-		failure := error(nil)
-		select {
-		case <-p.done:
-			failure = errors.New(p.cmd.ProcessState.String())
-		case <-ctx.Done():
-			failure = fmt.Errorf("%w (last: %w)", context.Cause(ctx), err)
-		case <-time.After(pollInterval):
-			continue
-		}
-		return fmt.Errorf("wait for %s to be ready: %w; its log ends:\n%s", p.name, failure, tail(p.log, 20))
-	}
 }

@@ -3,12 +3,10 @@ package controlplane
 import (
 	"context"
 	"fmt"
-	"net/http"
 
-	dto "github.com/prometheus/client_model/go"
-	"github.com/prometheus/common/expfmt"
-	"github.com/prometheus/common/model"
 	"k8s.io/client-go/rest"
+
+	"labelstream/test/metrics"
 )
 
 const requestsMetric = "apiserver_request_total"
@@ -25,42 +23,9 @@ func (c *ControlPlane) Requests(ctx context.Context, labels map[string]string) (
 	if err != nil {
 		return 0, fmt.Errorf("count the API server's requests: %w", err)
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, config.Host+"/metrics", nil)
+	families, err := metrics.Get(ctx, client, config.Host+"/metrics")
 	if err != nil {
 		return 0, fmt.Errorf("count the API server's requests: %w", err)
 	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return 0, fmt.Errorf("count the API server's requests: %w", err)
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return 0, fmt.Errorf("count the API server's requests: %s", resp.Status)
-	}
-	parser := expfmt.NewTextParser(model.LegacyValidation)
-	families, err := parser.TextToMetricFamilies(resp.Body)
-	if err != nil {
-		return 0, fmt.Errorf("count the API server's requests: read its metrics: %w", err)
-	}
-	total := 0.0
-	for _, metric := range families[requestsMetric].GetMetric() {
-		if matches(metric, labels) {
-			total += metric.GetCounter().GetValue()
-		}
-	}
-	return int(total), nil
-}
-
-func matches(metric *dto.Metric, labels map[string]string) bool {
-	found := 0
-	for _, pair := range metric.GetLabel() {
-		want, asked := labels[pair.GetName()]
-		if asked && want != pair.GetValue() {
-			return false
-		}
-		if asked {
-			found++
-		}
-	}
-	return found == len(labels)
+	return int(families.Sum(requestsMetric, labels)), nil
 }

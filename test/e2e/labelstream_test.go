@@ -172,9 +172,12 @@ type entry struct {
 	Level   string `json:"level"`
 	Message string `json:"msg"`
 	Kind    string `json:"kind"`
-	Read    int    `json:"read"`
-	Sent    int    `json:"sent"`
-	Error   string `json:"error"`
+	// Namespace and Name are those of an object.
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+	Read      int    `json:"read"`
+	Sent      int    `json:"sent"`
+	Error     string `json:"error"`
 }
 
 func (r result) log(t *testing.T) []entry {

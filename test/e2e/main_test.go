@@ -18,6 +18,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"labelstream/test/controlplane"
+	"labelstream/test/prometheus"
 )
 
 const (
@@ -49,6 +50,10 @@ func run(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	if shared.binary, err = binary(ctx, dir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	if err := prometheus.Provide(ctx, os.Stderr, prometheus.Current, prometheus.Debian); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}

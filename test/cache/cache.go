@@ -1,0 +1,108 @@
+// Package cache keeps the programs that tests need and that take long to get:
+// each is built or downloaded once, for all runs of a user.
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+const lockInterval = 200 * time.Millisecond
+
+// Entry is a directory of the cache.
+type Entry struct {
+	// Key names the directory. It has to change with all that its content
+	// depends on, for an entry is never filled again.
+	Key string
+	// Holds says what is in it, for messages.
+	Holds string
+	// Fill puts everything into an empty directory, which becomes the entry
+	// unless there is an error.
+	Fill func(ctx context.Context, dir string) error
+	// Progress is told when another process is waited for.
+	Progress io.Writer
+}
+
+// Dir returns the directory of an entry, and fills it first if no run before
+// did. A file lock keeps parallel runs from filling it twice; waiting for it
+// ends with the context. An entry is there whole or not at all.
+func Dir(ctx context.Context, e Entry) (string, error) {
+	root, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("find a cache for %s: %w", e.Holds, err)
+	}
+	return e.in(ctx, filepath.Join(root, "labelstream"))
+}
+
+func (e Entry) in(ctx context.Context, root string) (string, error) {
+	dir := filepath.Join(root, e.Key)
+	if exists(dir) {
+		return dir, nil
+	}
+	if err := os.MkdirAll(root, 0o755); err != nil {
+		return "", fmt.Errorf("make a cache for %s: %w", e.Holds, err)
+	}
+	unlock, err := e.lock(ctx, dir+".lock")
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	if exists(dir) {
+		return dir, nil
+	}
+	return dir, e.make(ctx, dir)
+}
+
+func exists(dir string) bool {
+	_, err := os.Stat(dir)
+	return err == nil
+}
+
+// make fills a directory beside dir, and gives it that name when it is whole.
+func (e Entry) make(ctx context.Context, dir string) error {
+	unfinished, err := os.MkdirTemp(filepath.Dir(dir), "build-")
+	if err != nil {
+		return fmt.Errorf("make a directory for %s: %w", e.Holds, err)
+	}
+	defer os.RemoveAll(unfinished)
+	if err := e.Fill(ctx, unfinished); err != nil {
+		return err
+	}
+	if err := os.Rename(unfinished, dir); err != nil {
+		return fmt.Errorf("put %s into the cache: %w", e.Holds, err)
+	}
+	return nil
+}
+
+// lock waits until no other process holds the file's lock, which ends with its
+// holder at the latest.
+func (e Entry) lock(ctx context.Context, path string) (unlock func(), err error) {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("open the lock of the cache: %w", err)
+	}
+	for attempt := 0; ; attempt++ {
+		err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		switch {
+		case err == nil:
+			return func() { _ = file.Close() }, nil
+		case !errors.Is(err, syscall.EWOULDBLOCK):
+			_ = file.Close()
+			return nil, fmt.Errorf("lock %s: %w", path, err)
+		case attempt == 0:
+			fmt.Fprintln(e.Progress, "waiting for another process that provides", e.Holds)
+		}
+		select {
+		case <-time.After(lockInterval):
+		case <-ctx.Done():
+			_ = file.Close()
+			return nil, fmt.Errorf("wait for another process that provides %s: %w", e.Holds, context.Cause(ctx))
+		}
+	}
+}

@@ -1,0 +1,104 @@
+// Package process runs the servers that tests need, as children that do not
+// outlive the test.
+package process
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"time"
+)
+
+const pollInterval = 50 * time.Millisecond
+
+// Process is a child that ends when it is killed, or, on Linux, with its
+// parent.
+type Process struct {
+	name string
+	log  string
+	cmd  *exec.Cmd
+	// done is closed when the process has ended and was waited for.
+	done chan struct{}
+}
+
+// Start starts a program whose output is appended to a log file.
+func Start(log, program string, args ...string) (*Process, error) {
+	file, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("open a log: %w", err)
+	}
+	p := &Process{name: filepath.Base(program), log: log, cmd: exec.Command(program, args...), done: make(chan struct{})}
+	p.cmd.Stdout, p.cmd.Stderr = file, file
+	p.cmd.SysProcAttr = endWithParent()
+	started := make(chan error)
+	go func() {
+		defer close(p.done)
+		defer file.Close()
+		// The kernel takes the end of the thread that started a child for the
+		// end of its parent, so this thread has to stay.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := p.cmd.Start()
+		started <- err
+		if err == nil {
+			_ = p.cmd.Wait()
+		}
+	}()
+	if err := <-started; err != nil {
+		<-p.done
+		return nil, fmt.Errorf("start %s: %w", program, err)
+	}
+	return p, nil
+}
+
+// Pid is the number of the process.
+func (p *Process) Pid() int { return p.cmd.Process.Pid }
+
+// Kill ends the process without a word, as a crash would, and waits for it.
+func (p *Process) Kill() {
+	_ = p.cmd.Process.Kill()
+	<-p.done
+}
+
+// Await repeats a check until it succeeds. The error is that the process has
+// ended or the context has, with the end of the log.
+func (p *Process) Await(ctx context.Context, check func(context.Context) error) error {
+	for {
+		err := check(ctx)
+		if err == nil {
+			return nil
+		}
+		failure := error(nil)
+		select {
+		case <-p.done:
+			failure = errors.New(p.cmd.ProcessState.String())
+		case <-ctx.Done():
+			failure = fmt.Errorf("%w (last: %w)", context.Cause(ctx), err)
+		case <-time.After(pollInterval):
+			continue
+		}
+		return fmt.Errorf("wait for %s to be ready: %w; its log ends:\n%s", p.name, failure, Tail(p.log, 20))
+	}
+}
+
+// Tail returns the last lines of a log, or why there are none.
+func Tail(path string, lines int) []byte {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return []byte(err.Error() + "\n")
+	}
+	rest := bytes.TrimRight(text, "\n")
+	at := len(rest)
+	for range lines {
+		at = bytes.LastIndexByte(rest[:at], '\n')
+		if at < 0 {
+			return text
+		}
+	}
+	return text[at+1:]
+}

@@ -1,0 +1,142 @@
+package prometheus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"labelstream/test/cache"
+)
+
+// Version is that of the Current release, and DebianVersion begins that of the
+// Debian one.
+const (
+	Version       = "v0.316.0"
+	DebianVersion = "2.42"
+)
+
+// Release chooses a Prometheus.
+type Release int
+
+const (
+	// Current is a new one, which speaks remote_write 1.0 and 2.0. It is built
+	// from its Go module.
+	Current Release = iota
+	// Debian is the one of Debian 12, which knows 1.0 only, and answers 204 to a
+	// 2.0 request of which it keeps nothing. It is downloaded with apt-get.
+	Debian
+)
+
+// Provide builds or downloads Prometheus if no run before did, which Start
+// would do else. It takes some minutes the first time.
+func Provide(ctx context.Context, progress io.Writer, releases ...Release) error {
+	for _, r := range releases {
+		if _, err := r.program(ctx, progress); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// program returns the path of the binary, which is provided first if no run
+// before did.
+func (r Release) program(ctx context.Context, progress io.Writer) (string, error) {
+	entry := cache.Entry{Progress: progress}
+	if r == Debian {
+		entry.Key = fmt.Sprintf("prometheus-debian-%s-%s", DebianVersion, runtime.GOARCH)
+		entry.Holds = "Debian's Prometheus " + DebianVersion
+		entry.Fill = func(ctx context.Context, dir string) error { return download(ctx, dir, progress) }
+	} else {
+		entry.Key = fmt.Sprintf("prometheus-%s-%s-%s-%s", Version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+		entry.Holds = "Prometheus " + Version
+		entry.Fill = func(ctx context.Context, dir string) error { return build(ctx, dir, progress) }
+	}
+	dir, err := cache.Dir(ctx, entry)
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(dir, "prometheus"), nil
+}
+
+// build installs Prometheus without its service discoveries, which are most of
+// it.
+func build(ctx context.Context, dir string, progress io.Writer) error {
+	fmt.Fprintln(progress, "building Prometheus", Version, "from its Go module (once, some minutes)")
+	cmd := exec.CommandContext(ctx, "go", "install", "-tags", "remove_all_sd", "-ldflags", "-s -w",
+		"github.com/prometheus/prometheus/cmd/prometheus@"+Version)
+	cmd.Env = append(os.Environ(), "GOBIN="+dir)
+	if said, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build Prometheus %s: %w\n%s", Version, err, said)
+	}
+	return nil
+}
+
+// download takes the binary out of Debian's package. Nothing is installed.
+func download(ctx context.Context, dir string, progress io.Writer) error {
+	fmt.Fprintln(progress, "downloading Debian's Prometheus", DebianVersion, "(once)")
+	work, err := os.MkdirTemp("", "labelstream-debian-")
+	if err != nil {
+		return fmt.Errorf("make a directory for Debian's Prometheus: %w", err)
+	}
+	defer os.RemoveAll(work)
+	archive, err := fetchPackage(ctx, work)
+	if err != nil {
+		return fmt.Errorf("download Debian's Prometheus %s, which Debian 12 has: %w", DebianVersion, err)
+	}
+	if err := command(ctx, work, "dpkg-deb", "-x", archive, work); err != nil {
+		return fmt.Errorf("unpack Debian's Prometheus: %w", err)
+	}
+	return command(ctx, work, "cp", filepath.Join(work, "usr/bin/prometheus"), dir)
+}
+
+// fetchPackage downloads the package into dir. Where the system's lists of
+// packages do not have it, lists of its own are downloaded, which needs no
+// rights.
+func fetchPackage(ctx context.Context, dir string) (string, error) {
+	// Root would become a user that cannot write to dir.
+	apt := []string{"-q", "-o", "APT::Sandbox::User=root"}
+	wanted := "prometheus=" + DebianVersion + ".*"
+	if err := command(ctx, dir, "apt-get", append(apt, "download", wanted)...); err != nil {
+		apt = append(apt, "-o", "Dir::State::Lists="+filepath.Join(dir, "lists"), "-o", "Dir::Cache="+filepath.Join(dir, "cache"))
+		if other := fetchWithLists(ctx, dir, apt, wanted); other != nil {
+			return "", errors.Join(err, other)
+		}
+	}
+	found, err := filepath.Glob(filepath.Join(dir, "prometheus_*.deb"))
+	if err != nil {
+		return "", err
+	}
+	if len(found) != 1 {
+		return "", fmt.Errorf("apt-get has left %d packages, want 1: %q", len(found), found)
+	}
+	return found[0], nil
+}
+
+// fetchWithLists downloads the lists of packages first, to where the options of
+// apt-get say.
+func fetchWithLists(ctx context.Context, dir string, apt []string, wanted string) error {
+	for _, name := range []string{"lists/partial", "cache/archives/partial"} {
+		if err := os.MkdirAll(filepath.Join(dir, name), 0o755); err != nil {
+			return err
+		}
+	}
+	if err := command(ctx, dir, "apt-get", append(apt, "update")...); err != nil {
+		return err
+	}
+	return command(ctx, dir, "apt-get", append(apt, "download", wanted)...)
+}
+
+func command(ctx context.Context, dir, name string, args ...string) error {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir = dir
+	if said, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s %s: %w\n%s", name, strings.Join(args, " "), err, said)
+	}
+	return nil
+}

@@ -1,0 +1,190 @@
+package prometheus
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/golang/snappy"
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/prompb"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func started(t *testing.T, opts Options) *Server {
+	t.Helper()
+	// The first start on a machine builds or downloads the binary.
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
+	defer cancel()
+	s, err := Start(ctx, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// write sends one sample as remote_write 1.0, and returns the status.
+func write(t *testing.T, s *Server, labels map[string]string, at time.Time, value float64) int {
+	t.Helper()
+	series := prompb.TimeSeries{Samples: []prompb.Sample{{Timestamp: at.UnixMilli(), Value: value}}}
+	for _, name := range []string{"__name__", "label_app.kubernetes.io/name", "pod"} {
+		series.Labels = append(series.Labels, prompb.Label{Name: name, Value: labels[name]})
+	}
+	message, err := (&prompb.WriteRequest{Timeseries: []prompb.TimeSeries{series}}).Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.WriteURL(), bytes.NewReader(snappy.Encode(nil, message)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/x-protobuf")
+	req.Header.Set("Content-Encoding", "snappy")
+	resp, err := s.client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	_, _ = io.Copy(io.Discard, resp.Body)
+	return resp.StatusCode
+}
+
+// TestServer shows that a server tells what it has taken and what it has
+// refused: other tests rely on its silence.
+func TestServer(t *testing.T) {
+	s := started(t, Options{})
+	labels := map[string]string{"__name__": "pod_labels", "label_app.kubernetes.io/name": "web", "pod": "web-1"}
+	now := time.Now().Truncate(time.Millisecond)
+	if code := write(t, s, labels, now, 1); code != http.StatusNoContent {
+		t.Errorf("a good sample is answered %d", code)
+	}
+	got, err := s.Query(t.Context(), `pod_labels{"label_app.kubernetes.io/name"="web"}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	metric := model.Metric{}
+	for name, value := range labels {
+		metric[model.LabelName(name)] = model.LabelValue(value)
+	}
+	if diff := cmp.Diff([]model.Metric{metric}, metricsOf(got)); diff != "" {
+		t.Errorf("the series (-want +got):\n%s", diff)
+	}
+	mustComplain(t, s, 0)
+
+	if code := write(t, s, labels, now.Add(-time.Second), 1); code != http.StatusBadRequest {
+		t.Errorf("a sample out of order is answered %d", code)
+	}
+	families, err := s.Metrics(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]float64{
+		"prometheus_tsdb_head_samples_appended_total": 1, "prometheus_tsdb_out_of_order_samples_total": 1, "prometheus_tsdb_head_series": 1,
+	} {
+		if got := families.Sum(name, nil); got != want {
+			t.Errorf("%s is %v, want %v", name, got, want)
+		}
+	}
+	answers, err := s.Answers(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(map[string]int{"204": 1, "400": 1}, answers); diff != "" {
+		t.Errorf("answers by code (-want +got):\n%s", diff)
+	}
+	mustComplain(t, s, 1)
+}
+
+func metricsOf(vector model.Vector) []model.Metric {
+	var all []model.Metric
+	for _, sample := range vector {
+		all = append(all, sample.Metric)
+	}
+	return all
+}
+
+func mustComplain(t *testing.T, s *Server, want int) {
+	t.Helper()
+	complaints, err := s.Complaints()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(complaints) != want {
+		t.Errorf("%d complaints, want %d:\n%s", len(complaints), want, strings.Join(complaints, "\n"))
+	}
+}
+
+func TestDebian(t *testing.T) {
+	s := started(t, Options{Release: Debian})
+	families, err := s.Metrics(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	build := families["prometheus_build_info"].GetMetric()
+	if len(build) != 1 {
+		t.Fatalf("%d series of prometheus_build_info, want 1", len(build))
+	}
+	version := ""
+	for _, pair := range build[0].GetLabel() {
+		if pair.GetName() == "version" {
+			version = pair.GetValue()
+		}
+	}
+	if !strings.HasPrefix(version, DebianVersion+".") {
+		t.Errorf("the version is %q, want one of %s", version, DebianVersion)
+	}
+}
+
+func TestQuerySaysWhatIsWrong(t *testing.T) {
+	s := started(t, Options{})
+	for promql, want := range map[string]string{
+		"sum(":  "query sum(: 400 Bad Request: ",
+		"1 + 1": "query 1 + 1: the result is a scalar, not a vector",
+	} {
+		if _, err := s.Query(t.Context(), promql); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("the error is %v, want %q", err, want)
+		}
+	}
+}
+
+func TestStartSaysWhatFailed(t *testing.T) {
+	_, err := Start(t.Context(), Options{Flags: []string{"--no-such-flag"}})
+	if err == nil {
+		t.Fatal("Prometheus started")
+	}
+	for _, want := range []string{"wait for prometheus to be ready: exit status ", "no-such-flag"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("the error does not say %q:\n%v", want, err)
+		}
+	}
+}
+
+func TestStop(t *testing.T) {
+	s := started(t, Options{})
+	pid := s.process.Pid()
+	if err := s.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, 0); !errors.Is(err, syscall.ESRCH) {
+		t.Errorf("process %d after Stop: %v", pid, err)
+	}
+	if _, err := os.Stat(s.dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the directory after Stop: %v", err)
+	}
+}
