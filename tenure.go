@@ -28,15 +28,18 @@ type tenure struct {
 	finder    *informer.Finder
 	informers *informer.Informers
 	sink      *followed
+	reviews   *informer.Reviews
 }
 
-func newTenure(cluster *rest.Config, cfg *config.Config, log logrus.FieldLogger) (*tenure, error) {
+// newTenure returns one that reads, and takes reviews where there is a webhook,
+// or one that takes reviews only.
+func newTenure(cluster *rest.Config, cfg *config.Config, reviewsOnly bool, log logrus.FieldLogger) (*tenure, error) {
 	client, err := informer.Client(cluster)
 	if err != nil {
 		return nil, err
 	}
 	t := &tenure{cfg: cfg, log: log, registry: prometheus.NewRegistry(), sink: &followed{}}
-	t.sink.sink, err = newEmitter(cfg, emitter.Options{Registerer: t.registry, Logger: log, Observe: t.observe})
+	t.sink.queue, err = newEmitter(cfg, emitter.Options{Registerer: t.registry, Logger: log, Observe: t.observe})
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +50,10 @@ func newTenure(cluster *rest.Config, cfg *config.Config, log logrus.FieldLogger)
 		Follow:         true,
 		Watch:          cfg.WatchEnabled,
 		ResyncInterval: cfg.ResyncInterval,
+		Reviews:        cfg.WebhookEnabled,
+		ReviewsOnly:    reviewsOnly,
 	}, t.registry, log)
+	t.reviews = t.informers.Reviews(t.sink)
 	return t, nil
 }
 
@@ -98,7 +104,7 @@ const settleTime = 40 * time.Minute
 
 // followed is a sink of which is known that it gets on.
 type followed struct {
-	sink
+	queue
 	// open is the number of records without an outcome; changed is when there
 	// was an outcome last, or the first record came, in nanoseconds of Unix
 	// time.
@@ -110,11 +116,23 @@ func (f *followed) Put(ctx context.Context, r *record.Record) error {
 	if f.open.Add(1) == 1 {
 		f.changed.Store(time.Now().UnixNano())
 	}
-	err := f.sink.Put(ctx, r)
+	err := f.queue.Put(ctx, r)
 	if err != nil {
 		f.open.Add(-1)
 	}
 	return err
+}
+
+// TryPut puts the record if there is room for it.
+func (f *followed) TryPut(r *record.Record) bool {
+	if f.open.Add(1) == 1 {
+		f.changed.Store(time.Now().UnixNano())
+	}
+	done := f.queue.TryPut(r)
+	if !done {
+		f.open.Add(-1)
+	}
+	return done
 }
 
 func (f *followed) settled(records int) {

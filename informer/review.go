@@ -64,7 +64,7 @@ func (in *Informers) Reviews(queue Queue) *Reviews { return &Reviews{in: in, que
 func (r *Reviews) Kind(group, resource []byte) string {
 	r.in.mu.RLock()
 	defer r.in.mu.RUnlock()
-	if sources := r.in.sourcesOf(group, resource); len(sources) > 0 {
+	if sources := r.in.sourcesOf(group, resource); r.in.ctx != nil && len(sources) > 0 {
 		return sources[0].kind.Resource
 	}
 	return ""
