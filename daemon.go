@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,8 +29,11 @@ type daemon struct {
 
 	mu sync.Mutex
 	// tenure is the one that runs, nil while another replica leads.
-	tenure   *tenure
+	tenure *tenure
+	// standby is the one that sends reviews meanwhile, where there is one.
+	standby  *tenure
 	election *election
+	hook     *hook
 }
 
 func newDaemon(cfg *config.Config, kubeconfig string, registry *prometheus.Registry, log logrus.FieldLogger) *daemon {
@@ -53,6 +57,10 @@ func (d *daemon) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if d.hook, err = newHook(cluster, d.cfg, reviewTarget{d}, d.registry, d.log); err != nil {
+		return err
+	}
+	defer d.hook.serve(ctx)()
 	if d.cfg.LeaderElection {
 		if d.election, err = newElection(cluster, &d.cfg.Leader, d.log); err != nil {
 			return err
@@ -68,24 +76,38 @@ func (d *daemon) run(ctx context.Context) error {
 		always := leaseTerm{Context: context.WithoutCancel(ctx), check: func() error { return nil }}
 		return d.lead(ctx, always, cluster)
 	}
-	return d.election.run(ctx, func(lease leaseTerm) error { return d.lead(ctx, lease, cluster) })
+	return d.campaign(ctx, cluster)
+}
+
+// campaign leads whenever the election is won.
+func (d *daemon) campaign(ctx context.Context, cluster *rest.Config) error {
+	between := standby{daemon: d, cluster: cluster}
+	if err := between.begin(ctx); err != nil {
+		return err
+	}
+	defer between.stop()
+	return d.election.run(ctx, func(lease leaseTerm) error {
+		between.stop()
+		return errors.Join(d.lead(ctx, lease, cluster), between.begin(ctx))
+	})
 }
 
 // lead runs a tenure until ctx or the lease ends.
 func (d *daemon) lead(ctx context.Context, lease leaseTerm, cluster *rest.Config) error {
-	t, err := newTenure(cluster, d.cfg, lease.check, d.log)
+	t, err := newTenure(cluster, d.cfg, lease.check, false, d.log)
 	if err != nil {
 		return err
 	}
-	d.set(t)
-	defer d.set(nil)
+	d.set(&d.tenure, t)
+	defer d.set(&d.tenure, nil)
 	return t.run(ctx, lease)
 }
 
-func (d *daemon) set(t *tenure) {
+// set sets one of the daemon's tenures.
+func (d *daemon) set(which **tenure, t *tenure) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.tenure = t
+	*which = t
 }
 
 func (d *daemon) current() *tenure {
@@ -94,12 +116,20 @@ func (d *daemon) current() *tenure {
 	return d.tenure
 }
 
+// reviewed is the tenure that takes reviews, nil where they are left to another
+// replica.
+func (d *daemon) reviewed() *tenure {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return cmp.Or(d.tenure, d.standby)
+}
+
 // serve serves the status until it is stopped. Ready ends with ctx.
 func (d *daemon) serve(ctx context.Context) (stop func(), err error) {
 	server, err := status.Listen(d.cfg.StatusAddress, status.Options{
 		Gatherer: prometheus.GathererFunc(d.gather),
-		Alive:    func() error { return d.stuck(time.Now()) },
-		Ready:    func() error { return stopCause(ctx) },
+		Alive:    func() error { return errors.Join(d.stuck(time.Now()), d.hook.failure()) },
+		Ready:    func() error { return errors.Join(stopCause(ctx), d.hook.ready()) },
 		Report:   d.report,
 		Profiles: d.cfg.PProf,
 	})
@@ -121,7 +151,7 @@ func (d *daemon) serve(ctx context.Context) (stop func(), err error) {
 // gather has the metrics of the process and of the tenure.
 func (d *daemon) gather() ([]*dto.MetricFamily, error) {
 	gatherers := prometheus.Gatherers{d.registry}
-	if t := d.current(); t != nil {
+	if t := d.reviewed(); t != nil {
 		gatherers = append(gatherers, t.registry)
 	}
 	return gatherers.Gather()
@@ -132,7 +162,7 @@ func (d *daemon) stuck(now time.Time) error {
 	if d.election != nil {
 		errs = append(errs, d.election.stuck(now))
 	}
-	if t := d.current(); t != nil {
+	if t := d.reviewed(); t != nil {
 		errs = append(errs, t.stuck(now))
 	}
 	return errors.Join(errs...)

@@ -171,6 +171,7 @@ func daemonConfig(t *testing.T, receiver *fakeReceiver) *config.Config {
 	t.Setenv("LABELSTREAM_PROTOCOL", "1.0")
 	t.Setenv("LABELSTREAM_SEND_INTERVAL", "10ms")
 	t.Setenv("LABELSTREAM_STATUS_ADDRESS", "127.0.0.1:0")
+	t.Setenv("LABELSTREAM_WEBHOOK_ENABLED", "false")
 	cfg, err := config.Load(false)
 	if err != nil {
 		t.Fatal(err)
@@ -396,14 +397,14 @@ func TestDescribe(t *testing.T) {
 	}
 }
 
-type fullSink struct{ sink }
+type fullSink struct{ queue }
 
 func (fullSink) Put(ctx context.Context, _ *record.Record) error { return ctx.Err() }
 
 // TestSendingIsStuck has records that get no outcome for longer than any
 // outage explains.
 func TestSendingIsStuck(t *testing.T) {
-	f := &followed{sink: fullSink{}}
+	f := &followed{queue: fullSink{}}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := f.Put(ended, nil); err == nil {

@@ -22,10 +22,16 @@ type sink interface {
 	Run(ctx context.Context) error
 }
 
+// queue is a sink that also takes records without waiting.
+type queue interface {
+	sink
+	informer.Queue
+}
+
 var (
-	_ sink = (*emitter.Emitter)(nil)
-	_ sink = (*printer)(nil)
-	_ sink = (*followed)(nil)
+	_ queue = (*emitter.Emitter)(nil)
+	_ sink  = (*printer)(nil)
+	_ queue = (*followed)(nil)
 )
 
 func newEmitter(cfg *config.Config, options emitter.Options) (*emitter.Emitter, error) {

@@ -28,16 +28,19 @@ type tenure struct {
 	finder    *informer.Finder
 	informers *informer.Informers
 	sink      *followed
+	reviews   *informer.Reviews
 }
 
-// newTenure makes one that asks permit before each request to the destination.
-func newTenure(cluster *rest.Config, cfg *config.Config, permit func() error, log logrus.FieldLogger) (*tenure, error) {
+// newTenure returns one that reads, and takes reviews where there is a webhook,
+// or one that takes reviews only. It asks permit before each request to the
+// destination.
+func newTenure(cluster *rest.Config, cfg *config.Config, permit func() error, reviewsOnly bool, log logrus.FieldLogger) (*tenure, error) {
 	client, err := informer.Client(cluster)
 	if err != nil {
 		return nil, err
 	}
 	t := &tenure{cfg: cfg, log: log, registry: prometheus.NewRegistry(), sink: &followed{}}
-	t.sink.sink, err = newEmitter(cfg, emitter.Options{Registerer: t.registry, Logger: log, Observe: t.observe, Permit: permit})
+	t.sink.queue, err = newEmitter(cfg, emitter.Options{Registerer: t.registry, Logger: log, Observe: t.observe, Permit: permit})
 	if err != nil {
 		return nil, err
 	}
@@ -48,7 +51,10 @@ func newTenure(cluster *rest.Config, cfg *config.Config, permit func() error, lo
 		Follow:         true,
 		Watch:          cfg.WatchEnabled,
 		ResyncInterval: cfg.ResyncInterval,
+		Reviews:        cfg.WebhookEnabled,
+		ReviewsOnly:    reviewsOnly,
 	}, t.registry, log)
+	t.reviews = t.informers.Reviews(t.sink)
 	return t, nil
 }
 
@@ -99,7 +105,7 @@ const settleTime = 40 * time.Minute
 
 // followed is a sink of which is known that it gets on.
 type followed struct {
-	sink
+	queue
 	// open is the number of records without an outcome; changed is when there
 	// was an outcome last, or the first record came, in nanoseconds of Unix
 	// time.
@@ -111,11 +117,23 @@ func (f *followed) Put(ctx context.Context, r *record.Record) error {
 	if f.open.Add(1) == 1 {
 		f.changed.Store(time.Now().UnixNano())
 	}
-	err := f.sink.Put(ctx, r)
+	err := f.queue.Put(ctx, r)
 	if err != nil {
 		f.open.Add(-1)
 	}
 	return err
+}
+
+// TryPut puts the record if there is room for it.
+func (f *followed) TryPut(r *record.Record) bool {
+	if f.open.Add(1) == 1 {
+		f.changed.Store(time.Now().UnixNano())
+	}
+	done := f.queue.TryPut(r)
+	if !done {
+		f.open.Add(-1)
+	}
+	return done
 }
 
 func (f *followed) settled(records int) {

@@ -35,6 +35,7 @@ type Config struct {
 	// ResyncInterval is how often a daemon sends all again; 0 means never.
 	ResyncInterval time.Duration `split_words:"true" default:"3h" desc:"how often all is read and sent again, up to a tenth sooner; 0 for never, 4m where the receiver is Prometheus and series must not go stale" accepts:"0, or a duration from 1s to 168h"`
 	Leader
+	Webhook
 	// ShutdownTimeout is how long what is held may take to be sent after a
 	// signal.
 	ShutdownTimeout time.Duration `split_words:"true" default:"20s" desc:"how long records that are held may take to be sent after a signal to end" accepts:"a duration from 0s to 10m"`
@@ -66,6 +67,33 @@ type Leader struct {
 	// PodName and PodNamespace are the pod's, from the downward API.
 	PodName      string `envconfig:"POD_NAME" desc:"name of this pod, by which it holds the Lease; POD_NAME without the prefix is read too; the host's name and a random part where empty" accepts:"a pod's name"`
 	PodNamespace string `envconfig:"POD_NAMESPACE" desc:"namespace of this pod; POD_NAMESPACE without the prefix is read too" accepts:"the name of a namespace"`
+}
+
+// Webhook are the settings of the admission webhook.
+type Webhook struct {
+	// WebhookEnabled has the API server show its writes as they come, where
+	// Once is false.
+	WebhookEnabled bool `split_words:"true" default:"true" desc:"serve the admission webhook, where ONCE is false" accepts:"true or false"`
+	// WebhookAddress is where it is served, as net.Listen takes it.
+	WebhookAddress string `split_words:"true" default:":8443" desc:"where the webhook is served" accepts:"host:port or :port, with port 0 for any free one"`
+	// WebhookPath may hold a secret.
+	WebhookPath string `split_words:"true" default:"/validate" desc:"path of the webhook; it may hold a part that only the API server knows, and is not logged" accepts:"a path that begins with /, without space, ?, # and %"`
+	// WebhookReconnect is after how many answers one ends its connection; 0
+	// means never.
+	WebhookReconnect int `split_words:"true" default:"1000" desc:"one in so many answers ends its connection, so that replicas share the load; 0 for none" accepts:"a whole number from 0 to 1000000"`
+	// WebhookCertFile and WebhookKeyFile belong together.
+	WebhookCertFile string `split_words:"true" desc:"file with the webhook's certificate, read again when it changes" accepts:"the name of a PEM file, together with WEBHOOK_KEY_FILE"`
+	WebhookKeyFile  string `split_words:"true" desc:"file with the certificate's key, read again when it changes" accepts:"the name of a PEM file, together with WEBHOOK_CERT_FILE"`
+	// WebhookSelfSigned makes a certificate, in place of the files. It is kept
+	// in the Secret, is for the Service, and the configuration is told to trust
+	// it.
+	WebhookSelfSigned    bool   `split_words:"true" default:"false" desc:"make a certificate, keep it in a Secret, and have the API server trust it" accepts:"true or false; with true, neither WEBHOOK_CERT_FILE nor WEBHOOK_KEY_FILE"`
+	WebhookSecret        string `split_words:"true" default:"labelstream-webhook" desc:"name of that Secret, in the pod's namespace" accepts:"a name of lower case letters, digits, - and ."`
+	WebhookService       string `split_words:"true" default:"labelstream" desc:"name of the webhook's Service, in the pod's namespace, for which that certificate is made" accepts:"a name of lower case letters, digits and -"`
+	WebhookConfiguration string `split_words:"true" default:"labelstream" desc:"name of the ValidatingWebhookConfiguration whose caBundle is set" accepts:"a name of lower case letters, digits, - and ."`
+	// WebhookClientCAFile holds the authorities of those who may call; empty
+	// means that anyone may.
+	WebhookClientCAFile string `split_words:"true" desc:"file with the authorities of callers' certificates, read again when it changes; where empty, anyone may call" accepts:"the name of a PEM file with certificates"`
 }
 
 // Series are the settings of what a series looks like.

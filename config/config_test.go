@@ -115,6 +115,15 @@ func TestLoadDefaults(t *testing.T) {
 		PageSize:       500,
 		WatchEnabled:   true,
 		ResyncInterval: 3 * time.Hour,
+		Webhook: Webhook{
+			WebhookEnabled:       true,
+			WebhookAddress:       ":8443",
+			WebhookPath:          "/validate",
+			WebhookReconnect:     1000,
+			WebhookSecret:        "labelstream-webhook",
+			WebhookService:       "labelstream",
+			WebhookConfiguration: "labelstream",
+		},
 		Leader: Leader{
 			LeaseName:     "labelstream",
 			LeaseDuration: 15 * time.Second,
@@ -132,56 +141,67 @@ func TestLoadDefaults(t *testing.T) {
 
 func TestLoadEverySetting(t *testing.T) {
 	settings := map[string]string{
-		"DESTINATION":           "https://user:secret@collector.example.com:8443/write?tenant=a@b",
-		"LABELS_ENABLED":        "false",
-		"LABELS_FILTERS":        "^app$, ^.{1,20}$,team",
-		"LABELS_EXCLUDE":        "internal",
-		"LABELS_RESOURCES":      "pods, deployments.apps, rollouts.argoproj.io, *.batch",
-		"ANNOTATIONS_ENABLED":   "true",
-		"ANNOTATIONS_FILTERS":   "owner\ncost-center",
-		"ANNOTATIONS_EXCLUDE":   "",
-		"ANNOTATIONS_RESOURCES": "nodes",
-		"NAMESPACES":            "production,staging",
-		"NAMESPACES_EXCLUDE":    "kube-system",
-		"METRIC_PREFIX":         "",
-		"EXTERNAL_LABELS":       `cluster = east, team=a\,b`,
-		"NAMES":                 "underscore",
-		"UNSAFE_VALUES":         "keep",
-		"VALUE_MAX_BYTES":       "16",
-		"BATCH_SIZE":            "10000",
-		"SEND_INTERVAL":         "10ms",
-		"SEND_TIMEOUT":          "10m",
-		"MAX_BYTES_PER_SEND":    "8MiB",
-		"SENDERS":               "64",
-		"PROTOCOL":              "2.0",
-		"ON_REFUSED":            "drop",
-		"ONCE":                  "true",
-		"ONCE_TIMEOUT":          "168h",
-		"PAGE_SIZE":             "1",
-		"WATCH_ENABLED":         "false",
-		"RESYNC_INTERVAL":       "0",
-		"LEADER_ELECTION":       "true",
-		"LEASE_NAME":            "labelstream.east",
-		"LEASE_NAMESPACE":       "monitoring",
-		"LEASE_DURATION":        "3s",
-		"RENEW_DEADLINE":        "2s",
-		"RETRY_PERIOD":          "500ms",
-		"POD_NAME":              "labelstream-0",
-		"POD_NAMESPACE":         "cost",
-		"SHUTDOWN_TIMEOUT":      "0s",
-		"PPROF":                 "true",
-		"STATUS_ADDRESS":        "127.0.0.1:0",
-		"LOG_LEVEL":             "debug",
-		"LOG_FORMAT":            "json",
+		"DESTINATION":            "https://user:secret@collector.example.com:8443/write?tenant=a@b",
+		"LABELS_ENABLED":         "false",
+		"LABELS_FILTERS":         "^app$, ^.{1,20}$,team",
+		"LABELS_EXCLUDE":         "internal",
+		"LABELS_RESOURCES":       "pods, deployments.apps, rollouts.argoproj.io, *.batch",
+		"ANNOTATIONS_ENABLED":    "true",
+		"ANNOTATIONS_FILTERS":    "owner\ncost-center",
+		"ANNOTATIONS_EXCLUDE":    "",
+		"ANNOTATIONS_RESOURCES":  "nodes",
+		"NAMESPACES":             "production,staging",
+		"NAMESPACES_EXCLUDE":     "kube-system",
+		"METRIC_PREFIX":          "",
+		"EXTERNAL_LABELS":        `cluster = east, team=a\,b`,
+		"NAMES":                  "underscore",
+		"UNSAFE_VALUES":          "keep",
+		"VALUE_MAX_BYTES":        "16",
+		"BATCH_SIZE":             "10000",
+		"SEND_INTERVAL":          "10ms",
+		"SEND_TIMEOUT":           "10m",
+		"MAX_BYTES_PER_SEND":     "8MiB",
+		"SENDERS":                "64",
+		"PROTOCOL":               "2.0",
+		"ON_REFUSED":             "drop",
+		"ONCE":                   "true",
+		"ONCE_TIMEOUT":           "168h",
+		"PAGE_SIZE":              "1",
+		"WATCH_ENABLED":          "false",
+		"RESYNC_INTERVAL":        "0",
+		"LEADER_ELECTION":        "true",
+		"LEASE_NAME":             "labelstream.east",
+		"LEASE_NAMESPACE":        "monitoring",
+		"LEASE_DURATION":         "3s",
+		"RENEW_DEADLINE":         "2s",
+		"RETRY_PERIOD":           "500ms",
+		"WEBHOOK_ENABLED":        "false",
+		"WEBHOOK_ADDRESS":        "127.0.0.1:9443",
+		"WEBHOOK_PATH":           "/validate/s3cret",
+		"WEBHOOK_RECONNECT":      "0",
+		"WEBHOOK_SELF_SIGNED":    "true",
+		"WEBHOOK_SECRET":         "certificate",
+		"WEBHOOK_SERVICE":        "webhook",
+		"WEBHOOK_CONFIGURATION":  "labelstream.example.com",
+		"WEBHOOK_CLIENT_CA_FILE": "/etc/clients.crt",
+		"POD_NAME":               "labelstream-0",
+		"POD_NAMESPACE":          "cost",
+		"SHUTDOWN_TIMEOUT":       "0s",
+		"PPROF":                  "true",
+		"STATUS_ADDRESS":         "127.0.0.1:0",
+		"LOG_LEVEL":              "debug",
+		"LOG_FORMAT":             "json",
 	}
-	// Those of authentication exclude each other, see TestLoadAuth.
+	// Those of authentication exclude each other, see TestLoadAuth; and the
+	// files of a certificate exclude one of our own, see TestLoadCertFiles.
+	excluded := append(slices.Clone(authSettings), "WEBHOOK_CERT_FILE", "WEBHOOK_KEY_FILE")
 	listed, err := settingsOf(newSpec())
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, s := range listed {
 		name := strings.TrimPrefix(s.name, prefix+"_")
-		if _, ok := settings[name]; !ok && !slices.Contains(authSettings, name) {
+		if _, ok := settings[name]; !ok && !slices.Contains(excluded, name) {
 			t.Errorf("%s is not in this test", s.name)
 		}
 	}
@@ -221,6 +241,15 @@ func TestLoadEverySetting(t *testing.T) {
 		Once:        true,
 		OnceTimeout: 168 * time.Hour,
 		PageSize:    1,
+		Webhook: Webhook{
+			WebhookAddress:       "127.0.0.1:9443",
+			WebhookPath:          "/validate/s3cret",
+			WebhookSelfSigned:    true,
+			WebhookSecret:        "certificate",
+			WebhookService:       "webhook",
+			WebhookConfiguration: "labelstream.example.com",
+			WebhookClientCAFile:  "/etc/clients.crt",
+		},
 		Leader: Leader{
 			LeaderElection: true,
 			LeaseName:      "labelstream.east",
@@ -238,6 +267,13 @@ func TestLoadEverySetting(t *testing.T) {
 	}
 	if d := diff(want, loaded(t, settings)); d != "" {
 		t.Error("-want +got\n" + d)
+	}
+}
+
+func TestLoadCertFiles(t *testing.T) {
+	cfg := loaded(t, with(map[string]string{"WEBHOOK_CERT_FILE": "tls.crt", "WEBHOOK_KEY_FILE": "tls.key"}))
+	if cfg.WebhookCertFile != "tls.crt" || cfg.WebhookKeyFile != "tls.key" {
+		t.Errorf("got %q and %q", cfg.WebhookCertFile, cfg.WebhookKeyFile)
 	}
 }
 

@@ -230,6 +230,35 @@ func TestLoadAllMistakesAtOnce(t *testing.T) {
 	}
 }
 
+func TestWebhookMistakes(t *testing.T) {
+	const wantPath = "LABELSTREAM_WEBHOOK_PATH: no such path, and not shown as it may hold a secret; want a path that begins with /, without space, ?, # and %"
+	const oneFile = "LABELSTREAM_WEBHOOK_CERT_FILE and LABELSTREAM_WEBHOOK_KEY_FILE: only one is set; want both or none"
+	for _, c := range []struct {
+		settings map[string]string
+		want     []string
+	}{
+		{map[string]string{"WEBHOOK_ADDRESS": "8443"}, []string{`LABELSTREAM_WEBHOOK_ADDRESS="8443"; ` + wantAddress}},
+		{map[string]string{"WEBHOOK_PATH": "s3cret"}, []string{wantPath}},
+		{map[string]string{"WEBHOOK_PATH": ""}, []string{wantPath}},
+		{map[string]string{"WEBHOOK_PATH": "/s3cret?a"}, []string{wantPath}},
+		{map[string]string{"WEBHOOK_PATH": "/s3 cret"}, []string{wantPath}},
+		{map[string]string{"WEBHOOK_PATH": "/s3%20cret"}, []string{wantPath}},
+		{map[string]string{"WEBHOOK_RECONNECT": "-1"}, []string{`LABELSTREAM_WEBHOOK_RECONNECT="-1"; want a whole number from 0 to 1000000`}},
+		{map[string]string{"WEBHOOK_SECRET": "../a"}, []string{`LABELSTREAM_WEBHOOK_SECRET="../a"; want a name of lower case letters, digits, - and .`}},
+		{map[string]string{"WEBHOOK_SERVICE": "a.b"}, []string{`LABELSTREAM_WEBHOOK_SERVICE="a.b"; want a name of lower case letters, digits and -`}},
+		{map[string]string{"WEBHOOK_CONFIGURATION": "A"}, []string{`LABELSTREAM_WEBHOOK_CONFIGURATION="A"; want a name of lower case letters, digits, - and .`}},
+		{map[string]string{"WEBHOOK_CERT_FILE": "tls.crt"}, []string{oneFile}},
+		{map[string]string{"WEBHOOK_KEY_FILE": "tls.key"}, []string{oneFile}},
+		{map[string]string{"WEBHOOK_SELF_SIGNED": "true", "WEBHOOK_CERT_FILE": "tls.crt", "WEBHOOK_KEY_FILE": "tls.key"}, []string{
+			"LABELSTREAM_WEBHOOK_SELF_SIGNED and LABELSTREAM_WEBHOOK_CERT_FILE or LABELSTREAM_WEBHOOK_KEY_FILE are both set; want one way to have a certificate",
+		}},
+	} {
+		if d := cmp.Diff(c.want, refused(t, with(c.settings))); d != "" {
+			t.Errorf("%v: -want +got\n%s", c.settings, d)
+		}
+	}
+}
+
 func TestLoadRestoresEnvironment(t *testing.T) {
 	setenv(t, map[string]string{
 		"DESTINATION": "%zz", "BATCH_SIZE": "many", "NAMESPACES": "a", "LABELS_FILTERS": "(", "SENDERS": "none",

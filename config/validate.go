@@ -6,6 +6,7 @@ import (
 	"net"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -16,6 +17,7 @@ var (
 	classicLabel  = regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_]*$`)
 	namespaceName = regexp.MustCompile(`^` + dnsLabel + `$`)
 	leaseName     = regexp.MustCompile(`^` + dnsLabel + `(\.` + dnsLabel + `)*$`)
+	webhookPath   = regexp.MustCompile(`^/[!-~]*$`)
 	resourceName  = regexp.MustCompile(`^(` + dnsLabel + `(\.` + dnsLabel + `)*|\*(\.` + dnsLabel + `)+)$`)
 )
 
@@ -33,6 +35,7 @@ func validate(cfg *Config, dryRun bool, m *mistakes) {
 	checkRange(m, "PAGE_SIZE", cfg.PageSize, 1, 10000)
 	check(m, "RESYNC_INTERVAL", cfg.ResyncInterval == 0 || time.Second <= cfg.ResyncInterval && cfg.ResyncInterval <= 168*time.Hour)
 	validateLeader(&cfg.Leader, m)
+	validateWebhook(&cfg.Webhook, m)
 	checkRange(m, "SHUTDOWN_TIMEOUT", cfg.ShutdownTimeout, 0, 10*time.Minute)
 	check(m, "STATUS_ADDRESS", isAddress(cfg.StatusAddress))
 	checkOneOf(m, "LOG_LEVEL", cfg.LogLevel, "error", "warn", "info", "debug")
@@ -114,6 +117,24 @@ func validateLeader(l *Leader, m *mistakes) {
 	shortest := max(time.Second, time.Duration(electionJitter*float64(l.RetryPeriod))+1)
 	checkRange(m, "RENEW_DEADLINE", l.RenewDeadline, shortest, 10*time.Minute)
 	checkRange(m, "RETRY_PERIOD", l.RetryPeriod, 100*time.Millisecond, time.Minute)
+}
+
+func validateWebhook(w *Webhook, m *mistakes) {
+	check(m, "WEBHOOK_ADDRESS", isAddress(w.WebhookAddress))
+	if !webhookPath.MatchString(w.WebhookPath) || strings.ContainsAny(w.WebhookPath, "?#%") {
+		m.add(prefix+"_WEBHOOK_PATH", wrongValue{hidden: true, reason: "no such path, and not shown as it may hold a secret"})
+	}
+	checkRange(m, "WEBHOOK_RECONNECT", w.WebhookReconnect, 0, 1_000_000)
+	check(m, "WEBHOOK_SECRET", leaseName.MatchString(w.WebhookSecret))
+	check(m, "WEBHOOK_SERVICE", namespaceName.MatchString(w.WebhookService))
+	check(m, "WEBHOOK_CONFIGURATION", leaseName.MatchString(w.WebhookConfiguration))
+	hasFiles := w.WebhookCertFile != "" || w.WebhookKeyFile != ""
+	if (w.WebhookCertFile == "") != (w.WebhookKeyFile == "") {
+		m.addf("%s_WEBHOOK_CERT_FILE and %[1]s_WEBHOOK_KEY_FILE: only one is set; want both or none", prefix)
+	}
+	if w.WebhookSelfSigned && hasFiles {
+		m.addf("%s_WEBHOOK_SELF_SIGNED and %[1]s_WEBHOOK_CERT_FILE or %[1]s_WEBHOOK_KEY_FILE are both set; want one way to have a certificate", prefix)
+	}
 }
 
 func check(m *mistakes, name string, ok bool) {

@@ -158,6 +158,13 @@ func (e *Emitter) Put(ctx context.Context, rec *record.Record) error {
 	return e.senders[rec.Key%uint64(len(e.senders))].put(ctx, rec)
 }
 
+// TryPut is Put for callers that must not wait: it returns false where there is
+// no room, or the emitter is closed.
+func (e *Emitter) TryPut(rec *record.Record) bool {
+	done, err := e.senders[rec.Key%uint64(len(e.senders))].tryPut(rec)
+	return done && err == nil
+}
+
 // Close ends the input: from now on Put returns ErrClosed, and Run returns
 // once what the queue holds has an outcome. It does not block.
 func (e *Emitter) Close() {

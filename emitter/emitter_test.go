@@ -358,6 +358,32 @@ func TestPutAfterTheEnd(t *testing.T) {
 	})
 }
 
+// TestTryPut fills the queue of an emitter that does not send: one more record
+// is not taken, and waits for nothing. What was taken is sent.
+func TestTryPut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDestination(always(200))
+		e := newTestEmitter(t, d, Options{})
+		taken := 0
+		for ; e.TryPut(newRecord(1, "a")); taken++ {
+			if taken > 1e6 {
+				t.Fatal("the queue has no end")
+			}
+		}
+		if queued := e.queued.Load(); taken == 0 || queued != int64(taken) {
+			t.Errorf("%d taken, %d in the queue", taken, queued)
+		}
+		e.Close()
+		if e.TryPut(newRecord(2, "a")) {
+			t.Error("a closed emitter took a record")
+		}
+		expect(t, "Run", e.Run(t.Context()), nil)
+		if queued := e.queued.Load(); queued != 0 {
+			t.Errorf("%d are left", queued)
+		}
+	})
+}
+
 func TestObjectsKeepTheirSenderAndOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		// Every third request fails first, so that senders fall behind each

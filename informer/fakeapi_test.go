@@ -56,6 +56,10 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.serveWatch(w, r)
 		return
 	}
+	if r.Header.Get("Accept") == wantAcceptObject {
+		f.serveObject(w, r)
+		return
+	}
 	if r.Method != http.MethodGet || r.Header.Get("Accept") != wantAccept || r.Header.Get("Accept-Encoding") != "identity" {
 		f.t.Errorf("%s %s with headers %v, want a GET of metadata, uncompressed", r.Method, r.URL, r.Header)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
@@ -43,6 +44,11 @@ type Options struct {
 	Watch bool
 	// ResyncInterval is how often Follow sends all again; 0 means never.
 	ResyncInterval time.Duration
+	// Reviews says that [Informers.Reviews] is used. With Watch, the claims that
+	// come of it are settled.
+	Reviews bool
+	// ReviewsOnly reads nothing, and sends what reviews show.
+	ReviewsOnly bool
 }
 
 // Informers are the shared informers of all kinds, and of all namespaces where
@@ -63,6 +69,8 @@ type Informers struct {
 	sources []*source
 	// kinds holds the sources by kind.
 	kinds map[*record.Kind][]*source
+	// resources holds the sources by resource.
+	resources map[schema.GroupResource][]*source
 	// factories holds the kinds that client-go has types for, one for each
 	// namespace ("" for all), since a factory knows one informer a Go type.
 	factories map[string]informers.SharedInformerFactory
@@ -83,7 +91,9 @@ func New(client rest.Interface, kinds []*Kind, cfg *config.Config, sink Sink, op
 	if options.FinalAfter == 0 {
 		options.FinalAfter = finalAfter
 	}
+	options.Follow = options.Follow && !options.ReviewsOnly
 	options.Watch = options.Watch && options.Follow
+	options.Reviews = options.Reviews || options.ReviewsOnly
 	in := &Informers{
 		client:    client,
 		cfg:       cfg,
@@ -94,6 +104,7 @@ func New(client rest.Interface, kinds []*Kind, cfg *config.Config, sink Sink, op
 		slots:     make(chan *decoder, listsInFlight),
 		changed:   make(chan struct{}, 1),
 		kinds:     make(map[*record.Kind][]*source),
+		resources: make(map[schema.GroupResource][]*source),
 		factories: make(map[string]informers.SharedInformerFactory),
 	}
 	for range listsInFlight {
@@ -133,22 +144,27 @@ func (in *Informers) has(kind *Kind) bool {
 
 func (in *Informers) newSource(kind *Kind, namespace string) *source {
 	s := &source{
-		kind:     kind,
-		client:   in.client,
-		sink:     in.sink,
-		options:  in.options,
-		metrics:  in.vectors.forKind(kind.Resource, &in.options),
-		log:      in.log.WithField("kind", kind.Resource),
-		builder:  record.NewBuilder(&kind.Kind, in.cfg),
-		listing:  make(chan struct{}, 1),
-		listed:   make(chan struct{}),
-		slots:    in.slots,
-		calls:    &in.calls,
-		delivery: &in.delivery,
+		kind:      kind,
+		namespace: namespace,
+		client:    in.client,
+		sink:      in.sink,
+		options:   in.options,
+		metrics:   in.vectors.forKind(kind.Resource, &in.options),
+		log:       in.log.WithField("kind", kind.Resource),
+		builder:   record.NewBuilder(&kind.Kind, in.cfg),
+		listing:   make(chan struct{}, 1),
+		listed:    make(chan struct{}),
+		slots:     in.slots,
+		calls:     &in.calls,
+		delivery:  &in.delivery,
 	}
 	if in.options.Follow {
 		s.table = ledger.New()
 		s.watch.builder = record.NewBuilder(&kind.Kind, in.cfg)
+	}
+	if in.options.Reviews {
+		s.reviewer.builder = record.NewBuilder(&kind.Kind, in.cfg)
+		s.settler.builder = record.NewBuilder(&kind.Kind, in.cfg)
 	}
 	s.tracker.changed = in.kick
 	s.tracker.status = Status{Resource: kind.Resource, Namespace: namespace, Total: -1}
@@ -188,6 +204,11 @@ func location(kind *Kind, namespace string) (path string, params map[string]stri
 func (in *Informers) add(s *source, namespace string) {
 	in.sources = append(in.sources, s)
 	in.kinds[&s.kind.Kind] = append(in.kinds[&s.kind.Kind], s)
+	resource := s.kind.GVR.GroupResource()
+	in.resources[resource] = append(in.resources[resource], s)
+	if in.options.ReviewsOnly {
+		return
+	}
 	if in.ctx != nil {
 		in.attend(s)
 	}
@@ -267,6 +288,9 @@ func (in *Informers) attend(s *source) {
 	if in.options.Follow {
 		in.running.Go(func() { s.tend(in.ctx) })
 	}
+	if in.options.Reviews && in.options.Watch {
+		in.running.Go(func() { s.settle(in.ctx) })
+	}
 }
 
 // Wait blocks until each informer's list has been handed over or has failed
@@ -324,7 +348,7 @@ func (in *Informers) Status() []Status {
 // to be stuck.
 func (in *Informers) Stuck(now time.Time) error {
 	for _, s := range in.all() {
-		for what, p := range map[string]*pulse{"list": &s.listPulse, "watch": &s.watch.pulse, "resync": &s.tendPulse} {
+		for what, p := range map[string]*pulse{"list": &s.listPulse, "watch": &s.watch.pulse, "resync": &s.tendPulse, "settling": &s.settler.pulse} {
 			if late := p.late(now); late > 0 {
 				return fmt.Errorf("the %s of %s is stuck: it should have got on %s ago", what, s.kind.Resource, late.Round(time.Second))
 			}

@@ -18,6 +18,7 @@ type vectors struct {
 	tags     *prometheus.CounterVec
 	restarts *prometheus.CounterVec
 	errors   *prometheus.CounterVec
+	phantoms *prometheus.CounterVec
 }
 
 func newVectors(registerer prometheus.Registerer) *vectors {
@@ -37,17 +38,22 @@ func newVectors(registerer prometheus.Registerer) *vectors {
 			"Watches that were opened after the first of a kind; servers end each after some minutes.", "kind"),
 		errors: counter("labelstream_errors_total",
 			"Failures of requests to the API server, each of which is tried again.", "kind", "verb", "reason"),
+		phantoms: counter("labelstream_webhook_phantoms_total",
+			"Objects that a review has shown, and that never came to be.", "kind"),
 	}
 }
 
 // metrics are those of one kind.
 type metrics struct {
 	// records are those of lists, watched those of watches.
-	records            map[reason]prometheus.Counter
-	watched            prometheus.Counter
-	seen, restarts     prometheus.Counter
-	empty, unsafe, cut prometheus.Counter
-	errors             *prometheus.CounterVec
+	records map[reason]prometheus.Counter
+	watched prometheus.Counter
+	// reviewed are records of reviews, corrected those that came of asking
+	// whether reviews were right, and phantoms the objects that were none.
+	reviewed, corrected, phantoms prometheus.Counter
+	seen, restarts                prometheus.Counter
+	empty, unsafe, cut            prometheus.Counter
+	errors                        *prometheus.CounterVec
 }
 
 // forKind returns a kind's. Of one that is followed, all that there can be is
@@ -66,6 +72,11 @@ func (v *vectors) forKind(kind string, options *Options) *metrics {
 		m.records[reasonResync] = v.records.WithLabelValues(string(reasonResync), kind)
 		m.records[reasonHeal] = v.records.WithLabelValues(string(reasonHeal), kind)
 		m.watched = v.records.WithLabelValues("watch", kind)
+	}
+	if options.Reviews {
+		m.reviewed = v.records.WithLabelValues("webhook", kind)
+		m.corrected = v.records.WithLabelValues("get", kind)
+		m.phantoms = v.phantoms.WithLabelValues(kind)
 	}
 	return m
 }

@@ -31,15 +31,17 @@ type Sink interface {
 // source is the ListerWatcher of one informer: it streams what it lists and
 // watches to the sink, and shows the reflector an empty list and bookmarks.
 type source struct {
-	kind    *Kind
-	path    string
-	params  map[string]string
-	client  rest.Interface
-	sink    Sink
-	options Options
-	metrics *metrics
-	tracker tracker
-	log     logrus.FieldLogger
+	kind *Kind
+	// namespace is the one that is listed, "" for all.
+	namespace string
+	path      string
+	params    map[string]string
+	client    rest.Interface
+	sink      Sink
+	options   Options
+	metrics   *metrics
+	tracker   tracker
+	log       logrus.FieldLogger
 	// builder is for lists, of which one runs at a time.
 	builder *record.Builder
 	// listing is held by the list that runs.
@@ -56,6 +58,8 @@ type source struct {
 	// listPulse and tendPulse show that lists and what starts them get on.
 	listPulse, tendPulse pulse
 	watch                watcher
+	reviewer             reviewer
+	settler              settler
 }
 
 var _ cache.ListerWatcherWithContext = (*source)(nil)

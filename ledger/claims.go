@@ -74,20 +74,21 @@ func (t *Table) Confirm(c Claim, r *record.Record) Verdict {
 }
 
 // Forget takes that the API server has no object of a due claim. One that only
-// claims have shown is forgotten. Any other has been deleted, which is for an
-// event or a list to say.
-func (t *Table) Forget(c Claim) {
+// claims have shown is forgotten, and Forget returns true. Any other has been
+// deleted, which is for an event or a list to say.
+func (t *Table) Forget(c Claim) (phantom bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !t.claims.has(c) {
-		return
+		return false
 	}
-	fresh := t.claims.remove(c.Key)
-	if fresh {
+	phantom = t.claims.remove(c.Key)
+	if phantom {
 		t.entries.remove(c.Key)
 	} else if e := t.entries.find(c.Key); e != nil {
 		e.state &^= claimed
 	}
+	return phantom
 }
 
 // Claims is the number of claims that wait to be settled.

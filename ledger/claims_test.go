@@ -134,7 +134,13 @@ func TestForget(t *testing.T) {
 			}
 			table.Claim(recordOf(1, 2), noon)
 			table.Claim(recordOf(1, 3), noon) // of the same object
-			table.Forget(table.Due(noon.Add(time.Minute), 1)[0])
+			claim := table.Due(noon.Add(time.Minute), 1)[0]
+			if got := table.Forget(claim); got != !known {
+				t.Errorf("a phantom: %v, want %v", got, !known)
+			}
+			if table.Forget(claim) {
+				t.Error("a phantom twice")
+			}
 			if table.Claims() != 0 {
 				t.Errorf("%d claims are left", table.Claims())
 			}

@@ -10,7 +10,10 @@ import (
 // queue, so no other method needs it: outcomes can be reported meanwhile.
 func (t *Table) Acquire(ctx context.Context, key uint64) error { return t.turns.acquire(ctx, key) }
 
-// Release ends the turn that Acquire took.
+// TryAcquire takes the key's turn unless somebody else has it.
+func (t *Table) TryAcquire(key uint64) bool { return t.turns.tryAcquire(key) }
+
+// Release ends the turn that Acquire or TryAcquire took.
 func (t *Table) Release(key uint64) { t.turns.release(key) }
 
 // turns lets one goroutine at a time act for a key.
@@ -33,6 +36,16 @@ func (t *turns) acquire(ctx context.Context, key uint64) error {
 			return context.Cause(ctx)
 		}
 	}
+}
+
+func (t *turns) tryAcquire(key uint64) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_, held := t.held[key]
+	if !held {
+		t.held[key] = nil
+	}
+	return !held
 }
 
 // take takes the turn and returns nil, or returns what to wait for.

@@ -63,6 +63,38 @@ func TestAcquireEndsWithItsContext(t *testing.T) {
 	})
 }
 
+func TestTryAcquire(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		table := newTable(t)
+		mustAcquire(t, table, 1)
+		if table.TryAcquire(1) {
+			t.Error("took a turn that is held")
+		}
+		if !table.TryAcquire(2) || table.TryAcquire(2) {
+			t.Error("a free turn must be had once")
+		}
+		waited := false
+		go func() {
+			mustAcquire(t, table, 2)
+			waited = true
+		}()
+		synctest.Wait()
+		if waited {
+			t.Error("a turn was taken twice")
+		}
+		table.Release(2)
+		synctest.Wait()
+		if !waited {
+			t.Error("the release went unnoticed")
+		}
+		table.Release(1)
+		table.Release(2)
+		if n := len(table.turns.held); n != 0 {
+			t.Errorf("%d turns are left", n)
+		}
+	})
+}
+
 func mustAcquire(t *testing.T, table *Table, key uint64) {
 	t.Helper()
 	if err := table.Acquire(t.Context(), key); err != nil {

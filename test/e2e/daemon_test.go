@@ -72,6 +72,8 @@ var servedAt = regexp.MustCompile(`"address":"([^"]+)"[^\n]*"Serving the status"
 // where these are killed: unlike a backfill, a daemon would not by itself.
 func spawn(t *testing.T, inv invocation) *process {
 	t.Helper()
+	// These tests are of the watch; the webhook would need a certificate.
+	inv = inv.with(settings{"WEBHOOK_ENABLED": "false"})
 	ctx, cancel := context.WithTimeout(t.Context(), inv.limit)
 	p := &process{ctx: ctx, ended: make(chan struct{})}
 	p.stderr.changed = make(chan struct{})

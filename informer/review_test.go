@@ -1,0 +1,360 @@
+package informer
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"labelstream/config"
+	"labelstream/record"
+)
+
+// fakeQueue puts into a sink, unless it is full.
+type fakeQueue struct {
+	sink *fakeSink
+	full bool
+}
+
+func (q *fakeQueue) TryPut(r *record.Record) bool {
+	return !q.full && q.sink.Put(context.Background(), r) == nil
+}
+
+// newReviewer is a follower that takes reviews.
+func newReviewer(t *testing.T) (*bench, *fakeQueue) {
+	b := newFollower(t)
+	b.options.Reviews = true
+	return b, &fakeQueue{sink: b.sink}
+}
+
+// show takes the review of an object.
+func (b *bench) show(queue Queue, resource string, o metav1.PartialObjectMetadata) Taken {
+	group := ""
+	if plural, rest, ok := strings.Cut(resource, "."); ok {
+		resource, group = plural, rest
+	}
+	object := &record.Object{Namespace: []byte(o.Namespace), Name: []byte(o.Name)}
+	object.Labels = appendTags(nil, o.Labels)
+	return b.Reviews(queue).Take([]byte(group), []byte(resource), object)
+}
+
+// labelled is an object with another label.
+func labelled(o metav1.PartialObjectMetadata, app string) metav1.PartialObjectMetadata {
+	o.Labels = map[string]string{"app": app}
+	return o
+}
+
+func (b *bench) expectTaken(t *testing.T, got, want Taken) {
+	t.Helper()
+	if got != want {
+		t.Errorf("taken: %s, want %s", got, want)
+	}
+}
+
+// TestReviewIsConfirmed shows a change before its event comes: it is sent once,
+// and nobody asks for the object.
+func TestReviewIsConfirmed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, queue := newReviewer(t)
+		b.api.set(podsPath, podA)
+		frames := make(chan []byte)
+		b.api.watches[podsPath] = []answer{live(frames)}
+		stop := b.start(t, podsKind())
+		defer stop()
+		b.expectSent(t, "the list", "a a")
+		b.expectTaken(t, b.show(queue, "pods", podA), Known)
+		b.expectTaken(t, b.show(queue, "pods", labelled(podA, "a2")), Sent)
+		b.expectTaken(t, b.show(queue, "pods", podB), Sent)
+		b.expectSent(t, "the reviews", "a a2", "b b")
+		frames <- modified(t, at(podA, "110", "a2"))
+		frames <- added(t, at(podB, "111", "b"))
+		time.Sleep(10 * time.Minute)
+		b.expectSent(t, "the events")
+		b.expectRequests(t, podsPath+"?limit=50")
+		if got := testutil.ToFloat64(b.vectors.records.WithLabelValues("webhook", "pods")); got != 2 {
+			t.Errorf("counted %v, want 2", got)
+		}
+	})
+}
+
+// TestReviewIsCorrected has an event say otherwise.
+func TestReviewIsCorrected(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, queue := newReviewer(t)
+		b.api.set(podsPath, podA)
+		frames := make(chan []byte)
+		b.api.watches[podsPath] = []answer{live(frames)}
+		stop := b.start(t, podsKind())
+		defer stop()
+		b.expectSent(t, "the list", "a a")
+		b.expectTaken(t, b.show(queue, "pods", labelled(podA, "a2")), Sent)
+		frames <- modified(t, at(podA, "110", "a3"))
+		time.Sleep(10 * time.Minute)
+		b.expectSent(t, "review and event", "a a2", "a a3")
+		b.expectRequests(t, podsPath+"?limit=50")
+	})
+}
+
+// TestReviewOfWhatWasRefused has no event come: after a minute the API server
+// is asked. What was never created is forgotten, what was not changed is sent
+// as it is.
+func TestReviewOfWhatWasRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, queue := newReviewer(t)
+		b.api.set(podsPath, podA, podC)
+		stop := b.start(t, podsKind())
+		defer stop()
+		b.expectSent(t, "the list", "a a", "c c")
+		b.expectTaken(t, b.show(queue, "pods", labelled(podA, "a2")), Sent)
+		b.expectTaken(t, b.show(queue, "pods", podB), Sent)
+		b.expectTaken(t, b.show(queue, "pods", labelled(podC, "c2")), Sent)
+		b.api.set(podsPath, podA, labelled(podC, "c2")) // whose event is late
+		b.expectSent(t, "the reviews", "a a2", "b b", "c c2")
+		time.Sleep(59 * time.Second)
+		b.expectRequests(t, podsPath+"?limit=50")
+		time.Sleep(7 * time.Second)
+		b.expectSent(t, "after a minute", "a a")
+		const asked = "GET /api/v1/namespaces/shop/pods/"
+		b.expectRequests(t, podsPath+"?limit=50", asked+"a", asked+"b", asked+"c")
+		if got := b.Status()[0].Sent; got != 2 {
+			t.Errorf("%d objects are known, want a and c", got)
+		}
+		if got := testutil.ToFloat64(b.vectors.phantoms.WithLabelValues("pods")); got != 1 {
+			t.Errorf("%v phantoms, want 1", got)
+		}
+		if got := testutil.ToFloat64(b.vectors.records.WithLabelValues("get", "pods")); got != 1 {
+			t.Errorf("%v corrections, want 1", got)
+		}
+		time.Sleep(10 * time.Minute)
+		b.expectRequests(t, podsPath+"?limit=50", asked+"a", asked+"b", asked+"c")
+	})
+}
+
+// TestReviewsThatCannotBeSettled has requests fail: that of a server in trouble
+// is made again a minute later, that of a forbidden object makes a list of it.
+func TestReviewsThatCannotBeSettled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, queue := newReviewer(t)
+		b.api.set(podsPath, podA)
+		const path = "/api/v1/namespaces/shop/pods/b"
+		b.api.script[path] = []answer{text(500, ""), hang, forbidden()}
+		stop := b.start(t, podsKind())
+		defer stop()
+		b.expectSent(t, "the list", "a a")
+		b.expectTaken(t, b.show(queue, "pods", podB), Sent)
+		time.Sleep(66 * time.Second)
+		b.expectRequests(t, podsPath+"?limit=50", "GET "+path)
+		time.Sleep(150 * time.Second)
+		b.expectRequests(t, podsPath+"?limit=50", "GET "+path, "GET "+path, "GET "+path, podsPath+"?limit=50")
+		b.expectSent(t, "in the end", "b b")
+		if got := b.Status()[0].Sent; got != 1 {
+			t.Errorf("%d objects are known, want a alone", got)
+		}
+		warnings := 0
+		for _, entry := range b.logs.AllEntries() {
+			if entry.Message == "Cannot ask whether what a review has shown came to be; trying again" {
+				warnings++
+			}
+		}
+		if warnings != 1 {
+			t.Errorf("%d warnings, want 1", warnings)
+		}
+	})
+}
+
+// TestManyRefusedReviews has more of them than are worth asking for: the kind
+// is listed instead, which settles all.
+func TestManyRefusedReviews(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, queue := newReviewer(t)
+		b.api.set(podsPath, podA)
+		stop := b.start(t, podsKind())
+		defer stop()
+		b.expectSent(t, "the list", "a a")
+		for _, o := range pods(settleMost + 1) {
+			b.expectTaken(t, b.show(queue, "pods", o), Sent)
+		}
+		time.Sleep(10 * time.Minute)
+		b.expectRequests(t, podsPath+"?limit=50", podsPath+"?limit=50")
+		if got := b.Status()[0].Sent; got != 1 {
+			t.Errorf("%d objects are known, want 1", got)
+		}
+	})
+}
+
+// TestFullQueue has no room for a record: the kind is listed as soon as
+// something is accepted, and the record sent once there is room.
+func TestFullQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, queue := newReviewer(t)
+		b.options.Watch = false
+		b.api.set(podsPath, podA)
+		stop := b.start(t, podsKind())
+		defer stop()
+		b.expectSent(t, "the list", "a a")
+		queue.full = true
+		b.expectTaken(t, b.show(queue, "pods", labelled(podA, "a2")), Deferred)
+		b.expectTaken(t, b.show(queue, "pods", podB), Deferred)
+		b.api.set(podsPath, labelled(podA, "a2"), podB)
+		time.Sleep(20 * time.Second)
+		b.expectSent(t, "the list that heals", "a a2", "b b")
+	})
+}
+
+// TestReviewBesideTheList has a list wait for room with the very object that a
+// review shows: the review waits for nothing.
+func TestReviewBesideTheList(t *testing.T) {
+	for _, test := range []struct {
+		watch bool
+		want  Taken
+	}{{true, LeftToWatch}, {false, Deferred}} {
+		synctest.Test(t, func(t *testing.T) {
+			b, queue := newReviewer(t)
+			b.options.Watch = test.watch
+			b.api.set(podsPath, podA)
+			room := make(chan struct{})
+			b.sink.put = func(context.Context, string) error { <-room; return nil }
+			stop := b.start(t, podsKind())
+			defer stop()
+			synctest.Wait()
+			b.expectTaken(t, b.show(queue, "pods", labelled(podA, "a2")), test.want)
+			close(room)
+			b.api.set(podsPath, labelled(podA, "a2"))
+			time.Sleep(time.Minute)
+			want := []string{"a a"}
+			if !test.watch {
+				want = append(want, "a a2")
+			}
+			b.expectSent(t, "list and what heals", want...)
+		})
+	}
+}
+
+// TestReviewsWithoutAWatch are sent, and left to the next resync.
+func TestReviewsWithoutAWatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, queue := newReviewer(t)
+		b.options.Watch = false
+		b.options.ResyncInterval = time.Hour
+		b.api.set(podsPath, podA)
+		stop := b.start(t, podsKind())
+		defer stop()
+		b.expectSent(t, "the list", "a a")
+		b.expectTaken(t, b.show(queue, "pods", labelled(podA, "a2")), Sent)
+		b.expectTaken(t, b.show(queue, "pods", labelled(podA, "a2")), Known)
+		b.expectTaken(t, b.show(queue, "pods", podB), Sent)
+		b.expectSent(t, "the reviews", "a a2", "b b")
+		time.Sleep(50 * time.Minute)
+		b.expectSent(t, "before the resync")
+		time.Sleep(11 * time.Minute)
+		b.expectSent(t, "the resync", "a a")
+		b.expectRequests(t, podsPath+"?limit=50", podsPath+"?limit=50")
+	})
+}
+
+// TestReviewsOnly reads nothing, and sends all that it is shown.
+func TestReviewsOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, queue := newReviewer(t)
+		b.options.ReviewsOnly = true
+		stop := b.start(t, podsKind(), widgetsKind())
+		defer stop()
+		time.Sleep(time.Hour)
+		b.expectTaken(t, b.show(queue, "pods", podA), Sent)
+		b.expectTaken(t, b.show(queue, "pods", podA), Sent)
+		b.Reviews(queue).Heal(nil, []byte("pods"))
+		queue.full = true
+		b.expectTaken(t, b.show(queue, "pods", podA), Dropped)
+		b.expectSent(t, "the reviews", "a a", "a a")
+		b.expectRequests(t)
+	})
+}
+
+// TestReviewsThatAreNotTaken says of each why.
+func TestReviewsThatAreNotTaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, queue := newReviewer(t)
+		b.cfg.Namespaces = config.List{"shop", "bank"}
+		b.cfg.NamespacesExclude = config.List{"bank"}
+		b.build(t, podsKind(), namespacesKind())
+		b.expectTaken(t, b.show(queue, "pods", podA), Standby)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { b.Run(ctx); close(ended) }()
+		synctest.Wait()
+		b.sent()
+		long := strings.Repeat("n", 254)
+		for _, test := range []struct {
+			resource        string
+			namespace, name string
+			want            Taken
+		}{
+			{"pods", "shop", "a", Sent},
+			{"pods", "bank", "a", Excluded},
+			{"pods", "other", "a", Excluded},
+			{"pods", "", "a", Excluded},
+			{"namespaces", "", "shop", Sent},
+			{"namespaces", "", "other", Excluded},
+			{"namespaces", "shop", "shop", Excluded},
+			{"pods.example.com", "shop", "a", NotChosen},
+			{"services", "shop", "a", NotChosen},
+			{"pods", "shop", "", Excluded},
+			{"pods", "shop", "../../secrets/a", Excluded},
+			{"pods", "shop", "..", Excluded},
+			{"pods", "shop", ".", Excluded},
+			{"pods", "shop", "%2e", Excluded},
+			{"pods", "..", "a", Excluded},
+			{"pods", "shop", long, Excluded},
+			{"pods", long[:64], "a", Excluded},
+		} {
+			if got := b.show(queue, test.resource, named(test.namespace, test.name)); got != test.want {
+				t.Errorf("%s %q/%q: %s, want %s", test.resource, test.namespace, test.name, got, test.want)
+			}
+		}
+		reviews := b.Reviews(queue)
+		for resource, want := range map[string]string{"pods": "pods", "secrets": ""} {
+			if got := reviews.Kind(nil, []byte(resource)); got != want {
+				t.Errorf("kind %q, want %q", got, want)
+			}
+		}
+		cancel()
+		<-ended
+		b.expectTaken(t, b.show(queue, "pods", podA), Standby)
+		if got := b.sources[0].table.Bytes(); got != 0 {
+			t.Errorf("the ledger takes %d bytes after the end", got)
+		}
+	})
+}
+
+// TestHealByReview lists a kind of which a review was not read.
+func TestHealByReview(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, queue := newReviewer(t)
+		b.api.set(podsPath, podA)
+		stop := b.start(t, podsKind(), widgetsKind())
+		defer stop()
+		b.expectSent(t, "the list", "a a")
+		b.Reviews(queue).Heal([]byte(""), []byte("pods"))
+		b.Reviews(queue).Heal([]byte("made.up"), []byte("pods"))
+		b.api.set(podsPath, podA, podB)
+		time.Sleep(time.Minute)
+		b.expectSent(t, "the list that heals", "b b")
+	})
+}
+
+func TestObjectPath(t *testing.T) {
+	got := []string{
+		objectPath(podsKind(), "shop", "a"),
+		objectPath(namespacesKind(), "", "shop"),
+		objectPath(widgetsKind(), "shop", "w"),
+	}
+	want := []string{"/api/v1/namespaces/shop/pods/a", "/api/v1/namespaces/shop", "/apis/example.com/v1beta2/namespaces/shop/widgets/w"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("paths (-want +got):\n%s", diff)
+	}
+}

@@ -1,0 +1,112 @@
+package webhook
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/sirupsen/logrus"
+)
+
+const (
+	// headerTimeout bounds the TLS handshake, too.
+	headerTimeout = 5 * time.Second
+	// An API server waits for 30 s at most, and for 1 s as we ask it to.
+	readTimeout  = 15 * time.Second
+	writeTimeout = 15 * time.Second
+	// idleTimeout is longer than API servers keep an idle connection, so that
+	// it is they who close it: a request never meets a connection that closes.
+	idleTimeout = 2 * time.Minute
+	// closeTimeout is how long reviews in flight have at the end.
+	closeTimeout = 5 * time.Second
+	// maxHeaderBytes is far more than the API server sends.
+	maxHeaderBytes = 16 << 10
+)
+
+// Certificates say how to serve TLS.
+type Certificates interface {
+	// TLS returns the configuration for the next connection. It must not be
+	// changed any more.
+	TLS() *tls.Config
+}
+
+// Server serves the webhook by HTTP/1.1 and HTTP/2, over TLS 1.2 or later.
+type Server struct {
+	server   *http.Server
+	listener net.Listener
+}
+
+// Listen takes the address, as net.Listen does. Nothing is answered before Run.
+func Listen(address string, handler http.Handler, certificates Certificates, log logrus.FieldLogger) (*Server, error) {
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("serve the webhook at %s, as LABELSTREAM_WEBHOOK_ADDRESS says: %w", address, err)
+	}
+	return &Server{listener: listener, server: &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: headerTimeout,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          quietLog(log),
+		TLSConfig: &tls.Config{
+			MinVersion:         tls.VersionTLS12,
+			GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return certificates.TLS(), nil },
+		},
+	}}, nil
+}
+
+// Address is where the server listens.
+func (s *Server) Address() net.Addr { return s.listener.Addr() }
+
+// Run serves until ctx ends; reviews in flight are answered then, if that takes
+// no longer than five seconds. The error says why serving ended before.
+func (s *Server) Run(ctx context.Context) error {
+	ended := make(chan error, 1)
+	go func() { ended <- s.server.ServeTLS(s.listener, "", "") }()
+	select {
+	case err := <-ended:
+		return fmt.Errorf("serve the webhook at %s: %w", s.Address(), err)
+	case <-ctx.Done():
+	}
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	defer cancel()
+	if err := s.server.Shutdown(closing); err != nil {
+		// Those who are not done by now have not sent their review.
+		_ = s.server.Close()
+	}
+	if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve the webhook at %s: %w", s.Address(), err)
+	}
+	return nil
+}
+
+// quietLog is for what goes wrong with a connection, mostly its handshake. The
+// first such line is a warning, since an API server that does not trust us says
+// so there and nowhere else; callers could make us write any number of others.
+func quietLog(logger logrus.FieldLogger) *log.Logger {
+	return log.New(&connectionLog{log: logger}, "", 0)
+}
+
+type connectionLog struct {
+	log   logrus.FieldLogger
+	lines atomic.Uint64
+}
+
+// Write takes one line.
+func (l *connectionLog) Write(line []byte) (int, error) {
+	entry := l.log.WithField("problem", string(line))
+	if l.lines.Add(1) == 1 {
+		entry.Warn("A connection to the webhook failed; further ones are logged at level debug")
+	} else {
+		entry.Debug("A connection to the webhook failed")
+	}
+	return len(line), nil
+}

@@ -1,0 +1,459 @@
+package webhook
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/sirupsen/logrus"
+	logtest "github.com/sirupsen/logrus/hooks/test"
+)
+
+// made returns an authority whose certificate is for localhost.
+func made(t *testing.T) *authority {
+	t.Helper()
+	a, err := newAuthority([]string{"localhost"}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+func pool(authorities ...*authority) *x509.CertPool {
+	pool := x509.NewCertPool()
+	for _, a := range authorities {
+		pool.AppendCertsFromPEM(a.bundle())
+	}
+	return pool
+}
+
+// certFiles are a certificate and its key in files.
+type certFiles struct{ cert, key, clientCA string }
+
+func newCertFiles(t *testing.T) certFiles {
+	dir := t.TempDir()
+	return certFiles{filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key"), filepath.Join(dir, "clients.crt")}
+}
+
+func write(t *testing.T, name string, text []byte) {
+	t.Helper()
+	if err := os.WriteFile(name, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (f certFiles) set(t *testing.T, a *authority) {
+	t.Helper()
+	write(t, f.cert, a.data[secretLeaf])
+	write(t, f.key, a.data[secretLeafKey])
+}
+
+func newFiles(t *testing.T, files certFiles, clientCA string) (*Files, *logtest.Hook) {
+	t.Helper()
+	log, hook := logtest.NewNullLogger()
+	log.SetLevel(logrus.DebugLevel)
+	f, err := NewFiles(files.cert, files.key, clientCA, prometheus.NewRegistry(), log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f, hook
+}
+
+// serverBench is a server that runs until the test ends.
+type serverBench struct {
+	*Server
+	target *fakeTarget
+	hook   *logtest.Hook
+	stop   func() error
+}
+
+func startServer(t *testing.T, certificates Certificates, handler http.Handler) *serverBench {
+	t.Helper()
+	b := &serverBench{target: &fakeTarget{outcome: Sent}}
+	if handler == nil {
+		handler = NewHandler("/validate", 0, b.target, prometheus.NewRegistry())
+	}
+	log, hook := logtest.NewNullLogger()
+	log.SetLevel(logrus.DebugLevel)
+	b.hook = hook
+	var err error
+	if b.Server, err = Listen("127.0.0.1:0", handler, certificates, log); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- b.Run(ctx) }()
+	b.stop = sync.OnceValue(func() error { cancel(); return <-ended })
+	t.Cleanup(func() {
+		if err := b.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return b
+}
+
+// client is one that trusts the authorities, with the connections of its own.
+func client(t *testing.T, http2 bool, roots *x509.CertPool, certificates ...tls.Certificate) *http.Client {
+	transport := &http.Transport{
+		TLSClientConfig:   &tls.Config{RootCAs: roots, ServerName: "localhost", Certificates: certificates},
+		ForceAttemptHTTP2: http2,
+	}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport}
+}
+
+func (b *serverBench) post(c *http.Client, body io.Reader) (*http.Response, string, error) {
+	r, err := c.Post("https://"+b.Address().String()+"/validate?timeout=1s", "application/json", body)
+	if err != nil {
+		return nil, "", err
+	}
+	defer r.Body.Close()
+	text, err := io.ReadAll(r.Body)
+	return r, string(text), err
+}
+
+func TestServer(t *testing.T) {
+	files := newCertFiles(t)
+	a := made(t)
+	files.set(t, a)
+	certificates, _ := newFiles(t, files, "")
+	b := startServer(t, certificates, nil)
+	for protocol, http2 := range map[string]bool{"HTTP/1.1": false, "HTTP/2.0": true} {
+		c := client(t, http2, pool(a))
+		for range 3 {
+			r, text, err := b.post(c, strings.NewReader(short(pods+`,"operation":"CREATE","object":`+web)))
+			if err != nil || r.StatusCode != 200 || text != allowed || r.Proto != protocol {
+				t.Errorf("%s: %v %v %q", protocol, r, err, text)
+			}
+		}
+	}
+	if took, _ := b.target.taken(); len(took) != 6 {
+		t.Errorf("took %q", took)
+	}
+	old := client(t, false, pool(a))
+	old.Transport.(*http.Transport).TLSClientConfig.MaxVersion = tls.VersionTLS11
+	if _, _, err := b.post(old, strings.NewReader("{}")); err == nil {
+		t.Error("TLS 1.1 was served")
+	}
+}
+
+func TestListenError(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	_, err = Listen(taken.Addr().String(), nil, nil, logrus.New())
+	if want := "serve the webhook at " + taken.Addr().String() + ", as LABELSTREAM_WEBHOOK_ADDRESS says: "; err == nil || !strings.HasPrefix(err.Error(), want) {
+		t.Errorf("got %v, want %q", err, want)
+	}
+}
+
+// TestClientCertificates demands one of an authority, which may be replaced.
+func TestClientCertificates(t *testing.T) {
+	files := newCertFiles(t)
+	a, first, second := made(t), callers(t), callers(t)
+	files.set(t, a)
+	write(t, files.clientCA, first.bundle())
+	certificates, hook := newFiles(t, files, files.clientCA)
+	b := startServer(t, certificates, nil)
+	try := func(want bool, certificates ...tls.Certificate) {
+		t.Helper()
+		r, _, err := b.post(client(t, true, pool(a), certificates...), strings.NewReader(short(pods)))
+		if (err == nil) != want {
+			t.Errorf("answered %v, %v, want success: %v", r, err, want)
+		}
+	}
+	try(false)
+	try(false, *second.leaf)
+	try(true, *first.leaf)
+	write(t, files.clientCA, []byte("nothing"))
+	certificates.reload()
+	certificates.reload()
+	try(true, *first.leaf)
+	write(t, files.clientCA, second.bundle())
+	certificates.reload()
+	try(true, *second.leaf)
+	try(false, *first.leaf)
+	var lines []string
+	for _, entry := range hook.AllEntries()[1:] {
+		lines = append(lines, entry.Message)
+	}
+	want := "Cannot take the webhook's certificates from their files; serving with those from before|The webhook's certificates can be read again"
+	if got := strings.Join(lines, "|"); got != want {
+		t.Errorf("logged %q, want %q", got, want)
+	}
+	if len(b.hook.AllEntries()) < 2 || b.hook.AllEntries()[0].Level != logrus.WarnLevel || b.hook.AllEntries()[1].Level != logrus.DebugLevel {
+		t.Errorf("logged %v, want the first failed connection as a warning, the others for debugging", b.hook.AllEntries())
+	}
+}
+
+// callers is an authority whose certificate is a client's.
+func callers(t *testing.T) *authority {
+	t.Helper()
+	a := made(t)
+	template := *a.leaf.Leaf
+	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+	leaf, err := issue(&template, a.trusted[0], &a.key.PublicKey, a.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a, err = assemble(a.trusted, a.key, certificatePEM(leaf), a.data[secretCAKey]); err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// TestRotation replaces the certificate 1,000 times while requests come over
+// new connections: none fails, and each is served with one that was current.
+func TestRotation(t *testing.T) {
+	files := newCertFiles(t)
+	two := []*authority{made(t), made(t)}
+	files.set(t, two[0])
+	certificates, _ := newFiles(t, files, "")
+	b := startServer(t, certificates, nil)
+	var stop atomic.Bool
+	var running sync.WaitGroup
+	var served [2]atomic.Int64
+	for range 2 {
+		running.Go(func() {
+			for !stop.Load() {
+				c := client(t, true, pool(two...))
+				r, _, err := b.post(c, strings.NewReader(short(pods)))
+				if err != nil || r.StatusCode != 200 {
+					t.Errorf("answered %v, %v", r, err)
+					return
+				}
+				for i, a := range two {
+					if bytes.Equal(r.TLS.PeerCertificates[0].Raw, a.leaf.Leaf.Raw) {
+						served[i].Add(1)
+					}
+				}
+				c.CloseIdleConnections()
+			}
+		})
+	}
+	for i := range 1000 {
+		files.set(t, two[(i+1)%2])
+		certificates.reload()
+		if got := certificates.leaf(); !got.Equal(two[(i+1)%2].leaf.Leaf) {
+			t.Fatalf("rotation %d: not taken", i)
+		}
+	}
+	stop.Store(true)
+	running.Wait()
+	if served[0].Load()+served[1].Load() == 0 {
+		t.Error("nothing was served meanwhile")
+	}
+}
+
+// TestFiles says what happens as the files change, one after the other.
+func TestFiles(t *testing.T) {
+	files := newCertFiles(t)
+	a, b := made(t), made(t)
+	files.set(t, a)
+	f, hook := newFiles(t, files, "")
+	if err := f.Ready(); err != nil {
+		t.Error(err)
+	}
+	for _, step := range []struct {
+		name      string
+		cert, key []byte
+		want      *authority
+		log       string
+	}{
+		{"nothing new", nil, nil, a, ""},
+		{"a certificate without its key", b.data[secretLeaf], nil, a, "Cannot take the webhook's certificates from their files; serving with those from before"},
+		{"still without", nil, nil, a, ""},
+		{"its key", nil, b.data[secretLeafKey], b, "Serving the webhook with this certificate; The webhook's certificates can be read again"},
+		{"rubbish", []byte("rubbish"), nil, b, "Cannot take the webhook's certificates from their files; serving with those from before"},
+		{"still no certificate", []byte{}, nil, b, ""},
+		{"as before", b.data[secretLeaf], nil, b, "The webhook's certificates can be read again"},
+	} {
+		hook.Reset()
+		if step.cert != nil {
+			write(t, files.cert, step.cert)
+		}
+		if step.key != nil {
+			write(t, files.key, step.key)
+		}
+		f.reload()
+		var lines []string
+		for _, entry := range hook.AllEntries() {
+			lines = append(lines, entry.Message)
+		}
+		if got := strings.Join(lines, "; "); got != step.log {
+			t.Errorf("%s: logged %q, want %q", step.name, got, step.log)
+		}
+		if !f.leaf().Equal(step.want.leaf.Leaf) {
+			t.Errorf("%s: serves another certificate", step.name)
+		}
+	}
+	if err := os.Remove(files.key); err != nil {
+		t.Fatal(err)
+	}
+	f.reload()
+	if !f.leaf().Equal(b.leaf.Leaf) {
+		t.Error("without a key file it serves another certificate")
+	}
+}
+
+func TestNewFilesErrors(t *testing.T) {
+	files := newCertFiles(t)
+	a, b := made(t), made(t)
+	log, _ := logtest.NewNullLogger()
+	expect := func(want string) {
+		t.Helper()
+		_, err := NewFiles(files.cert, files.key, files.clientCA, prometheus.NewRegistry(), log)
+		if err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+	expect("LABELSTREAM_WEBHOOK_CERT_FILE: open ")
+	files.set(t, a)
+	expect("LABELSTREAM_WEBHOOK_CLIENT_CA_FILE: open ")
+	write(t, files.clientCA, []byte("nothing"))
+	expect(fmt.Sprintf("LABELSTREAM_WEBHOOK_CLIENT_CA_FILE=%q: want certificates in PEM, found none", files.clientCA))
+	write(t, files.key, b.data[secretLeafKey])
+	expect(fmt.Sprintf("LABELSTREAM_WEBHOOK_CERT_FILE=%q, LABELSTREAM_WEBHOOK_KEY_FILE=%q: want a certificate and its key in PEM: ", files.cert, files.key))
+}
+
+func TestDaysLeft(t *testing.T) {
+	files := newCertFiles(t)
+	a := made(t)
+	files.set(t, a)
+	log, _ := logtest.NewNullLogger()
+	registry := prometheus.NewRegistry()
+	f, err := NewFiles(files.cert, files.key, "", registry, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := testutil.ToFloat64(daysCollector{&f.serving}); got > 90 || got < 89 {
+		t.Errorf("%v days left of 90", got)
+	}
+	if n, err := testutil.GatherAndCount(registry, "labelstream_webhook_certificate_days_left"); n != 1 || err != nil {
+		t.Errorf("registered %d, %v", n, err)
+	}
+}
+
+// TestSlowConnections has 1,000 callers open a connection, send the beginning
+// of a review and fall silent, while others are served.
+func TestSlowConnections(t *testing.T) {
+	files := newCertFiles(t)
+	a := made(t)
+	files.set(t, a)
+	certificates, _ := newFiles(t, files, "")
+	handler := NewHandler("/validate", 0, &fakeTarget{outcome: Sent}, prometheus.NewRegistry())
+	b := startServer(t, certificates, handler)
+	config := &tls.Config{RootCAs: pool(a), ServerName: "localhost", ClientSessionCache: tls.NewLRUClientSessionCache(1)}
+	for range 1000 {
+		c, err := tls.Dial("tcp", b.Address().String(), config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.NetConn().Close()
+		fmt.Fprintf(c, "POST /validate HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n{", maxBodyBytes)
+	}
+	c := client(t, false, pool(a))
+	for testutil.ToFloat64(handler.metrics.inFlight) < 1000 {
+		if _, _, err := b.post(c, strings.NewReader(short(pods))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text := podReview("UPDATE")
+	for range 100 {
+		if r, _, err := b.post(c, bytes.NewReader(text)); err != nil || r.StatusCode != 200 {
+			t.Fatalf("answered %v, %v", r, err)
+		}
+	}
+	if got := handler.buffers.held.Load(); got > 1<<20 {
+		t.Errorf("the slow ones hold %d bytes", got)
+	}
+	if got := testutil.ToFloat64(handler.metrics.reviews.WithLabelValues("pods", "UPDATE", "sent")); got != 100 {
+		t.Errorf("%v reviews were taken, want 100", got)
+	}
+}
+
+// TestGracefulClose has a review in flight when the server is told to end: it
+// is answered.
+func TestGracefulClose(t *testing.T) {
+	files := newCertFiles(t)
+	a := made(t)
+	files.set(t, a)
+	certificates, _ := newFiles(t, files, "")
+	entered, release := make(chan struct{}), make(chan struct{})
+	b := startServer(t, certificates, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		close(entered)
+		<-release
+		fmt.Fprint(w, "answered")
+	}))
+	answer := make(chan string, 1)
+	go func() {
+		_, text, err := b.post(client(t, false, pool(a)), strings.NewReader(""))
+		answer <- fmt.Sprint(text, err)
+	}()
+	<-entered
+	stopped := make(chan error, 1)
+	go func() { stopped <- b.stop() }()
+	for {
+		// The listener closes first.
+		c, err := net.Dial("tcp", b.Address().String())
+		if err != nil {
+			break
+		}
+		c.Close()
+	}
+	close(release)
+	if got := <-answer; got != "answered<nil>" {
+		t.Errorf("got %q", got)
+	}
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestSecretPath has no path in what is logged of bad connections.
+func TestSecretPath(t *testing.T) {
+	files := newCertFiles(t)
+	a := made(t)
+	files.set(t, a)
+	certificates, _ := newFiles(t, files, "")
+	b := startServer(t, certificates, NewHandler("/validate/s3cret", 0, &fakeTarget{}, prometheus.NewRegistry()))
+	c, err := net.Dial("tcp", b.Address().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	fmt.Fprint(c, "POST /validate/s3cret HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	if line, err := bufio.NewReader(c).ReadString('\n'); err != nil && !errors.Is(err, io.EOF) || !strings.Contains(line, "400") {
+		t.Errorf("plain HTTP was answered %q, %v", line, err)
+	}
+	if err := b.stop(); err != nil {
+		t.Error(err)
+	}
+	for _, entry := range b.hook.AllEntries() {
+		if text, err := entry.String(); err != nil || strings.Contains(text, "s3cret") {
+			t.Errorf("logged %q, %v", text, err)
+		}
+	}
+}
+
+func verifyOptions(a *authority, now time.Time) x509.VerifyOptions {
+	return x509.VerifyOptions{Roots: pool(a), CurrentTime: now}
+}
