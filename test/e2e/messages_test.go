@@ -124,7 +124,7 @@ func TestCannotRun(t *testing.T) {
 		"kubeconfig unreadable":   {garbage, nil, []string{"API server", garbage}},
 		"API server unreachable":  {kubeconfigFor(t, dir, "https://"+closed), nil, []string{closed, "connection refused"}},
 		"destination unreachable": {"", settings{"DESTINATION": "http://user:secret@" + closed + "/write?key=secret"}, []string{"records unsent", "not done within LABELSTREAM_ONCE_TIMEOUT", "send to http://" + closed + "/write", "connection refused"}},
-		"resource unknown":        {"", settings{"LABELS_RESOURCES": "widgets"}, []string{"LABELSTREAM_LABELS_RESOURCES", `"widgets"`, "no such resource"}},
+		"resource unknown":        {"", settings{"LABELS_RESOURCES": "nothings"}, []string{"LABELSTREAM_LABELS_RESOURCES", `"nothings"`, "no such resource"}},
 		"group unknown":           {"", settings{"LABELS_RESOURCES": "*.example.com"}, []string{"LABELSTREAM_LABELS_RESOURCES", `"*.example.com"`, "no such group"}},
 		"out of time":             {"", nil, []string{"not done within LABELSTREAM_ONCE_TIMEOUT (3s)"}},
 	} {
