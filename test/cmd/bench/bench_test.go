@@ -232,7 +232,7 @@ func TestReport(t *testing.T) {
 		{scenario: scenario{group: groupLarge, name: "alone", pods: 100}, reference: []usage{seconds(1, 1, 9)}},
 	}
 	m := machine{processor: "Some CPU", memory: "8 kB", kernel: "6.1", goVersion: "go1", cores: 4}
-	_, got, found := strings.Cut(report(m, 3, results), "Machine: ")
+	_, got, found := strings.Cut(report(m, 3, results, nil), "Machine: ")
 	if !found {
 		t.Fatal("the report does not name the machine")
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,8 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
 )
@@ -132,20 +129,4 @@ func launch(command []string) int {
 }
 
 // ownPeak is the peak of this process's resident memory, in bytes.
-func ownPeak() (int64, error) {
-	const file = "/proc/self/status"
-	status, err := os.ReadFile(file)
-	if err != nil {
-		return 0, fmt.Errorf("read the launcher's own memory: %w", err)
-	}
-	for line := range bytes.Lines(status) {
-		if rest, found := strings.CutPrefix(string(line), "VmHWM:"); found {
-			kibibytes, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
-			if err != nil {
-				return 0, fmt.Errorf("read VmHWM of %s: %w", file, err)
-			}
-			return kibibytes << 10, nil
-		}
-	}
-	return 0, fmt.Errorf("read the launcher's own memory: %s has no VmHWM", file)
-}
+func ownPeak() (int64, error) { return statusField(os.Getpid(), "VmHWM") }

@@ -17,6 +17,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -44,6 +45,7 @@ type options struct {
 	only          *regexp.Regexp
 	referenceOnly bool
 	maxRSS        int
+	maxDaemonRSS  int
 	timeout       time.Duration
 	output        string
 }
@@ -57,6 +59,7 @@ func parseOptions(args []string) (options, error) {
 	flags.IntVar(&o.runs, "runs", 5, "counted runs of each scenario")
 	flags.BoolVar(&o.referenceOnly, "reference-only", false, "measure client-go's list alone, and print")
 	flags.IntVar(&o.maxRSS, "max-rss", 0, "fail if labelstream's peak memory exceeds so many `MiB`; 0: do not")
+	flags.IntVar(&o.maxDaemonRSS, "max-daemon-rss", 0, "fail if the daemon's peak memory exceeds so many `MiB`; 0: do not")
 	flags.DurationVar(&o.timeout, "timeout", 15*time.Minute, "kill a run that takes longer")
 	flags.StringVar(&o.output, "output", "../docs/benchmarks.md", "file to write; empty: print")
 	if err := flags.Parse(args); err != nil {
@@ -112,18 +115,25 @@ func run(ctx context.Context, args []string) error {
 		}
 		results = append(results, r)
 	}
-	if len(results) == 0 {
+	var daemon *daemonResult
+	if pods := slices.Max(o.sizes); !o.referenceOnly && o.only.MatchString(daemonName(pods)) {
+		fmt.Fprintln(os.Stderr, daemonName(pods))
+		if daemon, err = measureDaemon(ctx, pods, programs, o); err != nil {
+			return fmt.Errorf("scenario %q: %w", daemonName(pods), err)
+		}
+	}
+	if len(results) == 0 && daemon == nil {
 		return fmt.Errorf("no scenario matches %q", o.only)
 	}
-	if err := write(o, results); err != nil {
+	if err := write(o, results, daemon); err != nil {
 		return err
 	}
-	return checkMemory(results, o.maxRSS)
+	return errors.Join(checkMemory(results, o.maxRSS), checkDaemonMemory(daemon, o.maxDaemonRSS))
 }
 
 // write puts the report where the options say.
-func write(o options, results []result) error {
-	text := report(readMachine(), o.runs, results)
+func write(o options, results []result, daemon *daemonResult) error {
+	text := report(readMachine(), o.runs, results, daemon)
 	if o.output == "" {
 		fmt.Print(text)
 		return nil
@@ -149,4 +159,15 @@ func checkMemory(results []result, limit int) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// checkDaemonMemory holds the daemon to a limit in MiB.
+func checkDaemonMemory(r *daemonResult, limit int) error {
+	if r == nil || limit == 0 {
+		return nil
+	}
+	if peak := r.peakRSS(); peak > int64(limit)<<20 {
+		return fmt.Errorf("scenario %q: peak memory %.1f MiB, the limit is %d", daemonName(r.pods), mebibytes(peak), limit)
+	}
+	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -122,23 +123,43 @@ func (b bench) runReference(ctx context.Context) (usage, error) {
 type totals struct{ Series, Samples int64 }
 
 func fetchTotals(ctx context.Context, sink string) (totals, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, sink+"/totals", nil)
+	text, err := fetch(ctx, sink+"/totals")
 	if err != nil {
-		return totals{}, fmt.Errorf("ask the sink for its totals: %w", err)
+		return totals{}, err
+	}
+	var t totals
+	if err := json.Unmarshal([]byte(text), &t); err != nil {
+		return totals{}, fmt.Errorf("read the totals of the sink: %w", err)
+	}
+	return t, nil
+}
+
+// fetch gets a document, post makes something happen.
+func fetch(ctx context.Context, url string) (string, error) { return ask(ctx, http.MethodGet, url) }
+
+func post(ctx context.Context, url string) error {
+	_, err := ask(ctx, http.MethodPost, url)
+	return err
+}
+
+func ask(ctx context.Context, method, url string) (string, error) {
+	request, err := http.NewRequestWithContext(ctx, method, url, nil)
+	if err != nil {
+		return "", fmt.Errorf("%s %s: %w", method, url, err)
 	}
 	// A connection of its own, so that none is left behind.
 	request.Close = true
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return totals{}, fmt.Errorf("ask the sink for its totals: %w", err)
+		return "", fmt.Errorf("%s %s: %w", method, url, err)
 	}
 	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		return "", fmt.Errorf("%s %s: read the answer: %w", method, url, err)
+	}
 	if response.StatusCode != http.StatusOK {
-		return totals{}, fmt.Errorf("ask the sink for its totals: it answered %s", response.Status)
+		return "", fmt.Errorf("%s %s: it answered %s: %s", method, url, response.Status, text)
 	}
-	var t totals
-	if err := json.NewDecoder(response.Body).Decode(&t); err != nil {
-		return totals{}, fmt.Errorf("ask the sink for its totals: %w", err)
-	}
-	return t, nil
+	return string(text), nil
 }

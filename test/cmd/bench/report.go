@@ -21,7 +21,7 @@ const legend = "CPU is user and system time in seconds, the median of the runs w
 	"RSS is the highest peak of all runs; the ratio is labelstream's CPU by client-go's, the median over the pairs of runs.\n"
 
 // report writes the results in Markdown.
-func report(m machine, runs int, results []result) string {
+func report(m machine, runs int, results []result, daemon *daemonResult) string {
 	var text strings.Builder
 	text.WriteString(introduction)
 	fmt.Fprintf(&text, "Machine: %s.\n%d counted runs after one that is not.\n\n", m, runs)
@@ -40,6 +40,9 @@ func report(m machine, runs int, results []result) string {
 	}
 	if growth := memoryGrowth(results); growth != "" {
 		fmt.Fprintf(&text, "\n%s\n", growth)
+	}
+	if daemon != nil {
+		text.WriteString(daemon.report())
 	}
 	return text.String()
 }
