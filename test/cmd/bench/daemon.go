@@ -145,6 +145,8 @@ func startDaemon(ctx context.Context, program, kubeconfig, sink string) (*daemon
 		"LABELSTREAM_DESTINATION="+sink+"/api/v1/write",
 		"LABELSTREAM_LABELS_RESOURCES=pods",
 		"LABELSTREAM_STATUS_ADDRESS=127.0.0.1:0",
+		// It is the watch that is measured; the webhook would need a certificate.
+		"LABELSTREAM_WEBHOOK_ENABLED=false",
 		"LABELSTREAM_LOG_FORMAT=json",
 		// What is sent is to be seen soon; batches are full without waiting.
 		"LABELSTREAM_SEND_INTERVAL=1s",
