@@ -113,11 +113,11 @@ func mustBeSeries(t *testing.T, j *journal, namespace string) {
 	}
 }
 
-// lists holds back the pages of a kind's lists, so that a test can do things in
-// the middle of one.
+// lists holds back pages of a kind's lists, so that a test can do things in the
+// middle of one.
 type lists struct {
-	// hold says for which list, from 1, and which page of it, from 1, the daemon
-	// has to wait.
+	// hold has the pages for which the daemon has to wait, by the number of the
+	// list and that of the page in it, both from 1.
 	hold map[[2]int]*held
 
 	mu         sync.Mutex
@@ -151,7 +151,7 @@ func (l *lists) onRequest(r *http.Request) {
 	}
 }
 
-// awaitHeld waits until the daemon has asked for the page.
+// await waits until the daemon has asked for the page.
 func (h *held) await(t *testing.T, d *daemon) {
 	t.Helper()
 	select {
@@ -234,15 +234,14 @@ func TestDaemonRelabelsWhileStalled(t *testing.T) {
 	})})
 	j.awaitState(t, p.state(t, namespace))
 	for round := range rounds {
-		requests := j.Requests()
-		release := j.stall(t)
+		receiver := j.stall(t)
 		// Without changes it is a resync that is stopped.
-		awaitRequests(t, j.Server, requests+1)
+		receiver.await(t)
 		step := strconv.Itoa(round + 2)
 		for i := range count {
 			p.setStep(t, namespace, numberedPod(i), step)
 		}
-		release()
+		receiver.release()
 		j.awaitState(t, p.state(t, namespace))
 	}
 	d.terminate(t)

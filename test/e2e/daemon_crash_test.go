@@ -122,7 +122,7 @@ func TestDaemonKilled(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 4))
 	for range rounds {
 		changes.start()
-		victim := spawn(t, invocation{user: inv.user, settings: inv.settings, limit: daemonLimit})
+		victim := spawn(t, inv)
 		elapse(t, time.Duration(random.Int64N(int64(longest))))
 		victim.kill(t)
 		// The next has the rest of the changes to follow.

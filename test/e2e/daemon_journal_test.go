@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -208,15 +209,37 @@ func (j *journal) awaitState(t *testing.T, state map[string]string) {
 	j.await(t, "the cluster's state", func(samples []sample) bool { return holds(samples, state) })
 }
 
-// stall makes the receiver keep every request open until release is called.
-func (j *journal) stall(t *testing.T) (release func()) {
+// stalled is a receiver that keeps every request open.
+type stalled struct {
+	hangs chan struct{}
+	// release has it take what it kept, and all that comes.
+	release func()
+}
+
+// stall makes the receiver keep every request open until it is released.
+func (j *journal) stall(t *testing.T) *stalled {
 	t.Helper()
 	gate := make(chan struct{})
-	j.Always(receiver.Hang(gate))
-	release = sync.OnceFunc(func() {
+	s := &stalled{hangs: make(chan struct{})}
+	hang, first := receiver.Hang(gate), sync.OnceFunc(func() { close(s.hangs) })
+	j.Always(func(w http.ResponseWriter, hr *http.Request, req *receiver.Request) bool {
+		first()
+		return hang(w, hr, req)
+	})
+	s.release = sync.OnceFunc(func() {
 		j.Always(nil)
 		close(gate)
 	})
-	t.Cleanup(release)
-	return release
+	t.Cleanup(s.release)
+	return s
+}
+
+// await waits until a request is kept open.
+func (s *stalled) await(t *testing.T) {
+	t.Helper()
+	select {
+	case <-s.hangs:
+	case <-time.After(patience):
+		t.Fatal("no request hangs")
+	}
 }

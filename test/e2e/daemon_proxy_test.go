@@ -74,10 +74,12 @@ func (x *proxy) up(t *testing.T) {
 	defer x.mu.Unlock()
 	x.address = listener.Addr().String()
 	ctx, cancel := context.WithCancel(context.Background())
-	server, served := &http.Server{
-		Handler:     x,
+	server := &http.Server{
+		Handler: x,
+		// What onRequest keeps waiting ends with the server.
 		BaseContext: func(net.Listener) context.Context { return ctx },
-	}, make(chan struct{})
+	}
+	served := make(chan struct{})
 	x.server, x.served = server, served
 	go func() {
 		defer close(served)

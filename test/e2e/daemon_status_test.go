@@ -117,11 +117,11 @@ func TestDaemonStops(t *testing.T) {
 	t.Run("is unready, and well, while it flushes", func(t *testing.T) {
 		t.Parallel()
 		j := newJournal(t)
-		release := j.stall(t)
+		receiver := j.stall(t)
 		d := startDaemon(t, inv.with(settings{"DESTINATION": j.URL()}))
 		d.awaitLog(t, `"Listed"`)
 		d.signal(t, syscall.SIGTERM)
-		awaitRequests(t, j.Server, 1)
+		receiver.await(t)
 		if code, text := d.get(t, "/readyz"); code != http.StatusServiceUnavailable || text != "stopped by a signal\n" {
 			t.Errorf("/readyz answers %d %q", code, text)
 		}
@@ -131,7 +131,7 @@ func TestDaemonStops(t *testing.T) {
 		if n := d.metrics(t)[`labelstream_records_total{kind="pods",source="list"}`]; n != count {
 			t.Errorf("labelstream_records_total is %v at the end, want %d", n, count)
 		}
-		release()
+		receiver.release()
 		d.wait(t).mustSucceed(t)
 		compareSteps(t, j.all(), all)
 	})

@@ -53,9 +53,6 @@ type daemon struct {
 // startDaemon starts one, and returns when it serves its status.
 func startDaemon(t *testing.T, inv invocation) *daemon {
 	t.Helper()
-	if inv.limit == 0 {
-		inv.limit = daemonLimit
-	}
 	d := &daemon{process: spawn(t, inv)}
 	d.awaitLog(t, `"Serving the status"`)
 	address := servedAt.FindStringSubmatch(d.stderr.String())
@@ -74,6 +71,9 @@ func spawn(t *testing.T, inv invocation) *process {
 	t.Helper()
 	// These tests are of the watch; the webhook would need a certificate.
 	inv = inv.with(settings{"WEBHOOK_ENABLED": "false"})
+	if inv.limit == 0 {
+		inv.limit = daemonLimit
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), inv.limit)
 	p := &process{ctx: ctx, ended: make(chan struct{})}
 	p.stderr.changed = make(chan struct{})
