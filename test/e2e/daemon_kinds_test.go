@@ -76,7 +76,7 @@ func (p *plane) deploy(t *testing.T, namespace, name string) {
 }
 
 // TestDaemonInstalledLater names a custom resource and a whole group before there
-// are any such, and has one removed and installed again.
+// are any such.
 func TestDaemonInstalledLater(t *testing.T) {
 	t.Parallel()
 	const namespace = "installed-later"
