@@ -15,7 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -24,6 +24,9 @@ import (
 	"github.com/sirupsen/logrus"
 	logtest "github.com/sirupsen/logrus/hooks/test"
 )
+
+// patience bounds waits that end much sooner unless a test has failed.
+const patience = 2 * time.Minute
 
 // made returns an authority whose certificate is for localhost.
 func made(t *testing.T) *authority {
@@ -72,7 +75,23 @@ func newFiles(t *testing.T, files certFiles, clientCA string) (*Files, *logtest.
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { release(f) })
 	return f, hook
+}
+
+// release frees what files are watched by, if Run has not. They must be there.
+func release(f *Files) {
+	ended, end := context.WithCancel(context.Background())
+	end()
+	f.Run(ended)
+}
+
+// running runs the files until the test ends.
+func running(t *testing.T, f *Files) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { f.Run(ctx) })
+	t.Cleanup(func() { cancel(); wg.Wait() })
 }
 
 // serverBench is a server that runs until the test ends.
@@ -221,45 +240,108 @@ func callers(t *testing.T) *authority {
 }
 
 // TestRotation replaces the certificate 1,000 times while requests come over
-// new connections: none fails, and each is served with one that was current.
+// new connections: none fails, and after each time one is served with the new
+// certificate, long before the files would be read anyway.
 func TestRotation(t *testing.T) {
 	files := newCertFiles(t)
 	two := []*authority{made(t), made(t)}
 	files.set(t, two[0])
 	certificates, _ := newFiles(t, files, "")
+	running(t, certificates)
 	b := startServer(t, certificates, nil)
-	var stop atomic.Bool
-	var running sync.WaitGroup
-	var served [2]atomic.Int64
+	patient, end := context.WithTimeout(t.Context(), patience)
+	defer end()
+	ctx, cancel := context.WithCancelCause(patient)
+	served := make(chan []byte)
+	var callers sync.WaitGroup
+	defer callers.Wait()
+	defer cancel(nil)
+	c := client(t, false, pool(two...))
+	c.Transport.(*http.Transport).DisableKeepAlives = true
 	for range 2 {
-		running.Go(func() {
-			for !stop.Load() {
-				c := client(t, true, pool(two...))
-				r, _, err := b.post(c, strings.NewReader(short(pods)))
-				if err != nil || r.StatusCode != 200 {
-					t.Errorf("answered %v, %v", r, err)
+		callers.Go(func() {
+			for ctx.Err() == nil {
+				r, text, err := b.post(c, strings.NewReader(short(pods)))
+				if err != nil || r.StatusCode != 200 || text != allowed {
+					t.Errorf("answered %v %q, %v", r, text, err)
+					cancel(errors.New("a request failed"))
 					return
 				}
-				for i, a := range two {
-					if bytes.Equal(r.TLS.PeerCertificates[0].Raw, a.leaf.Leaf.Raw) {
-						served[i].Add(1)
-					}
+				select {
+				case served <- r.TLS.PeerCertificates[0].Raw:
+				case <-ctx.Done():
 				}
-				c.CloseIdleConnections()
 			}
 		})
 	}
 	for i := range 1000 {
-		files.set(t, two[(i+1)%2])
-		certificates.reload()
-		if got := certificates.leaf(); !got.Equal(two[(i+1)%2].leaf.Leaf) {
-			t.Fatalf("rotation %d: not taken", i)
+		next := two[(i+1)%2]
+		files.set(t, next)
+		for with := []byte(nil); !bytes.Equal(with, next.leaf.Leaf.Raw); {
+			select {
+			case with = <-served:
+			case <-ctx.Done():
+				t.Fatalf("rotation %d: %v", i, context.Cause(ctx))
+			}
 		}
 	}
-	stop.Store(true)
-	running.Wait()
-	if served[0].Load()+served[1].Load() == 0 {
-		t.Error("nothing was served meanwhile")
+}
+
+// TestVolume replaces a directory in the way of the kubelet, which has a link
+// lead to another.
+func TestVolume(t *testing.T) {
+	dir, two := t.TempDir(), []*authority{made(t), made(t)}
+	lead := func(to string) {
+		t.Helper()
+		link := filepath.Join(dir, "..data")
+		if err := errors.Join(os.Symlink(to, link+"_tmp"), os.Rename(link+"_tmp", link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fill := func(name string, a *authority) {
+		t.Helper()
+		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		certFiles{cert: filepath.Join(dir, name, "tls.crt"), key: filepath.Join(dir, name, "tls.key")}.set(t, a)
+	}
+	files := certFiles{cert: filepath.Join(dir, "tls.crt"), key: filepath.Join(dir, "tls.key")}
+	fill("..1", two[0])
+	lead("..1")
+	for _, name := range []string{files.cert, files.key} {
+		if err := os.Symlink(filepath.Join("..data", filepath.Base(name)), name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	certificates, hook := newFiles(t, files, "")
+	running(t, certificates)
+	b := startServer(t, certificates, nil)
+	c := client(t, true, pool(two[0]))
+	c.Transport.(*http.Transport).DisableKeepAlives = true
+	if _, _, err := b.post(c, strings.NewReader(short(pods))); err != nil {
+		t.Fatal(err)
+	}
+	fill("..2", two[1])
+	lead("..2")
+	if err := os.RemoveAll(filepath.Join(dir, "..1")); err != nil {
+		t.Fatal(err)
+	}
+	c.Transport.(*http.Transport).TLSClientConfig.RootCAs = pool(two...)
+	end := time.Now().Add(patience)
+	for with := []byte(nil); !bytes.Equal(with, two[1].leaf.Leaf.Raw); {
+		if time.Now().After(end) {
+			t.Fatal("the new certificate is not served")
+		}
+		r, _, err := b.post(c, strings.NewReader(short(pods)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		with = r.TLS.PeerCertificates[0].Raw
+	}
+	for _, entry := range hook.AllEntries() {
+		if entry.Level < logrus.InfoLevel {
+			t.Errorf("logged %s: %s", entry.Level, entry.Message)
+		}
 	}
 }
 
@@ -312,26 +394,31 @@ func TestFiles(t *testing.T) {
 	if !f.leaf().Equal(b.leaf.Leaf) {
 		t.Error("without a key file it serves another certificate")
 	}
+	files.set(t, b)
 }
 
 func TestNewFilesErrors(t *testing.T) {
 	files := newCertFiles(t)
 	a, b := made(t), made(t)
 	log, _ := logtest.NewNullLogger()
-	expect := func(want string) {
+	expect := func(clientCA, want string) {
 		t.Helper()
-		_, err := NewFiles(files.cert, files.key, files.clientCA, prometheus.NewRegistry(), log)
+		_, err := NewFiles(files.cert, files.key, clientCA, prometheus.NewRegistry(), log)
 		if err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("got %v, want %s", err, want)
 		}
 	}
-	expect("LABELSTREAM_WEBHOOK_CERT_FILE: open ")
+	wrong := fmt.Sprintf("LABELSTREAM_WEBHOOK_CERT_FILE=%q, LABELSTREAM_WEBHOOK_KEY_FILE=%q: want a certificate and its key in PEM: ", files.cert, files.key)
+	expect("", wrong+"open "+files.cert)
 	files.set(t, a)
-	expect("LABELSTREAM_WEBHOOK_CLIENT_CA_FILE: open ")
+	expect(files.clientCA, "LABELSTREAM_WEBHOOK_CLIENT_CA_FILE: open ")
 	write(t, files.clientCA, []byte("nothing"))
-	expect(fmt.Sprintf("LABELSTREAM_WEBHOOK_CLIENT_CA_FILE=%q: want certificates in PEM, found none", files.clientCA))
+	expect(files.clientCA, fmt.Sprintf("LABELSTREAM_WEBHOOK_CLIENT_CA_FILE=%q: want certificates in PEM, found none", files.clientCA))
 	write(t, files.key, b.data[secretLeafKey])
-	expect(fmt.Sprintf("LABELSTREAM_WEBHOOK_CERT_FILE=%q, LABELSTREAM_WEBHOOK_KEY_FILE=%q: want a certificate and its key in PEM: ", files.cert, files.key))
+	expect("", wrong+"tls: private key does not match public key")
+	if err := explainFiles(files.cert, files.key, syscall.EMFILE); !strings.Contains(err.Error(), "fs.inotify.max_user_instances") {
+		t.Errorf("%q does not say what to do where there is no inotify instance left", err)
+	}
 }
 
 func TestDaysLeft(t *testing.T) {
@@ -344,6 +431,7 @@ func TestDaysLeft(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer release(f)
 	if got := testutil.ToFloat64(daysCollector{&f.serving}); got > 90 || got < 89 {
 		t.Errorf("%v days left of 90", got)
 	}
