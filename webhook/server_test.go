@@ -112,7 +112,7 @@ func startServer(t *testing.T, certificates Certificates, handler http.Handler) 
 	log.SetLevel(logrus.DebugLevel)
 	b.hook = hook
 	var err error
-	if b.Server, err = Listen("127.0.0.1:0", handler, certificates, log); err != nil {
+	if b.Server, err = Listen("127.0.0.1:0", handler, certificates, prometheus.NewRegistry(), log); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -178,7 +178,7 @@ func TestListenError(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	_, err = Listen(taken.Addr().String(), nil, nil, logrus.New())
+	_, err = Listen(taken.Addr().String(), nil, nil, prometheus.NewRegistry(), logrus.New())
 	if want := "serve the webhook at " + taken.Addr().String() + ", as LABELSTREAM_WEBHOOK_ADDRESS says: "; err == nil || !strings.HasPrefix(err.Error(), want) {
 		t.Errorf("got %v, want %q", err, want)
 	}
@@ -459,7 +459,7 @@ func TestSlowConnections(t *testing.T) {
 		fmt.Fprintf(c, "POST /validate HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n{", maxBodyBytes)
 	}
 	c := client(t, false, pool(a))
-	for testutil.ToFloat64(handler.metrics.inFlight) < 1000 {
+	for handler.inFlight.Load() < 1000 {
 		if _, _, err := b.post(c, strings.NewReader(short(pods))); err != nil {
 			t.Fatal(err)
 		}
@@ -475,6 +475,124 @@ func TestSlowConnections(t *testing.T) {
 	}
 	if got := testutil.ToFloat64(handler.metrics.reviews.WithLabelValues("pods", "UPDATE", "sent")); got != 100 {
 		t.Errorf("%v reviews were taken, want 100", got)
+	}
+}
+
+// TestTooManyConnections closes those beyond the limit at once, until others
+// end.
+func TestTooManyConnections(t *testing.T) {
+	files := newCertFiles(t)
+	a := made(t)
+	files.set(t, a)
+	certificates, _ := newFiles(t, files, "")
+	registry := prometheus.NewRegistry()
+	log, hook := logtest.NewNullLogger()
+	server, err := Listen("127.0.0.1:0", NewHandler("/validate", 0, &fakeTarget{outcome: Sent}, registry), certificates, registry, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.listener.limit = 2
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- server.Run(ctx) }()
+	dial := func() net.Conn {
+		t.Helper()
+		c, err := net.Dial("tcp", server.Address().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	silent := dial()
+	defer silent.Close()
+	b := &serverBench{Server: server}
+	kept := client(t, false, pool(a))
+	post := func() error {
+		r, text, err := b.post(kept, strings.NewReader(short(pods)))
+		if err == nil && (r.StatusCode != 200 || text != allowed) {
+			t.Errorf("answered %v %q", r, text)
+		}
+		return err
+	}
+	if err := post(); err != nil {
+		t.Error(err)
+	}
+	for range 3 {
+		beyond := dial()
+		if n, err := beyond.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
+			t.Errorf("one connection too many reads %d bytes, %v, want its end", n, err)
+		}
+		beyond.Close()
+		if err := post(); err != nil {
+			t.Error(err)
+		}
+	}
+	const want = `
+# HELP labelstream_webhook_connections Connections to the webhook that are open.
+# TYPE labelstream_webhook_connections gauge
+labelstream_webhook_connections 2
+# HELP labelstream_webhook_connections_refused_total Connections to the webhook that were closed at once, since too many were open.
+# TYPE labelstream_webhook_connections_refused_total counter
+labelstream_webhook_connections_refused_total 3
+`
+	if err := testutil.GatherAndCompare(registry, strings.NewReader(want),
+		"labelstream_webhook_connections", "labelstream_webhook_connections_refused_total"); err != nil {
+		t.Error(err)
+	}
+	if lines := hook.AllEntries(); len(lines) != 1 || lines[0].Level != logrus.WarnLevel || !strings.HasSuffix(fmt.Sprint(lines[0].Data["problem"]), ": 2 are open\n") {
+		t.Errorf("logged %v, want one warning of it", lines)
+	}
+	silent.Close()
+	kept.CloseIdleConnections()
+	for end := time.Now().Add(patience); post() != nil; {
+		if time.Now().After(end) {
+			t.Fatal("connections that have ended are still counted")
+		}
+	}
+	kept.CloseIdleConnections()
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if n := server.listener.open.Load(); n != 0 {
+		t.Errorf("%d connections are counted at the end", n)
+	}
+}
+
+// TestTooManyInFlight has one connection ask more at a time than all may: what
+// is too much is refused without being read, and the rest is answered.
+func TestTooManyInFlight(t *testing.T) {
+	files := newCertFiles(t)
+	a := made(t)
+	files.set(t, a)
+	certificates, _ := newFiles(t, files, "")
+	handler := NewHandler("/validate", 0, &fakeTarget{outcome: Sent}, prometheus.NewRegistry())
+	b := startServer(t, certificates, handler)
+	c := client(t, true, pool(a))
+	// All but one place is taken, and then that one.
+	handler.inFlight.Add(maxInFlight - 1)
+	body, text := io.Pipe()
+	last := make(chan string, 1)
+	go func() {
+		_, answer, err := b.post(c, body)
+		last <- fmt.Sprint(answer, err)
+	}()
+	review := short(pods)
+	fmt.Fprint(text, review[:1])
+	for handler.inFlight.Load() < maxInFlight {
+		time.Sleep(time.Millisecond)
+	}
+	r, answer, err := b.post(client(t, true, pool(a)), strings.NewReader(review))
+	if err != nil || r.StatusCode != 503 || answer != "too many reviews at a time\n" {
+		t.Errorf("one too many is answered %v %q, %v", r, answer, err)
+	}
+	fmt.Fprint(text, review[1:])
+	text.Close()
+	if got := <-last; got != allowed+"<nil>" {
+		t.Errorf("the last that has a place is answered %s", got)
+	}
+	if n := handler.inFlight.Add(1 - maxInFlight); n != 0 {
+		t.Errorf("%d are counted as in flight at the end", n)
 	}
 }
 
