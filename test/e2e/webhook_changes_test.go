@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	gocmp "github.com/google/go-cmp/cmp"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -72,11 +73,19 @@ const (
 	deployment = "deployment"
 )
 
-// newStage starts a daemon that is shown what is written to a new namespace. The
-// namespace, a pod "old" and the marker are there before it is.
+// newStage starts a daemon that is shown what is written to a new namespace.
 func newStage(t *testing.T, namespace string, base settings) *stage {
 	t.Helper()
-	p := shared.plane
+	s := openStage(t, shared.plane, namespace, base)
+	s.show(t, s.byURL())
+	return s
+}
+
+// openStage starts a daemon that is not shown anything yet, and whose certificate
+// is for other hosts, too. The namespace, a pod "old" and the marker are there
+// before it is.
+func openStage(t *testing.T, p *plane, namespace string, base settings, hosts ...string) *stage {
+	t.Helper()
 	s := &stage{plane: p, namespace: namespace, journal: newJournal(t), pods: p.client.CoreV1().Pods(namespace),
 		watched: base["WATCH_ENABLED"] != "false", shown: make(map[string]bool)}
 	p.namespace(t, metav1.ObjectMeta{Name: namespace, Labels: map[string]string{"step": "1"}})
@@ -86,14 +95,20 @@ func newStage(t *testing.T, namespace string, base settings) *stage {
 	user := p.follower(t, namespace, kinds...)
 	p.allow(t, user, namespace, right{"pods", []string{"get"}}, right{"deployments.apps", []string{"get"}})
 	p.allow(t, user, "", right{"namespaces", []string{"list", "watch", "get"}})
-	s.hooked = startHooked(t, invocation{user: user, settings: base.and(settings{
+	s.hooked = startHooked(t, invocation{plane: p, user: user, settings: base.and(settings{
 		"DESTINATION": s.journal.URL(), "NAMESPACES": namespace, "LABELS_RESOURCES": "pods,namespaces,deployments",
-	})})
+	})}, hosts...)
 	s.awaitSynced(t, append(kinds, "namespaces")...)
 	s.expect(t, "old 1", namespace+" 1")
-	p.register(t, registration(s.byURL(), namespace))
-	s.awaitShown(t, p, namespace)
 	return s
+}
+
+// show has the API server show the daemon what is written to the namespace, and
+// returns when it does.
+func (s *stage) show(t *testing.T, client admissionregistrationv1.WebhookClientConfig) {
+	t.Helper()
+	s.plane.register(t, registration(client, s.namespace))
+	s.awaitShown(t, s.plane, s.namespace)
 }
 
 // expect waits for samples, and for the watch, so that what comes next cannot

@@ -74,6 +74,33 @@ func TestWebhookClaims(t *testing.T) {
 	s.mustBeChanges(t, append(got, s.changes(s.journal.all())[len(got):]...))
 }
 
+// TestWebhookClaimsWithoutWatch leaves what never came to be to the next list.
+func TestWebhookClaimsWithoutWatch(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, "webhook-claims-unwatched", onlyShown.and(settings{"RESYNC_INTERVAL": "3s"}))
+	s.refuse(t)
+	ctx, patch := t.Context(), fmt.Appendf(nil, `{"metadata":{"labels":{"step":%q}}}`, refused)
+	_, err := s.pods.Patch(ctx, "old", types.MergePatchType, patch, metav1.PatchOptions{})
+	s.mustBeRefused(t, err, "denied the request")
+	_, err = s.pods.Create(ctx, pod(inStep(s.namespace, "phantom", refused)), metav1.CreateOptions{})
+	s.mustBeRefused(t, err, "denied the request")
+	s.journal.await(t, "both as they are shown", func(samples []sample) bool {
+		all := steps(samples)
+		return slices.Contains(all, "old "+refused) && slices.Contains(all, "phantom "+refused)
+	})
+	s.journal.awaitStep(t, "old", "1")
+	// The other one is forgotten.
+	s.awaitMetrics(t, map[string]float64{`labelstream_ledger_entries{kind="pods"}`: 2})
+	s.terminate(t)
+	for _, once := range []string{"old " + refused, "phantom " + refused} {
+		all := steps(s.journal.all())
+		if n := len(all) - len(slices.DeleteFunc(all, func(text string) bool { return text == once })); n != 1 {
+			t.Errorf("%q was sent %d times, want once", once, n)
+		}
+	}
+	s.journal.mustBeInOrder(t)
+}
+
 func (s *stage) refusedCreates(t *testing.T) {
 	t.Helper()
 	_, err := s.pods.Create(t.Context(), pod(inStep(s.namespace, "phantom", refused)), metav1.CreateOptions{})

@@ -119,10 +119,16 @@ const probed = "other CREATE dry_run"
 func (h *hooked) awaitShown(t *testing.T, p *plane, namespace string) {
 	t.Helper()
 	probe := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "probe"}}
+	failure := ""
 	eventuallyTrue(t, "what is written to "+namespace+" is shown", func() bool {
-		created[*corev1.ConfigMap](t)(p.client.CoreV1().ConfigMaps(namespace).
-			Create(t.Context(), probe, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}))
-		return h.reviews(t)[probed] > 0
+		_, err := p.client.CoreV1().ConfigMaps(namespace).
+			Create(t.Context(), probe, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+		// It may not know of a Service yet.
+		if err != nil && err.Error() != failure {
+			failure = err.Error()
+			t.Log(failure)
+		}
+		return err == nil && h.reviews(t)[probed] > 0
 	})
 }
 
