@@ -22,7 +22,7 @@ var own = []struct{ group, namespaced, cluster string }{
 	{"apps", "controllerrevisions daemonsets deployments replicasets statefulsets", ""},
 	{"autoscaling", "horizontalpodautoscalers", ""},
 	{"batch", "cronjobs jobs", ""},
-	{"certificates.k8s.io", "", "certificatesigningrequests"},
+	{"certificates.k8s.io", "podcertificaterequests", "certificatesigningrequests clustertrustbundles"},
 	{"coordination.k8s.io", "leases", ""},
 	{"discovery.k8s.io", "endpointslices", ""},
 	{"events.k8s.io", "events", ""},
@@ -31,9 +31,10 @@ var own = []struct{ group, namespaced, cluster string }{
 	{"node.k8s.io", "", "runtimeclasses"},
 	{"policy", "poddisruptionbudgets", ""},
 	{"rbac.authorization.k8s.io", "rolebindings roles", "clusterrolebindings clusterroles"},
-	{"resource.k8s.io", "resourceclaims resourceclaimtemplates", "deviceclasses resourceslices"},
+	{"resource.k8s.io", "resourceclaims resourceclaimtemplates", "deviceclasses devicetaintrules resourceslices"},
 	{"scheduling.k8s.io", "", "priorityclasses"},
 	{"storage.k8s.io", "csistoragecapacities", "csidrivers csinodes storageclasses volumeattachments volumeattributesclasses"},
+	{"storagemigration.k8s.io", "", "storageversionmigrations"},
 }
 
 // ByName returns a catalog of what the settings name, made without a server. Of
