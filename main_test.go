@@ -32,8 +32,10 @@ func TestRunFlags(t *testing.T) {
 		stdout, stderr string
 	}{
 		{"version", []string{"--version"}, 0, "labelstream dev (commit unknown, unknown)\n", ""},
-		{"unknown flag", []string{"--twice"}, 2, "", "flag provided but not defined: -twice; --help lists the flags and settings\n"},
-		{"argument", []string{"--once", "now"}, 2, "", `"now" is no flag; --help lists the flags and settings` + "\n"},
+		{"unknown flag", []string{"--twice"}, 2, "", "flag provided but not defined: -twice; --help lists the flags, commands and settings\n"},
+		{"argument of a command", []string{"rbac", "now"}, 2, "", `"now" is no flag and no command; --help lists the flags, commands and settings` + "\n"},
+		{"command twice", []string{"rbac", "rbac"}, 2, "", `"rbac" is no flag and no command; --help lists the flags, commands and settings` + "\n"},
+		{"argument", []string{"--once", "now"}, 2, "", `"now" is no flag and no command; --help lists the flags, commands and settings` + "\n"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -53,7 +55,7 @@ func TestRunHelpNamesFlagsAndSettings(t *testing.T) {
 	if code := run(t.Context(), []string{"--help"}, &stdout, &stderr); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
-	for _, want := range []string{"-once", "-dry-run", "-kubeconfig", "-version", "LABELSTREAM_DESTINATION"} {
+	for _, want := range []string{"-once", "-dry-run", "-kubeconfig", "-version", "rbac", "LABELSTREAM_DESTINATION"} {
 		if !strings.Contains(stdout.String(), want) {
 			t.Errorf("the help lacks %s", want)
 		}
