@@ -69,8 +69,8 @@ var servedAt = regexp.MustCompile(`"address":"([^"]+)"[^\n]*"Serving the status"
 // where these are killed: unlike a backfill, a daemon would not by itself.
 func spawn(t *testing.T, inv invocation) *process {
 	t.Helper()
-	// These tests are of the watch; the webhook would need a certificate.
-	inv = inv.with(settings{"WEBHOOK_ENABLED": "false"})
+	// Most tests are of the watch; the webhook would need a certificate.
+	inv.settings = settings{"WEBHOOK_ENABLED": "false"}.and(inv.settings)
 	if inv.limit == 0 {
 		inv.limit = daemonLimit
 	}
