@@ -62,7 +62,7 @@ lint: $(STATICCHECK) ## check formatting, go vet, go.mod, staticcheck, and the d
 		go mod tidy -diff; \
 		go vet ./...; \
 		$(CURDIR)/$(STATICCHECK) ./... ); done
-	go test -run '^Test(ConfigurationDocument|DocumentsNameSettings)$$' ./config
+	go test -run '^Test(ConfigurationDocument|DocumentsNameSettings|FlagsAreDocumented)$$' . ./config
 	go test ./docs
 
 # staticcheck must be built with the Go version that the modules ask for.
