@@ -122,7 +122,7 @@ func TestMetrics(t *testing.T) {
 }
 
 var (
-	symptom = regexp.MustCompile("(?m)^\\| (.*?) \\|")
+	symptom = regexp.MustCompile(`(?m)^\| (.*?) \|`)
 	quoted  = regexp.MustCompile("`([^`]*)`")
 )
 
