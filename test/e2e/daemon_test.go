@@ -53,7 +53,13 @@ type daemon struct {
 // startDaemon starts one, and returns when it serves its status.
 func startDaemon(t *testing.T, inv invocation) *daemon {
 	t.Helper()
-	d := &daemon{process: spawn(t, inv)}
+	return spawn(t, inv).serving(t)
+}
+
+// serving waits until the process serves its status.
+func (p *process) serving(t *testing.T) *daemon {
+	t.Helper()
+	d := &daemon{process: p}
 	d.awaitLog(t, `"Serving the status"`)
 	address := servedAt.FindStringSubmatch(d.stderr.String())
 	if address == nil {
