@@ -9,6 +9,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"regexp"
 	"strconv"
@@ -134,17 +135,22 @@ func (s *selfSigned) account(t *testing.T) string {
 	return user
 }
 
-// start starts a daemon, and returns when it has read the pods.
+// start starts a daemon, and returns when it has read the pods and has a
+// certificate.
 func (s *selfSigned) start(t *testing.T, more settings) *hooked {
 	t.Helper()
 	return s.started(t, spawn(t, s.inv.with(more)))
 }
 
-// started waits until a daemon has read the pods.
+// started waits until a daemon has read the pods and has a certificate.
 func (s *selfSigned) started(t *testing.T, p *process) *hooked {
 	t.Helper()
 	d := p.serving(t)
 	d.awaitSynced(t, "pods")
+	eventuallyTrue(t, "the daemon is ready", func() bool {
+		code, _ := d.get(t, "/readyz")
+		return code == http.StatusOK
+	})
 	address := hookedAt.FindStringSubmatch(d.stderr.String())
 	if address == nil {
 		t.Fatalf("the log does not say where the webhook is served:\n%s", d.stderr.String())
