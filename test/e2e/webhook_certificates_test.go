@@ -233,7 +233,7 @@ func (s *selfSigned) mustOwnOnlyTheBundle(t *testing.T) {
 			continue
 		}
 		var fields any
-		if err := json.Unmarshal(entry.FieldsV1.Raw, &fields); err != nil {
+		if err := json.Unmarshal(entry.FieldsV1.GetRawBytes(), &fields); err != nil {
 			t.Fatal(err)
 		}
 		owned = append(owned, string(entry.Operation), fields)
