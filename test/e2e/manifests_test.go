@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -224,6 +225,8 @@ func TestManifests(t *testing.T) {
 			template := objects.template(t)
 			objects.mustSelect(t, template)
 			objects.mustBeSettings(t, template)
+			mustBeConfined(t, container(t, template))
+			objects.mustOutlast(t, template)
 		})
 	}
 }
@@ -321,4 +324,35 @@ func (r rendered) environment(t *testing.T, c *corev1.Container) map[string]stri
 		t.Fatal("the container has no settings")
 	}
 	return environment
+}
+
+// mustBeConfined demands what no Pod Security standard does.
+func mustBeConfined(t *testing.T, c *corev1.Container) {
+	t.Helper()
+	if security := c.SecurityContext; security == nil || security.ReadOnlyRootFilesystem == nil || !*security.ReadOnlyRootFilesystem {
+		t.Error("the container may write to its root")
+	}
+	if c.Resources.Limits.Memory().IsZero() || c.Resources.Requests.Memory().IsZero() || c.Resources.Requests.Cpu().IsZero() {
+		t.Errorf("the container has the resources %+v, want requests and a limit of memory", c.Resources)
+	}
+}
+
+// mustOutlast demands that a Job is not ended before labelstream ends by itself.
+func (r rendered) mustOutlast(t *testing.T, template *corev1.PodTemplateSpec) {
+	t.Helper()
+	for kind, path := range map[string][]string{
+		"Job":     {"spec", "activeDeadlineSeconds"},
+		"CronJob": {"spec", "jobTemplate", "spec", "activeDeadlineSeconds"},
+	} {
+		for _, object := range r.of(kind) {
+			limit, err := time.ParseDuration(r.environment(t, container(t, template))["LABELSTREAM_ONCE_TIMEOUT"])
+			if err != nil {
+				t.Fatal(err)
+			}
+			seconds, _, err := unstructured.NestedInt64(object.Object, path...)
+			if deadline := time.Duration(seconds) * time.Second; err != nil || deadline <= limit {
+				t.Errorf("%s is ended after %s (%v), and labelstream ends after %s", titleOf(object), deadline, err, limit)
+			}
+		}
+	}
 }
