@@ -68,11 +68,16 @@ func mustReport(t *testing.T, d *daemon, line string) {
 // deploy creates a deployment, which nobody makes pods of.
 func (p *plane) deploy(t *testing.T, namespace, name string) {
 	t.Helper()
+	created[*appsv1.Deployment](t)(p.client.AppsV1().Deployments(namespace).
+		Create(t.Context(), newDeployment(namespace, name), metav1.CreateOptions{}))
+}
+
+func newDeployment(namespace, name string) *appsv1.Deployment {
 	app := map[string]string{"app": name}
-	created[*appsv1.Deployment](t)(p.client.AppsV1().Deployments(namespace).Create(t.Context(), &appsv1.Deployment{
+	return &appsv1.Deployment{
 		ObjectMeta: inStep(namespace, name, "deployed"),
 		Spec:       appsv1.DeploymentSpec{Selector: &metav1.LabelSelector{MatchLabels: app}, Template: podTemplate(app)},
-	}, metav1.CreateOptions{}))
+	}
 }
 
 // TestDaemonInstalledLater names a custom resource and a whole group before there
