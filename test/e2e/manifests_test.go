@@ -16,6 +16,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -29,8 +30,10 @@ const manifestsDir = "../../manifests"
 // consists of: kind, namespace and name, that of a ConfigMap without its hash.
 type installation struct {
 	name string
-	// components are added to the base where the way is none of the overlays.
+	// components are added to the base where the way is none of the overlays, and
+	// all is put into the namespace, where one is named.
 	components []string
+	namespace  string
 	want       []string
 }
 
@@ -87,6 +90,18 @@ var installations = []installation{
 			"Certificate labelstream/labelstream-webhook",
 		})},
 	{name: "cronjob", components: []string{"cronjob"}, want: aRun("CronJob")},
+	{name: "elsewhere", components: []string{"high-availability"}, namespace: "elsewhere",
+		want: elsewhere(slices.Concat(theDaemon, theElection))},
+}
+
+// elsewhere are the same objects in another namespace.
+func elsewhere(titles []string) []string {
+	var moved []string
+	for _, title := range titles {
+		title = strings.Replace(title, " labelstream/", " elsewhere/", 1)
+		moved = append(moved, strings.Replace(title, "Namespace labelstream", "Namespace elsewhere", 1))
+	}
+	return moved
 }
 
 // rendered are the objects that kustomize makes.
@@ -135,7 +150,7 @@ func (i *installation) compose(t *testing.T) string {
 		t.Fatal(err)
 	}
 	var text bytes.Buffer
-	fmt.Fprintf(&text, "resources: [%s/base]\ncomponents:\n", root)
+	fmt.Fprintf(&text, "namespace: %q\nresources: [%s/base]\ncomponents:\n", i.namespace, root)
 	for _, component := range i.components {
 		fmt.Fprintf(&text, "- %s/components/%s\n", root, component)
 	}
@@ -224,6 +239,7 @@ func TestManifests(t *testing.T) {
 			}
 			template := objects.template(t)
 			objects.mustSelect(t, template)
+			objects.mustBind(t, template)
 			objects.mustBeSettings(t, template)
 			mustBeConfined(t, container(t, template))
 			objects.mustOutlast(t, template)
@@ -281,6 +297,30 @@ func (r rendered) mustSelect(t *testing.T, template *corev1.PodTemplateSpec) {
 	}
 	for _, object := range r.of("PodDisruptionBudget") {
 		mustSelect(object, into[policyv1.PodDisruptionBudget](t, object.Object).Spec.Selector.MatchLabels)
+	}
+}
+
+// mustBind demands that all roles are bound to the account of the pods, which is
+// there.
+func (r rendered) mustBind(t *testing.T, template *corev1.PodTemplateSpec) {
+	t.Helper()
+	accounts := r.of("ServiceAccount")
+	if len(accounts) != 1 || accounts[0].GetName() != template.Spec.ServiceAccountName {
+		t.Fatalf("the accounts are %v, and that of the pods is %s", accounts, template.Spec.ServiceAccountName)
+	}
+	want := []rbacv1.Subject{{Kind: "ServiceAccount", Name: accounts[0].GetName(), Namespace: accounts[0].GetNamespace()}}
+	for _, object := range append(r.of("ClusterRoleBinding"), r.of("RoleBinding")...) {
+		// Both kinds of bindings have the same fields.
+		binding := into[rbacv1.ClusterRoleBinding](t, object.Object)
+		if diff := cmp.Diff(want, binding.Subjects); diff != "" {
+			t.Errorf("subjects of %s (-want +got):\n%s", titleOf(object), diff)
+		}
+		roles := r.of(binding.RoleRef.Kind)
+		if !slices.ContainsFunc(roles, func(o *unstructured.Unstructured) bool {
+			return o.GetName() == binding.RoleRef.Name && o.GetNamespace() == object.GetNamespace()
+		}) {
+			t.Errorf("%s binds the %s %s, which is not there", titleOf(object), binding.RoleRef.Kind, binding.RoleRef.Name)
+		}
 	}
 }
 
