@@ -53,11 +53,11 @@ type daemon struct {
 // startDaemon starts one, and returns when it serves its status.
 func startDaemon(t *testing.T, inv invocation) *daemon {
 	t.Helper()
-	return spawn(t, inv).daemon(t)
+	return spawn(t, inv).serving(t)
 }
 
-// daemon returns when the process serves its status.
-func (p *process) daemon(t *testing.T) *daemon {
+// serving returns when the process serves its status.
+func (p *process) serving(t *testing.T) *daemon {
 	t.Helper()
 	p.awaitLog(t, `"Serving the status"`)
 	address := servedAt.FindStringSubmatch(p.stderr.String())

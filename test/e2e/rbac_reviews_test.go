@@ -84,7 +84,7 @@ func (r *restricted) review(t *testing.T) {
 // after a minute. The namespace as it is comes once more then.
 func (r *restricted) awaitSettled(t *testing.T) {
 	t.Helper()
-	d := r.daemon(t)
+	d := r.serving(t)
 	eventuallyTrue(t, "the pod is known as a phantom", func() bool {
 		return d.metrics(t)[`labelstream_webhook_phantoms_total{kind="pods"}`] == 1
 	})
