@@ -56,8 +56,12 @@ e2e: build ## run the end-to-end tests on a real API server and real Prometheus 
 soak: build ## run the end-to-end tests of the daemon at length: some ten minutes of outages, kills and elections
 	cd test && LABELSTREAM_SOAK=yes LABELSTREAM_BINARY=$(BINARY) go test -v -race -count=1 -parallel 8 -timeout 90m -run '^TestDaemon' ./e2e
 
+.PHONY: docs
+docs: ## write the tables of docs/configuration.md anew from the settings
+	go test -count=1 -run '^TestConfigurationDocument$$' ./config -update
+
 .PHONY: lint
-lint: $(STATICCHECK) ## check formatting, go vet (for macOS too), go.mod and staticcheck
+lint: $(STATICCHECK) ## check formatting, go vet (for macOS too), go.mod, staticcheck, and the documents against the code
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "not formatted, run gofmt -w on:" $$unformatted >&2; exit 1; }
 	@set -e; for module in $(MODULES); do ( \
 		set -ex; cd $$module; \
@@ -65,6 +69,8 @@ lint: $(STATICCHECK) ## check formatting, go vet (for macOS too), go.mod and sta
 		go vet ./...; \
 		$(CURDIR)/$(STATICCHECK) ./... ); done
 	GOOS=darwin GOARCH=arm64 go vet ./...
+	go test -run '^Test(ConfigurationDocument|DocumentsNameSettings|FlagsAreDocumented)$$' . ./config
+	go test ./docs
 
 # staticcheck must be built with the Go version that the modules ask for.
 $(STATICCHECK):

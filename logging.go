@@ -4,10 +4,12 @@ import (
 	"io"
 	"os"
 
+	"github.com/go-logr/logr"
 	"github.com/go-logr/logr/funcr"
 	"github.com/sirupsen/logrus"
 	"golang.org/x/term"
 	"k8s.io/klog/v2"
+	crlog "sigs.k8s.io/controller-runtime/pkg/log"
 
 	"labelstream/config"
 )
@@ -31,12 +33,17 @@ func isTerminal(w io.Writer) bool {
 	return ok && term.IsTerminal(int(file.Fd()))
 }
 
-// routeKlog sends what client-go logs to our log, at debug: what an operator
-// would act on, the informers say themselves.
-func routeKlog(log logrus.FieldLogger) {
-	klog.SetLogger(funcr.New(func(prefix, args string) {
-		log.WithField("from", "client-go").Debug(prefix, " ", args)
-	}, funcr.Options{}))
+// routeLibraries sends what libraries log to our log, at debug: what an operator
+// would act on, those who use them say themselves.
+func routeLibraries(log logrus.FieldLogger) {
+	klog.SetLogger(atDebug(log, "client-go"))
+	crlog.SetLogger(atDebug(log, "controller-runtime"))
+}
+
+func atDebug(log logrus.FieldLogger, from string) logr.Logger {
+	return funcr.New(func(prefix, args string) {
+		log.WithField("from", from).Debug(prefix, " ", args)
+	}, funcr.Options{})
 }
 
 // logErrors writes a line for each of the errors that were joined.

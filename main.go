@@ -65,7 +65,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	cfg.Once = cfg.Once || flags.once || flags.dryRun
 	log := newLogger(cfg, stderr)
-	routeKlog(log)
+	routeLibraries(log)
 	saveMemory(log)
 	registry := status.NewRegistry(status.Build{Version: version, Commit: commit, Date: date})
 	switch {

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -47,6 +49,28 @@ func TestRunFlags(t *testing.T) {
 				t.Errorf("output (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestFlagsAreDocumented wants docs/configuration.md to say of each flag what
+// the help does.
+func TestFlagsAreDocumented(t *testing.T) {
+	var stdout, stderr bytes.Buffer
+	if code := run(t.Context(), []string{"--help"}, &stdout, &stderr); code != 0 {
+		t.Fatalf("exit code %d", code)
+	}
+	document, err := os.ReadFile("docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	help := regexp.MustCompile(`(?m)^  -(.+)\n    \t(.+)$`).FindAllStringSubmatch(stdout.String(), -1)
+	if len(help) == 0 {
+		t.Fatal("the help has no flags")
+	}
+	for _, flag := range help {
+		if row := fmt.Sprintf("| `--%s` | %s |", flag[1], flag[2]); !strings.Contains(string(document), row) {
+			t.Errorf("docs/configuration.md lacks the line\n%s", row)
+		}
 	}
 }
 

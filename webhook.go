@@ -53,8 +53,12 @@ func newHook(cluster *rest.Config, cfg *config.Config, target webhook.Target, re
 		return nil, err
 	}
 	handler := webhook.NewHandler(cfg.WebhookPath, cfg.WebhookReconnect, target, registry)
-	server, err := webhook.Listen(cfg.WebhookAddress, handler, certificates, log)
+	server, err := webhook.Listen(cfg.WebhookAddress, handler, certificates, registry, log)
 	if err != nil {
+		// They free what they hold when they end.
+		ended, end := context.WithCancel(context.Background())
+		end()
+		certificates.Run(ended)
 		return nil, err
 	}
 	log.WithField("webhook", server.Address().String()).Info("Serving the webhook")

@@ -89,7 +89,7 @@ type Webhook struct {
 	// it.
 	WebhookSelfSigned    bool   `split_words:"true" default:"false" desc:"make a certificate, keep it in a Secret, and have the API server trust it" accepts:"true or false; with true, neither WEBHOOK_CERT_FILE nor WEBHOOK_KEY_FILE"`
 	WebhookSecret        string `split_words:"true" default:"labelstream-webhook" desc:"name of that Secret, in the pod's namespace" accepts:"a name of lower case letters, digits, - and ."`
-	WebhookService       string `split_words:"true" default:"labelstream" desc:"name of the webhook's Service, in the pod's namespace, for which that certificate is made" accepts:"a name of lower case letters, digits and -"`
+	WebhookService       string `split_words:"true" default:"labelstream-webhook" desc:"name of the webhook's Service, in the pod's namespace, for which that certificate is made" accepts:"a name of lower case letters, digits and -"`
 	WebhookConfiguration string `split_words:"true" default:"labelstream" desc:"name of the ValidatingWebhookConfiguration whose caBundle is set" accepts:"a name of lower case letters, digits, - and ."`
 	// WebhookClientCAFile holds the authorities of those who may call; empty
 	// means that anyone may.

@@ -121,7 +121,7 @@ func TestLoadDefaults(t *testing.T) {
 			WebhookPath:          "/validate",
 			WebhookReconnect:     1000,
 			WebhookSecret:        "labelstream-webhook",
-			WebhookService:       "labelstream",
+			WebhookService:       "labelstream-webhook",
 			WebhookConfiguration: "labelstream",
 		},
 		Leader: Leader{

@@ -71,7 +71,7 @@ func TestUsage(t *testing.T) {
 		"LABELSTREAM_WEBHOOK_KEY_FILE",
 		"LABELSTREAM_WEBHOOK_SELF_SIGNED (default: false)",
 		"LABELSTREAM_WEBHOOK_SECRET (default: labelstream-webhook)",
-		"LABELSTREAM_WEBHOOK_SERVICE (default: labelstream)",
+		"LABELSTREAM_WEBHOOK_SERVICE (default: labelstream-webhook)",
 		"LABELSTREAM_WEBHOOK_CONFIGURATION (default: labelstream)",
 		"LABELSTREAM_WEBHOOK_CLIENT_CA_FILE",
 		"LABELSTREAM_SHUTDOWN_TIMEOUT (default: 20s)",

@@ -105,7 +105,8 @@ type Emitter struct {
 	// queued is the number of records whose outcome is open.
 	queued atomic.Int64
 	// unsent is the number of records that the end of Run left without one.
-	unsent atomic.Int64
+	unsent  atomic.Int64
+	blocked blocked
 }
 
 // New makes an emitter that sends nothing until Run is called. The settings

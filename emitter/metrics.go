@@ -51,6 +51,10 @@ func newMetrics(reg prometheus.Registerer, e *Emitter, capacity int) *metrics {
 		Name: "labelstream_queue_capacity",
 		Help: "Records that the queue holds at most; large ones fill it sooner.",
 	}, func() float64 { return float64(capacity) })
+	auto.NewCounterFunc(prometheus.CounterOpts{
+		Name: "labelstream_queue_blocked_seconds_total",
+		Help: "Time in which lists and watches waited for room in the queue.",
+	}, func() float64 { return e.blocked.time().Seconds() })
 	auto.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "labelstream_oldest_unsent_seconds",
 		Help: "Age of the oldest record in the queue, zero where it is empty.",

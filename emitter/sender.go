@@ -59,11 +59,13 @@ func newSender(e *Emitter, id int, size queueSize, interval time.Duration) *send
 // put adds the record to the open batch, waiting for a free one where needed.
 // It waits without the lock, so that each of several waiters can leave.
 func (s *sender) put(ctx context.Context, rec *record.Record) error {
-	for {
-		done, err := s.tryPut(rec)
-		if done || err != nil {
-			return err
-		}
+	done, err := s.tryPut(rec)
+	if done || err != nil {
+		return err
+	}
+	s.blocked.enter()
+	defer s.blocked.leave()
+	for !done && err == nil {
 		select {
 		case b := <-s.free:
 			s.offer(b)
@@ -72,7 +74,9 @@ func (s *sender) put(ctx context.Context, rec *record.Record) error {
 		case <-ctx.Done():
 			return fmt.Errorf("wait for room in the send queue: %w", context.Cause(ctx))
 		}
+		done, err = s.tryPut(rec)
 	}
+	return err
 }
 
 // tryPut returns false where there is no room.

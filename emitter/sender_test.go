@@ -282,3 +282,43 @@ func TestPutDoesNotAllocate(t *testing.T) {
 	})
 	expect(t, "allocations for a thousand records", allocations, 0)
 }
+
+// The time in which anyone waits for room is counted once, however many wait,
+// and while they do.
+func TestBlocked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newTestEmitter(t, newDestination(always(200)), Options{})
+		expectBlocked := func(seconds int) {
+			t.Helper()
+			synctest.Wait()
+			gather(t, h.reg, fmt.Sprintf(`
+				# HELP labelstream_queue_blocked_seconds_total Time in which lists and watches waited for room in the queue.
+				# TYPE labelstream_queue_blocked_seconds_total counter
+				labelstream_queue_blocked_seconds_total %d
+			`, seconds), "labelstream_queue_blocked_seconds_total")
+		}
+		put := func(ctx context.Context, key uint64) { _ = h.Put(ctx, newRecord(key, "x")) }
+		const capacity = 8
+		for key := range uint64(capacity) {
+			h.put(t, newRecord(key, "x"))
+		}
+		time.Sleep(time.Second)
+		expectBlocked(0)
+		leaving, leave := context.WithCancel(t.Context())
+		go put(leaving, 100)
+		time.Sleep(2 * time.Second)
+		expectBlocked(2)
+		go put(t.Context(), 101)
+		time.Sleep(3 * time.Second)
+		expectBlocked(5)
+		leave()
+		time.Sleep(4 * time.Second)
+		expectBlocked(9)
+		h.start(t.Context())
+		time.Sleep(5 * time.Second)
+		expectBlocked(9)
+		h.Close()
+		expect(t, "Run", <-h.done, nil)
+		expectBlocked(9)
+	})
+}

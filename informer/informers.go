@@ -355,7 +355,7 @@ func (in *Informers) Status() []Status {
 	for i, s := range sources {
 		statuses[i] = s.tracker.snapshot()
 		if s.table != nil {
-			statuses[i].Sent, statuses[i].SentBytes = s.table.Len(), s.table.Bytes()
+			statuses[i].Sent, statuses[i].SentBytes, statuses[i].Changes = s.table.Len(), s.table.Bytes(), s.table.Changes()
 		}
 	}
 	return statuses

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -114,30 +115,66 @@ var (
 		"Objects of which is known what was sent.", []string{"kind"}, nil)
 	bytesDesc = prometheus.NewDesc("labelstream_ledger_bytes",
 		"Memory that the ledger takes, outside the Go heap.", []string{"kind"}, nil)
+	listedDesc = prometheus.NewDesc("labelstream_last_list_timestamp_seconds",
+		"When a list of the kind was last complete, in Unix time.", []string{"kind"}, nil)
+	watchingDesc = prometheus.NewDesc("labelstream_watching",
+		"1 while the kind is watched; none where watches are off.", []string{"kind"}, nil)
+	changesDesc = prometheus.NewDesc("labelstream_watch_changes_total",
+		"Changes that watches have brought and admission reviews show: an object came to be, ended, or has other tags.", []string{"kind"}, nil)
+	intervalDesc = prometheus.NewDesc("labelstream_resync_interval_seconds",
+		"How often all is listed and sent again; none where it is not.", nil, nil)
 )
 
+// descs are those of all that a collector may tell.
+var descs = []*prometheus.Desc{
+	syncedDesc, currentDesc, entriesDesc, bytesDesc, listedDesc, watchingDesc, changesDesc, intervalDesc,
+}
+
 // Describe implements prometheus.Collector.
-func (c collector) Describe(descs chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{syncedDesc, currentDesc, entriesDesc, bytesDesc} {
-		descs <- desc
+func (c collector) Describe(all chan<- *prometheus.Desc) {
+	for _, desc := range descs {
+		all <- desc
 	}
 }
 
 // Collect implements prometheus.Collector.
 func (c collector) Collect(metrics chan<- prometheus.Metric) {
+	options := &c.in.options
+	if options.Follow && options.ResyncInterval > 0 {
+		metrics <- prometheus.MustNewConstMetric(intervalDesc, prometheus.GaugeValue, options.ResyncInterval.Seconds())
+	}
 	for _, s := range ByKind(c.in.Status()) {
-		gauge := func(desc *prometheus.Desc, value float64) {
-			metrics <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, s.Resource)
-		}
-		synced := 0.0
-		if s.Synced {
-			synced = 1
-			gauge(currentDesc, float64(s.Current.UnixMilli())/1000)
-		}
-		gauge(syncedDesc, synced)
-		if c.in.options.Follow {
-			gauge(entriesDesc, float64(s.Sent))
-			gauge(bytesDesc, float64(s.SentBytes))
-		}
+		c.collect(metrics, &s)
 	}
 }
+
+// collect tells how far one kind is.
+func (c collector) collect(metrics chan<- prometheus.Metric, s *Status) {
+	gauge := func(desc *prometheus.Desc, value float64) {
+		metrics <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, s.Resource)
+	}
+	gauge(syncedDesc, oneIf(s.Synced))
+	if s.Synced {
+		gauge(currentDesc, unixSeconds(s.Current))
+		if c.in.options.Follow {
+			gauge(listedDesc, unixSeconds(s.Listed))
+		}
+	}
+	if c.in.options.Follow {
+		gauge(entriesDesc, float64(s.Sent))
+		gauge(bytesDesc, float64(s.SentBytes))
+	}
+	if c.in.options.Watch {
+		gauge(watchingDesc, oneIf(s.Watching))
+		metrics <- prometheus.MustNewConstMetric(changesDesc, prometheus.CounterValue, float64(s.Changes), s.Resource)
+	}
+}
+
+func oneIf(yes bool) float64 {
+	if yes {
+		return 1
+	}
+	return 0
+}
+
+func unixSeconds(at time.Time) float64 { return float64(at.UnixMilli()) / 1000 }

@@ -79,6 +79,9 @@ func TestReviewIsConfirmed(t *testing.T) {
 		if got := testutil.ToFloat64(b.vectors.records.WithLabelValues("webhook", "pods")); got != 2 {
 			t.Errorf("counted %v, want 2", got)
 		}
+		if got := b.Status()[0].Changes; got != 2 {
+			t.Errorf("the watch has brought %d changes, want the 2 that the reviews have shown", got)
+		}
 	})
 }
 

@@ -36,9 +36,14 @@ type Status struct {
 	// Current is when what was handed over was last known to be complete: a
 	// list was, or a watch has brought an event, or nothing for all its time.
 	Current time.Time
+	// Listed is when a list was last complete.
+	Listed time.Time
 	// Sent and SentBytes are the number of objects that the ledger knows, and
 	// the memory that it takes.
 	Sent, SentBytes int
+	// Changes counts what reviews should have shown of what watches brought: an
+	// object that came to be, ended, or has other tags.
+	Changes uint64
 }
 
 // Done tells whether there is nothing more to wait for.
@@ -72,7 +77,7 @@ func (t *tracker) progress(change func(*Status)) {
 }
 
 // ByKind adds up the statuses of a kind's namespaces: the kind is synced and
-// watched where all of them are, and as current as the oldest of them. Errors
+// watched where all of them are, as current and as lately listed as the oldest of them. Errors
 // are those of the first that has one.
 func ByKind(statuses []Status) []Status {
 	var kinds []Status
@@ -99,6 +104,10 @@ func (s *Status) add(more *Status) {
 	if more.Current.Before(s.Current) {
 		s.Current = more.Current
 	}
+	if more.Listed.Before(s.Listed) {
+		s.Listed = more.Listed
+	}
 	s.Sent += more.Sent
 	s.SentBytes += more.SentBytes
+	s.Changes += more.Changes
 }

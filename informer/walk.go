@@ -80,7 +80,7 @@ func (w *walk) run(ctx context.Context) (string, error) {
 	}
 	now := time.Now()
 	w.tracker.update(func(s *Status) {
-		s.Synced, s.Current, s.Took, s.Err, s.Final = true, now, now.Sub(w.started), nil, false
+		s.Synced, s.Current, s.Listed, s.Took, s.Err, s.Final = true, now, now, now.Sub(w.started), nil, false
 	})
 	if w.table != nil {
 		w.log.WithField("why", w.why).WithField("read", w.read).WithField("sent", w.sent).WithField("gone", gone).

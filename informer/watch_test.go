@@ -104,8 +104,8 @@ func TestWatchEvents(t *testing.T) {
 					t.Errorf("synced %t, version %q, cache of %d; want true, 110 and 0",
 						informer.HasSynced(), informer.LastSyncResourceVersion(), len(informer.GetStore().ListKeys()))
 				}
-				want := []Status{{Resource: "widgets.example.com", Read: 2, Total: 2, Synced: true, Watching: true, Sent: 3}}
-				if diff := cmp.Diff(want, b.Status(), cmpopts.IgnoreFields(Status{}, "Took", "Current", "SentBytes")); diff != "" {
+				want := []Status{{Resource: "widgets.example.com", Read: 2, Total: 2, Synced: true, Watching: true, Sent: 3, Changes: 5}}
+				if diff := cmp.Diff(want, b.Status(), cmpopts.IgnoreFields(Status{}, "Took", "Current", "Listed", "SentBytes")); diff != "" {
 					t.Errorf("status (-want +got):\n%s", diff)
 				}
 			})
@@ -155,6 +155,9 @@ labelstream_errors_total{kind="pods",reason="ServiceUnavailable",verb="watch"} 1
 # HELP labelstream_ledger_entries Objects of which is known what was sent.
 # TYPE labelstream_ledger_entries gauge
 labelstream_ledger_entries{kind="pods"} 3
+# HELP labelstream_last_list_timestamp_seconds When a list of the kind was last complete, in Unix time.
+# TYPE labelstream_last_list_timestamp_seconds gauge
+labelstream_last_list_timestamp_seconds{kind="pods"} 9.466848e+08
 # HELP labelstream_objects_seen_total Objects that lists and watches have brought, sent or not.
 # TYPE labelstream_objects_seen_total counter
 labelstream_objects_seen_total{kind="pods"} 5
@@ -164,12 +167,20 @@ labelstream_records_total{kind="pods",source="heal"} 0
 labelstream_records_total{kind="pods",source="list"} 1
 labelstream_records_total{kind="pods",source="resync"} 0
 labelstream_records_total{kind="pods",source="watch"} 3
+# HELP labelstream_watch_changes_total Changes that watches have brought and admission reviews show: an object came to be, ended, or has other tags.
+# TYPE labelstream_watch_changes_total counter
+labelstream_watch_changes_total{kind="pods"} 3
 # HELP labelstream_watch_restarts_total Watches that were opened after the first of a kind; servers end each after some minutes.
 # TYPE labelstream_watch_restarts_total counter
 labelstream_watch_restarts_total{kind="pods"} 4
+# HELP labelstream_watching 1 while the kind is watched; none where watches are off.
+# TYPE labelstream_watching gauge
+labelstream_watching{kind="pods"} 1
 `
 		if err := testutil.GatherAndCompare(b.registry, strings.NewReader(want), "labelstream_errors_total", "labelstream_ledger_entries",
-			"labelstream_objects_seen_total", "labelstream_records_total", "labelstream_watch_restarts_total"); err != nil {
+			"labelstream_last_list_timestamp_seconds", "labelstream_objects_seen_total", "labelstream_records_total",
+			"labelstream_resync_interval_seconds", "labelstream_watch_changes_total", "labelstream_watch_restarts_total",
+			"labelstream_watching"); err != nil {
 			t.Error(err)
 		}
 	})

@@ -81,6 +81,8 @@ type Table struct {
 	// faults counts what only a list can heal; healed is how many of them the
 	// last complete list has.
 	faults, healed uint64
+	// changes counts the events that were of a change.
+	changes uint64
 }
 
 // New returns an empty table. [Table.Clear] must be called before it is
@@ -101,6 +103,9 @@ func (t *Table) Event(r *record.Record) Verdict {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.claims.remove(r.Key)
+	if e := t.entries.find(r.Key); e == nil || e.state&(claimed|deleted) != 0 || e.state&hashMask != hash {
+		t.changes++
+	}
 	return t.note(r.Key, hash, seen|written)
 }
 
@@ -113,6 +118,9 @@ func (t *Table) Delete(key uint64) (known bool) {
 	t.claims.remove(key)
 	e := t.entries.find(key)
 	known = e != nil && e.state&deleted == 0
+	if known {
+		t.changes++
+	}
 	switch {
 	case t.list == nil:
 		t.entries.remove(key)
@@ -124,6 +132,16 @@ func (t *Table) Delete(key uint64) (known bool) {
 		t.deleted++
 	}
 	return known
+}
+
+// Changes is the number of events so far by which an object came to be, ended,
+// or got another record than the last, one that a claim had shown included.
+// What is sent does not tell: a claim that an event confirms is not sent again,
+// and an event that changes nothing is sent while a list sends all.
+func (t *Table) Changes() uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.changes
 }
 
 // Len is the number of objects that are known.
@@ -149,7 +167,7 @@ func (t *Table) Clear() {
 	defer t.mu.Unlock()
 	t.entries.clear()
 	t.claims = newClaims(maxClaims)
-	t.deleted, t.list, t.faults, t.healed = 0, nil, 0, 0
+	t.deleted, t.list, t.faults, t.healed, t.changes = 0, nil, 0, 0, 0
 }
 
 // hash is of all series, labels and annotations: the flat form says where each

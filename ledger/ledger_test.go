@@ -57,6 +57,7 @@ func end(s *scene) any {
 
 func abandon(s *scene) any { s.list.Abandon(); return nil }
 func objects(s *scene) any { return s.Len() }
+func changes(s *scene) any { return s.Changes() }
 func ill(s *scene) any     { return s.NeedsHealing() }
 func clean(s *scene) any   { s.Clear(); return nil }
 
@@ -109,6 +110,19 @@ func TestTable(t *testing.T) {
 		},
 		"a delete is sent once": {
 			{event(1, 1), "send"}, {remove(1), true}, {remove(1), false}, {event(1, 1), "send"},
+		},
+		"an event that confirms a claim is of a change, and no other that is equal": {
+			{claim(1, 1), "send"}, {changes, uint64(0)},
+			{event(1, 1), "skip"}, {changes, uint64(1)}, {event(1, 1), "skip"}, {changes, uint64(1)},
+			{claim(1, 2), "send"}, {event(1, 3), "send"}, {changes, uint64(2)}, {event(1, 3), "skip"}, {changes, uint64(2)},
+			{remove(1), true}, {changes, uint64(3)}, {remove(1), false}, {changes, uint64(3)},
+			{clean, nil}, {changes, uint64(0)},
+		},
+		"an event that is sent since all is, or since what was sent is lost, is of none": {
+			{event(1, 1), "send"}, {changes, uint64(1)},
+			{begin(true), nil}, {event(1, 1), "send"}, {item(1, 1), "skip"}, {end, 0}, {changes, uint64(1)},
+			{lose(1), true}, {event(1, 1), "send"}, {changes, uint64(1)},
+			{begin(false), nil}, {remove(1), true}, {event(1, 1), "send"}, {changes, uint64(3)}, {end, 0},
 		},
 		"a complete list forgets what nothing has met": {
 			{event(1, 1), "send"}, {event(2, 1), "send"}, {event(3, 1), "send"}, {event(4, 1), "send"},

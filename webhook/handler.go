@@ -26,7 +26,8 @@ import (
 //	405  another method than POST
 //	413  too large, and the beginning does not say what it is
 //	415  another Content-Type than application/json, or an encoding
-//	503  too many others, and the beginning does not say what it is
+//	503  too many others, and the beginning does not say what it is or was
+//	     not read
 type Handler struct {
 	path      []byte
 	reconnect uint64
@@ -35,7 +36,12 @@ type Handler struct {
 	buffers   buffers
 	readers   sync.Pool
 	answers   atomic.Uint64
+	inFlight  atomic.Int64
 }
+
+// maxInFlight bounds what is read at a time, beside maxHeldBytes. Over HTTP/1.1
+// it is no bound, but over HTTP/2 a connection may have hundreds of requests.
+const maxInFlight = maxConnections
 
 // reader is what it takes to read a review.
 type reader struct {
@@ -51,7 +57,7 @@ func NewHandler(path string, reconnect int, target Target, registerer prometheus
 	h := &Handler{path: []byte(path), reconnect: uint64(reconnect), target: target}
 	h.buffers.limit = maxHeldBytes
 	h.readers.New = func() any { return new(reader) }
-	h.metrics = newMetrics(registerer, func() float64 { return float64(h.buffers.held.Load()) })
+	h.metrics = newMetrics(registerer, &h.inFlight, &h.buffers.held)
 	return h
 }
 
@@ -72,8 +78,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, http.StatusUnsupportedMediaType, "want Content-Type: application/json, not encoded")
 		return
 	}
-	h.metrics.inFlight.Inc()
-	defer h.metrics.inFlight.Dec()
+	defer h.inFlight.Add(-1)
+	if h.inFlight.Add(1) > maxInFlight {
+		h.refuse(w, http.StatusServiceUnavailable, "too many reviews at a time")
+		return
+	}
 	body := h.buffers.open()
 	defer body.release()
 	problem := body.read(r.Body)
@@ -129,6 +138,10 @@ func statusOf(problem Outcome) int {
 
 func (h *Handler) refuse(w http.ResponseWriter, code int, text string) {
 	h.metrics.refused.WithLabelValues(strconv.Itoa(code)).Inc()
+	if code != http.StatusRequestEntityTooLarge && code != http.StatusServiceUnavailable {
+		// No API server asks that: it need not keep a connection.
+		w.Header().Set("Connection", "close")
+	}
 	http.Error(w, text, code)
 }
 

@@ -1,6 +1,7 @@
 package webhook
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -10,11 +11,10 @@ import (
 type metrics struct {
 	reviews  *prometheus.CounterVec
 	refused  *prometheus.CounterVec
-	inFlight prometheus.Gauge
 	duration prometheus.Histogram
 }
 
-func newMetrics(registerer prometheus.Registerer, held func() float64) *metrics {
+func newMetrics(registerer prometheus.Registerer, inFlight, held *atomic.Int64) *metrics {
 	m := &metrics{
 		reviews: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "labelstream_webhook_reviews_total",
@@ -24,22 +24,26 @@ func newMetrics(registerer prometheus.Registerer, held func() float64) *metrics 
 			Name: "labelstream_webhook_bad_requests_total",
 			Help: "Requests to the webhook that were no admission reviews, by status code.",
 		}, []string{"code"}),
-		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "labelstream_webhook_in_flight",
-			Help: "Admission reviews that are being read or answered.",
-		}),
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "labelstream_webhook_duration_seconds",
 			Help:    "Time from a review's headers to its answer.",
 			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 5},
 		}),
 	}
-	registerer.MustRegister(m.reviews, m.refused, m.inFlight, m.duration,
+	registerer.MustRegister(m.reviews, m.refused, m.duration,
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "labelstream_webhook_in_flight",
+			Help: "Admission reviews that are being read or answered.",
+		}, valueOf(inFlight)),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "labelstream_webhook_held_bytes",
 			Help: "Memory that admission reviews take while they are read, beside their first 4 KiB.",
-		}, held))
+		}, valueOf(held)))
 	return m
+}
+
+func valueOf(n *atomic.Int64) func() float64 {
+	return func() float64 { return float64(n.Load()) }
 }
 
 // answered counts a review that was answered.

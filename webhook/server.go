@@ -11,11 +11,13 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
 )
 
 const (
-	// headerTimeout bounds the TLS handshake, too.
+	// headerTimeout bounds the TLS handshake, too, and how long a connection may
+	// be silent before its first request.
 	headerTimeout = 5 * time.Second
 	// An API server waits for 30 s at most, and for 1 s as we ask it to.
 	readTimeout  = 15 * time.Second
@@ -25,8 +27,13 @@ const (
 	idleTimeout = 2 * time.Minute
 	// closeTimeout is how long reviews in flight have at the end.
 	closeTimeout = 5 * time.Second
-	// maxHeaderBytes is far more than the API server sends.
-	maxHeaderBytes = 16 << 10
+	// maxHeaderBytes is more than the API server sends, some 500 bytes and a
+	// token where it is configured to. net/http allows for 4 KiB more, and many
+	// short headers take ten times their length.
+	maxHeaderBytes = 4 << 10
+	// maxStreams is how many requests may share an HTTP/2 connection: as many as
+	// a client takes for granted before it is told.
+	maxStreams = 100
 )
 
 // Certificates say how to serve TLS.
@@ -39,23 +46,25 @@ type Certificates interface {
 // Server serves the webhook by HTTP/1.1 and HTTP/2, over TLS 1.2 or later.
 type Server struct {
 	server   *http.Server
-	listener net.Listener
+	listener *limited
 }
 
 // Listen takes the address, as net.Listen does. Nothing is answered before Run.
-func Listen(address string, handler http.Handler, certificates Certificates, log logrus.FieldLogger) (*Server, error) {
+func Listen(address string, handler http.Handler, certificates Certificates, registerer prometheus.Registerer, log logrus.FieldLogger) (*Server, error) {
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("serve the webhook at %s, as LABELSTREAM_WEBHOOK_ADDRESS says: %w", address, err)
 	}
-	return &Server{listener: listener, server: &http.Server{
+	problems := quietLog(log)
+	return &Server{listener: newLimited(listener, registerer, problems), server: &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
-		ErrorLog:          quietLog(log),
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
+		ErrorLog:          problems,
 		TLSConfig: &tls.Config{
 			MinVersion:         tls.VersionTLS12,
 			GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return certificates.TLS(), nil },

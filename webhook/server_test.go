@@ -15,7 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -24,6 +24,9 @@ import (
 	"github.com/sirupsen/logrus"
 	logtest "github.com/sirupsen/logrus/hooks/test"
 )
+
+// patience bounds waits that end much sooner unless a test has failed.
+const patience = 2 * time.Minute
 
 // made returns an authority whose certificate is for localhost.
 func made(t *testing.T) *authority {
@@ -72,7 +75,23 @@ func newFiles(t *testing.T, files certFiles, clientCA string) (*Files, *logtest.
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { release(f) })
 	return f, hook
+}
+
+// release frees what files are watched by, if Run has not. They must be there.
+func release(f *Files) {
+	ended, end := context.WithCancel(context.Background())
+	end()
+	f.Run(ended)
+}
+
+// running runs the files until the test ends.
+func running(t *testing.T, f *Files) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { f.Run(ctx) })
+	t.Cleanup(func() { cancel(); wg.Wait() })
 }
 
 // serverBench is a server that runs until the test ends.
@@ -93,7 +112,7 @@ func startServer(t *testing.T, certificates Certificates, handler http.Handler) 
 	log.SetLevel(logrus.DebugLevel)
 	b.hook = hook
 	var err error
-	if b.Server, err = Listen("127.0.0.1:0", handler, certificates, log); err != nil {
+	if b.Server, err = Listen("127.0.0.1:0", handler, certificates, prometheus.NewRegistry(), log); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -159,7 +178,7 @@ func TestListenError(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	_, err = Listen(taken.Addr().String(), nil, nil, logrus.New())
+	_, err = Listen(taken.Addr().String(), nil, nil, prometheus.NewRegistry(), logrus.New())
 	if want := "serve the webhook at " + taken.Addr().String() + ", as LABELSTREAM_WEBHOOK_ADDRESS says: "; err == nil || !strings.HasPrefix(err.Error(), want) {
 		t.Errorf("got %v, want %q", err, want)
 	}
@@ -221,45 +240,108 @@ func callers(t *testing.T) *authority {
 }
 
 // TestRotation replaces the certificate 1,000 times while requests come over
-// new connections: none fails, and each is served with one that was current.
+// new connections: none fails, and after each time one is served with the new
+// certificate, long before the files would be read anyway.
 func TestRotation(t *testing.T) {
 	files := newCertFiles(t)
 	two := []*authority{made(t), made(t)}
 	files.set(t, two[0])
 	certificates, _ := newFiles(t, files, "")
+	running(t, certificates)
 	b := startServer(t, certificates, nil)
-	var stop atomic.Bool
-	var running sync.WaitGroup
-	var served [2]atomic.Int64
+	patient, end := context.WithTimeout(t.Context(), patience)
+	defer end()
+	ctx, cancel := context.WithCancelCause(patient)
+	served := make(chan []byte)
+	var callers sync.WaitGroup
+	defer callers.Wait()
+	defer cancel(nil)
+	c := client(t, false, pool(two...))
+	c.Transport.(*http.Transport).DisableKeepAlives = true
 	for range 2 {
-		running.Go(func() {
-			for !stop.Load() {
-				c := client(t, true, pool(two...))
-				r, _, err := b.post(c, strings.NewReader(short(pods)))
-				if err != nil || r.StatusCode != 200 {
-					t.Errorf("answered %v, %v", r, err)
+		callers.Go(func() {
+			for ctx.Err() == nil {
+				r, text, err := b.post(c, strings.NewReader(short(pods)))
+				if err != nil || r.StatusCode != 200 || text != allowed {
+					t.Errorf("answered %v %q, %v", r, text, err)
+					cancel(errors.New("a request failed"))
 					return
 				}
-				for i, a := range two {
-					if bytes.Equal(r.TLS.PeerCertificates[0].Raw, a.leaf.Leaf.Raw) {
-						served[i].Add(1)
-					}
+				select {
+				case served <- r.TLS.PeerCertificates[0].Raw:
+				case <-ctx.Done():
 				}
-				c.CloseIdleConnections()
 			}
 		})
 	}
 	for i := range 1000 {
-		files.set(t, two[(i+1)%2])
-		certificates.reload()
-		if got := certificates.leaf(); !got.Equal(two[(i+1)%2].leaf.Leaf) {
-			t.Fatalf("rotation %d: not taken", i)
+		next := two[(i+1)%2]
+		files.set(t, next)
+		for with := []byte(nil); !bytes.Equal(with, next.leaf.Leaf.Raw); {
+			select {
+			case with = <-served:
+			case <-ctx.Done():
+				t.Fatalf("rotation %d: %v", i, context.Cause(ctx))
+			}
 		}
 	}
-	stop.Store(true)
-	running.Wait()
-	if served[0].Load()+served[1].Load() == 0 {
-		t.Error("nothing was served meanwhile")
+}
+
+// TestVolume replaces a directory in the way of the kubelet, which has a link
+// lead to another.
+func TestVolume(t *testing.T) {
+	dir, two := t.TempDir(), []*authority{made(t), made(t)}
+	lead := func(to string) {
+		t.Helper()
+		link := filepath.Join(dir, "..data")
+		if err := errors.Join(os.Symlink(to, link+"_tmp"), os.Rename(link+"_tmp", link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fill := func(name string, a *authority) {
+		t.Helper()
+		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		certFiles{cert: filepath.Join(dir, name, "tls.crt"), key: filepath.Join(dir, name, "tls.key")}.set(t, a)
+	}
+	files := certFiles{cert: filepath.Join(dir, "tls.crt"), key: filepath.Join(dir, "tls.key")}
+	fill("..1", two[0])
+	lead("..1")
+	for _, name := range []string{files.cert, files.key} {
+		if err := os.Symlink(filepath.Join("..data", filepath.Base(name)), name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	certificates, hook := newFiles(t, files, "")
+	running(t, certificates)
+	b := startServer(t, certificates, nil)
+	c := client(t, true, pool(two[0]))
+	c.Transport.(*http.Transport).DisableKeepAlives = true
+	if _, _, err := b.post(c, strings.NewReader(short(pods))); err != nil {
+		t.Fatal(err)
+	}
+	fill("..2", two[1])
+	lead("..2")
+	if err := os.RemoveAll(filepath.Join(dir, "..1")); err != nil {
+		t.Fatal(err)
+	}
+	c.Transport.(*http.Transport).TLSClientConfig.RootCAs = pool(two...)
+	end := time.Now().Add(patience)
+	for with := []byte(nil); !bytes.Equal(with, two[1].leaf.Leaf.Raw); {
+		if time.Now().After(end) {
+			t.Fatal("the new certificate is not served")
+		}
+		r, _, err := b.post(c, strings.NewReader(short(pods)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		with = r.TLS.PeerCertificates[0].Raw
+	}
+	for _, entry := range hook.AllEntries() {
+		if entry.Level < logrus.InfoLevel {
+			t.Errorf("logged %s: %s", entry.Level, entry.Message)
+		}
 	}
 }
 
@@ -312,26 +394,31 @@ func TestFiles(t *testing.T) {
 	if !f.leaf().Equal(b.leaf.Leaf) {
 		t.Error("without a key file it serves another certificate")
 	}
+	files.set(t, b)
 }
 
 func TestNewFilesErrors(t *testing.T) {
 	files := newCertFiles(t)
 	a, b := made(t), made(t)
 	log, _ := logtest.NewNullLogger()
-	expect := func(want string) {
+	expect := func(clientCA, want string) {
 		t.Helper()
-		_, err := NewFiles(files.cert, files.key, files.clientCA, prometheus.NewRegistry(), log)
+		_, err := NewFiles(files.cert, files.key, clientCA, prometheus.NewRegistry(), log)
 		if err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("got %v, want %s", err, want)
 		}
 	}
-	expect("LABELSTREAM_WEBHOOK_CERT_FILE: open ")
+	wrong := fmt.Sprintf("LABELSTREAM_WEBHOOK_CERT_FILE=%q, LABELSTREAM_WEBHOOK_KEY_FILE=%q: want a certificate and its key in PEM: ", files.cert, files.key)
+	expect("", wrong+"open "+files.cert)
 	files.set(t, a)
-	expect("LABELSTREAM_WEBHOOK_CLIENT_CA_FILE: open ")
+	expect(files.clientCA, "LABELSTREAM_WEBHOOK_CLIENT_CA_FILE: open ")
 	write(t, files.clientCA, []byte("nothing"))
-	expect(fmt.Sprintf("LABELSTREAM_WEBHOOK_CLIENT_CA_FILE=%q: want certificates in PEM, found none", files.clientCA))
+	expect(files.clientCA, fmt.Sprintf("LABELSTREAM_WEBHOOK_CLIENT_CA_FILE=%q: want certificates in PEM, found none", files.clientCA))
 	write(t, files.key, b.data[secretLeafKey])
-	expect(fmt.Sprintf("LABELSTREAM_WEBHOOK_CERT_FILE=%q, LABELSTREAM_WEBHOOK_KEY_FILE=%q: want a certificate and its key in PEM: ", files.cert, files.key))
+	expect("", wrong+"tls: private key does not match public key")
+	if err := explainFiles(files.cert, files.key, syscall.EMFILE); !strings.Contains(err.Error(), "fs.inotify.max_user_instances") {
+		t.Errorf("%q does not say what to do where there is no inotify instance left", err)
+	}
 }
 
 func TestDaysLeft(t *testing.T) {
@@ -344,6 +431,7 @@ func TestDaysLeft(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer release(f)
 	if got := testutil.ToFloat64(daysCollector{&f.serving}); got > 90 || got < 89 {
 		t.Errorf("%v days left of 90", got)
 	}
@@ -371,7 +459,7 @@ func TestSlowConnections(t *testing.T) {
 		fmt.Fprintf(c, "POST /validate HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n{", maxBodyBytes)
 	}
 	c := client(t, false, pool(a))
-	for testutil.ToFloat64(handler.metrics.inFlight) < 1000 {
+	for handler.inFlight.Load() < 1000 {
 		if _, _, err := b.post(c, strings.NewReader(short(pods))); err != nil {
 			t.Fatal(err)
 		}
@@ -387,6 +475,124 @@ func TestSlowConnections(t *testing.T) {
 	}
 	if got := testutil.ToFloat64(handler.metrics.reviews.WithLabelValues("pods", "UPDATE", "sent")); got != 100 {
 		t.Errorf("%v reviews were taken, want 100", got)
+	}
+}
+
+// TestTooManyConnections closes those beyond the limit at once, until others
+// end.
+func TestTooManyConnections(t *testing.T) {
+	files := newCertFiles(t)
+	a := made(t)
+	files.set(t, a)
+	certificates, _ := newFiles(t, files, "")
+	registry := prometheus.NewRegistry()
+	log, hook := logtest.NewNullLogger()
+	server, err := Listen("127.0.0.1:0", NewHandler("/validate", 0, &fakeTarget{outcome: Sent}, registry), certificates, registry, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.listener.limit = 2
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- server.Run(ctx) }()
+	dial := func() net.Conn {
+		t.Helper()
+		c, err := net.Dial("tcp", server.Address().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	silent := dial()
+	defer silent.Close()
+	b := &serverBench{Server: server}
+	kept := client(t, false, pool(a))
+	post := func() error {
+		r, text, err := b.post(kept, strings.NewReader(short(pods)))
+		if err == nil && (r.StatusCode != 200 || text != allowed) {
+			t.Errorf("answered %v %q", r, text)
+		}
+		return err
+	}
+	if err := post(); err != nil {
+		t.Error(err)
+	}
+	for range 3 {
+		beyond := dial()
+		if n, err := beyond.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
+			t.Errorf("one connection too many reads %d bytes, %v, want its end", n, err)
+		}
+		beyond.Close()
+		if err := post(); err != nil {
+			t.Error(err)
+		}
+	}
+	const want = `
+# HELP labelstream_webhook_connections Connections to the webhook that are open.
+# TYPE labelstream_webhook_connections gauge
+labelstream_webhook_connections 2
+# HELP labelstream_webhook_connections_refused_total Connections to the webhook that were closed at once, since too many were open.
+# TYPE labelstream_webhook_connections_refused_total counter
+labelstream_webhook_connections_refused_total 3
+`
+	if err := testutil.GatherAndCompare(registry, strings.NewReader(want),
+		"labelstream_webhook_connections", "labelstream_webhook_connections_refused_total"); err != nil {
+		t.Error(err)
+	}
+	if lines := hook.AllEntries(); len(lines) != 1 || lines[0].Level != logrus.WarnLevel || !strings.HasSuffix(fmt.Sprint(lines[0].Data["problem"]), ": 2 are open\n") {
+		t.Errorf("logged %v, want one warning of it", lines)
+	}
+	silent.Close()
+	kept.CloseIdleConnections()
+	for end := time.Now().Add(patience); post() != nil; {
+		if time.Now().After(end) {
+			t.Fatal("connections that have ended are still counted")
+		}
+	}
+	kept.CloseIdleConnections()
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if n := server.listener.open.Load(); n != 0 {
+		t.Errorf("%d connections are counted at the end", n)
+	}
+}
+
+// TestTooManyInFlight has one connection ask more at a time than all may: what
+// is too much is refused without being read, and the rest is answered.
+func TestTooManyInFlight(t *testing.T) {
+	files := newCertFiles(t)
+	a := made(t)
+	files.set(t, a)
+	certificates, _ := newFiles(t, files, "")
+	handler := NewHandler("/validate", 0, &fakeTarget{outcome: Sent}, prometheus.NewRegistry())
+	b := startServer(t, certificates, handler)
+	c := client(t, true, pool(a))
+	// All but one place is taken, and then that one.
+	handler.inFlight.Add(maxInFlight - 1)
+	body, text := io.Pipe()
+	last := make(chan string, 1)
+	go func() {
+		_, answer, err := b.post(c, body)
+		last <- fmt.Sprint(answer, err)
+	}()
+	review := short(pods)
+	fmt.Fprint(text, review[:1])
+	for handler.inFlight.Load() < maxInFlight {
+		time.Sleep(time.Millisecond)
+	}
+	r, answer, err := b.post(client(t, true, pool(a)), strings.NewReader(review))
+	if err != nil || r.StatusCode != 503 || answer != "too many reviews at a time\n" {
+		t.Errorf("one too many is answered %v %q, %v", r, answer, err)
+	}
+	fmt.Fprint(text, review[1:])
+	text.Close()
+	if got := <-last; got != allowed+"<nil>" {
+		t.Errorf("the last that has a place is answered %s", got)
+	}
+	if n := handler.inFlight.Add(1 - maxInFlight); n != 0 {
+		t.Errorf("%d are counted as in flight at the end", n)
 	}
 }
 

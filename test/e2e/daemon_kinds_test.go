@@ -68,11 +68,16 @@ func mustReport(t *testing.T, d *daemon, line string) {
 // deploy creates a deployment, which nobody makes pods of.
 func (p *plane) deploy(t *testing.T, namespace, name string) {
 	t.Helper()
+	created[*appsv1.Deployment](t)(p.client.AppsV1().Deployments(namespace).
+		Create(t.Context(), newDeployment(namespace, name), metav1.CreateOptions{}))
+}
+
+func newDeployment(namespace, name string) *appsv1.Deployment {
 	app := map[string]string{"app": name}
-	created[*appsv1.Deployment](t)(p.client.AppsV1().Deployments(namespace).Create(t.Context(), &appsv1.Deployment{
+	return &appsv1.Deployment{
 		ObjectMeta: inStep(namespace, name, "deployed"),
 		Spec:       appsv1.DeploymentSpec{Selector: &metav1.LabelSelector{MatchLabels: app}, Template: podTemplate(app)},
-	}, metav1.CreateOptions{}))
+	}
 }
 
 // TestDaemonInstalledLater names a custom resource and a whole group before there
@@ -119,6 +124,42 @@ func TestDaemonInstalledLater(t *testing.T) {
 			t.Errorf("%s was sent %d times, want once", object, n)
 		}
 	}
+}
+
+// TestDaemonInstalledAgain has a custom resource's definition removed, with all its
+// objects, and installed again.
+func TestDaemonInstalledAgain(t *testing.T) {
+	t.Parallel()
+	const (
+		namespace = "installed-again"
+		group     = "again.example.com"
+	)
+	p := shared.plane
+	p.numbered(t, namespace, 1)
+	p.install(t, group, "widget", "Widget")
+	p.custom(t, namespace, group, "Widget", "first")
+	j := newJournal(t)
+	d := startDaemon(t, invocation{user: p.follower(t, namespace, "pods", "widgets."+group), settings: following.and(settings{
+		"DESTINATION": j.URL(), "NAMESPACES": namespace, "LABELS_RESOURCES": "widgets." + group,
+	})})
+	j.awaitCount(t, 1)
+	d.awaitSynced(t, "widgets."+group)
+	if err := p.dynamic.Resource(crds).Delete(t.Context(), "widgets."+group, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	// The object's last state is sent once more.
+	j.awaitCount(t, 2)
+	eventuallyTrue(t, "the definition is gone", func() bool {
+		_, err := p.dynamic.Resource(crds).Get(t.Context(), "widgets."+group, metav1.GetOptions{})
+		return apierrors.IsNotFound(err)
+	})
+	p.install(t, group, "widget", "Widget")
+	p.custom(t, namespace, group, "Widget", "first")
+	p.custom(t, namespace, group, "Widget", "second")
+	j.awaitCount(t, 4)
+	d.terminate(t)
+	compareSteps(t, j.all(), []string{"first Widget", "first Widget", "first Widget", "second Widget"})
+	j.mustBeInOrder(t)
 }
 
 // install defines a namespaced kind, and returns when it is served.

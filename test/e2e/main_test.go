@@ -127,12 +127,13 @@ func newPlane(ctx context.Context, flags ...string) (*plane, error) {
 
 func user(i int32) string { return fmt.Sprintf("user-%02d", i) }
 
-// ownPlane is a control plane for a test that disturbs it.
-func ownPlane(t *testing.T) *plane {
+// ownPlane is a control plane for a test that disturbs it, or needs flags of its
+// own.
+func ownPlane(t *testing.T, flags ...string) *plane {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	p, err := newPlane(ctx)
+	p, err := newPlane(ctx, flags...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -44,32 +44,41 @@ func Provide(ctx context.Context, progress io.Writer, releases ...Release) error
 	return nil
 }
 
-// program returns the path of the binary, which is provided first if no run
-// before did.
+// Promtool returns the path of the current release's promtool, which is built
+// with its Prometheus first if no run before did.
+func Promtool(ctx context.Context, progress io.Writer) (string, error) {
+	dir, err := Current.dir(ctx, progress)
+	return filepath.Join(dir, "promtool"), err
+}
+
+// program returns the path of the server's binary.
 func (r Release) program(ctx context.Context, progress io.Writer) (string, error) {
+	dir, err := r.dir(ctx, progress)
+	return filepath.Join(dir, "prometheus"), err
+}
+
+// dir returns the directory with the release's programs, which are provided
+// first if no run before did.
+func (r Release) dir(ctx context.Context, progress io.Writer) (string, error) {
 	entry := cache.Entry{Progress: progress}
 	if r == Debian {
 		entry.Key = fmt.Sprintf("prometheus-debian-%s-%s", DebianVersion, runtime.GOARCH)
 		entry.Holds = "Debian's Prometheus " + DebianVersion
 		entry.Fill = func(ctx context.Context, dir string) error { return download(ctx, dir, progress) }
 	} else {
-		entry.Key = fmt.Sprintf("prometheus-%s-%s-%s-%s", Version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+		entry.Key = fmt.Sprintf("prometheus-promtool-%s-%s-%s-%s", Version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 		entry.Holds = "Prometheus " + Version
 		entry.Fill = func(ctx context.Context, dir string) error { return build(ctx, dir, progress) }
 	}
-	dir, err := cache.Dir(ctx, entry)
-	if err != nil {
-		return "", err
-	}
-	return filepath.Join(dir, "prometheus"), nil
+	return cache.Dir(ctx, entry)
 }
 
-// build installs Prometheus without its service discoveries, which are most of
-// it.
+// build installs Prometheus and promtool without the service discoveries, which
+// are most of them.
 func build(ctx context.Context, dir string, progress io.Writer) error {
-	fmt.Fprintln(progress, "building Prometheus", Version, "from its Go module (once, some minutes)")
+	fmt.Fprintln(progress, "building Prometheus", Version, "and promtool from their Go module (once, some minutes)")
 	cmd := exec.CommandContext(ctx, "go", "install", "-tags", "remove_all_sd", "-ldflags", "-s -w",
-		"github.com/prometheus/prometheus/cmd/prometheus@"+Version)
+		"github.com/prometheus/prometheus/cmd/prometheus@"+Version, "github.com/prometheus/prometheus/cmd/promtool@"+Version)
 	cmd.Env = append(os.Environ(), "GOBIN="+dir)
 	if said, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build Prometheus %s: %w\n%s", Version, err, said)

@@ -18,6 +18,8 @@ import (
 // Options chooses which Prometheus runs and how.
 type Options struct {
 	Release Release
+	// Config is the configuration file; the empty one scrapes nothing.
+	Config string
 	// Flags come after those that are always set, such as
 	// --web.enable-remote-write-receiver.
 	Flags []string
@@ -25,8 +27,8 @@ type Options struct {
 	Progress io.Writer
 }
 
-// Server is a running Prometheus. It scrapes nothing, so that it holds what was
-// sent to it and no more.
+// Server is a running Prometheus. Unless it is configured to scrape, it holds
+// what was sent to it and no more.
 type Server struct {
 	dir     string
 	process *process.Process
@@ -53,15 +55,15 @@ func Start(ctx context.Context, opts Options) (*Server, error) {
 		return nil, fmt.Errorf("make a directory for Prometheus: %w", err)
 	}
 	s := &Server{dir: dir, client: &http.Client{Transport: &http.Transport{}}}
-	if err := s.start(ctx, program, opts.Flags); err != nil {
+	if err := s.start(ctx, program, opts); err != nil {
 		return nil, errors.Join(err, s.Stop())
 	}
 	return s, nil
 }
 
-func (s *Server) start(ctx context.Context, program string, flags []string) error {
+func (s *Server) start(ctx context.Context, program string, opts Options) error {
 	config := filepath.Join(s.dir, "prometheus.yml")
-	if err := os.WriteFile(config, []byte("global: {}\n"), 0o600); err != nil {
+	if err := os.WriteFile(config, []byte(opts.Config), 0o600); err != nil {
 		return fmt.Errorf("configure Prometheus: %w", err)
 	}
 	args := []string{
@@ -72,7 +74,7 @@ func (s *Server) start(ctx context.Context, program string, flags []string) erro
 		"--web.enable-remote-write-receiver",
 	}
 	var err error
-	if s.process, err = process.Start(s.logPath(), program, append(args, flags...)...); err != nil {
+	if s.process, err = process.Start(s.logPath(), program, append(args, opts.Flags...)...); err != nil {
 		return err
 	}
 	if err := s.process.Await(ctx, s.ready); err != nil {

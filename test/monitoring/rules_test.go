@@ -1,0 +1,150 @@
+package monitoring
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/common/model"
+
+	"labelstream/test/prometheus"
+)
+
+func mustReadRules(t *testing.T) *Rules {
+	t.Helper()
+	rules, err := ReadRules(filepath.Join(Dir, "prometheusrule.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rules
+}
+
+// promtool runs it in a directory with the rules in alerts.yaml and their tests.
+func promtool(t *testing.T, rules *Rules, args ...string) (said string, err error) {
+	t.Helper()
+	// The first run on a machine builds it.
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
+	defer cancel()
+	program, err := prometheus.Promtool(ctx, os.Stderr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := rules.Write(filepath.Join(dir, "alerts.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	cases, err := os.ReadFile(alertCases)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "alerts_test.yaml"), cases, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Dir = dir
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+const alertCases = "testdata/alerts_test.yaml"
+
+func TestRules(t *testing.T) {
+	if said, err := promtool(t, mustReadRules(t), "check", "rules", "--lint=all", "--lint-fatal", "alerts.yaml"); err != nil {
+		t.Errorf("promtool check rules: %v\n%s", err, said)
+	}
+}
+
+// TestAlerts runs the cases of all alerts, and demands that there is one for
+// each in which it fires, and one in which it does not.
+func TestAlerts(t *testing.T) {
+	rules := mustReadRules(t)
+	if said, err := promtool(t, rules, "test", "rules", "alerts_test.yaml"); err != nil {
+		t.Errorf("promtool test rules: %v\n%s", err, said)
+	}
+	cases, err := os.ReadFile(alertCases)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, rule := range rules.Alerts() {
+		for what, pattern := range map[string]string{
+			"fires":         `alertname: ` + rule.Alert + `\n\s+eval_time: \S+\n\s+exp_alerts:\n\s+- `,
+			"does not fire": `\{alertname: ` + rule.Alert + `, eval_time: \S+\}\n`,
+		} {
+			if !regexp.MustCompile(pattern).Match(cases) {
+				t.Errorf("%s has no case in which %s %s", alertCases, rule.Alert, what)
+			}
+		}
+	}
+}
+
+// TestAlertsFindWhatIsWrong breaks each rule, and demands that its cases notice.
+func TestAlertsFindWhatIsWrong(t *testing.T) {
+	for i, rule := range mustReadRules(t).Alerts() {
+		t.Run(rule.Alert, func(t *testing.T) {
+			t.Parallel()
+			for what, expr := range map[string]string{"never": "vector(1) < 0", "always": "vector(1)"} {
+				rules := mustReadRules(t)
+				rules.Groups[0].Rules[i].Expr = expr
+				said, err := promtool(t, rules, "test", "rules", "alerts_test.yaml")
+				if err == nil || !strings.Contains(said, "alertname: "+rule.Alert+", ") {
+					t.Errorf("the cases pass, or fail by another alert, where this one fires %s: %v\n%s", what, err, said)
+				}
+			}
+		})
+	}
+}
+
+// TestRunbooks finds the section that each alert names.
+func TestRunbooks(t *testing.T) {
+	text, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, rule := range mustReadRules(t).Alerts() {
+		if want := "docs/operations.md#" + strings.ToLower(rule.Alert); rule.Annotations["runbook"] != want {
+			t.Errorf("the runbook of %s is %q, want %q", rule.Alert, rule.Annotations["runbook"], want)
+		}
+		if !strings.Contains(string(text), "\n### "+rule.Alert+"\n") {
+			t.Errorf("docs/operations.md has no section %s", rule.Alert)
+		}
+	}
+}
+
+func TestShorten(t *testing.T) {
+	rules := &Rules{Groups: []Group{{Rules: []Rule{
+		{Alert: "A", Expr: `time() - min(t) > 900 and increase(c[15m]) > 10`, For: model.Duration(5 * time.Minute)},
+		{Alert: "B", Expr: `c unless c offset 15m > 0.25`},
+	}}}}
+	if err := rules.Shorten(60); err != nil {
+		t.Fatal(err)
+	}
+	want := []Rule{
+		{Alert: "A", Expr: `time() - min(t) > 15 and increase(c[15s]) > 10`, For: model.Duration(5 * time.Second)},
+		{Alert: "B", Expr: `c unless c offset 15s > 0.25`},
+	}
+	if diff := cmp.Diff(want, rules.Alerts()); diff != "" {
+		t.Errorf("rules (-want +got):\n%s", diff)
+	}
+}
+
+func TestReadRulesSaysWhatIsWrong(t *testing.T) {
+	for text, want := range map[string]string{
+		"kind: ConfigMap\napiVersion: v1":                                         "it holds a ConfigMap of v1, not a PrometheusRule",
+		"kind: PrometheusRule\nspec: {groups: [{rules: [{alert: A, forr: 5m}]}]}": `unknown field "forr"`,
+		"kind: [": "did not find expected",
+	} {
+		path := filepath.Join(t.TempDir(), "rule.yaml")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ReadRules(path); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), path) {
+			t.Errorf("the error is %v, want one with %q and the path", err, want)
+		}
+	}
+}
