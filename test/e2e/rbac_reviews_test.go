@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"io"
 	"net/http"
-	"regexp"
 	"strings"
 	"testing"
 
@@ -41,8 +40,6 @@ const (
 		`"resource":{"group":"","version":"v1","resource":"namespaces"},"object":{"metadata":{"name":"shop","labels":{"team":"phantom"}}}}}`
 )
 
-var reviewedAt = regexp.MustCompile(`"Serving the webhook"[^\n]*"webhook":"([^"]+)"`)
-
 // review shows the run a pod and a label of a namespace, neither of which there
 // will be, once both kinds are read and the webhook has its certificate.
 func (r *restricted) review(t *testing.T) {
@@ -62,7 +59,7 @@ func (r *restricted) review(t *testing.T) {
 	roots.AppendCertsFromPEM(bundle)
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: "hook." + r.account + ".svc"}}
 	defer transport.CloseIdleConnections()
-	address := reviewedAt.FindStringSubmatch(r.stderr.String())
+	address := hookedAt.FindStringSubmatch(r.stderr.String())
 	if address == nil {
 		t.Fatalf("the log does not say where the webhook is served:\n%s", r.stderr.String())
 	}
