@@ -49,6 +49,7 @@ type decoder struct {
 	in      *bufio.Reader
 	counter countingReader
 	scratch []byte
+	text    jsonReader
 	object  object
 }
 
@@ -101,8 +102,11 @@ func (d *decoder) list(body io.Reader, each func(*object) error) (page, error) {
 // release lets go of the body, and of the memory for an unusually large object.
 func (d *decoder) release() {
 	d.counter.Reader = nil
-	if cap(d.scratch) > 1<<20 {
-		d.scratch = nil
+	d.text.in = nil
+	for _, buffer := range []*[]byte{&d.scratch, &d.text.said} {
+		if cap(*buffer) > 1<<20 {
+			*buffer = nil
+		}
 	}
 }
 

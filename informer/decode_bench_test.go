@@ -5,7 +5,11 @@ import (
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
 )
+
+// forms are the two in which API servers send lists and events.
+var forms = []string{"protobuf", "json"}
 
 func typicalPage(n int) *metav1.PartialObjectMetadataList {
 	list := newList(metav1.ListMeta{ResourceVersion: "9000000", Continue: "token"})
@@ -15,31 +19,71 @@ func typicalPage(n int) *metav1.PartialObjectMetadataList {
 	return list
 }
 
+// typicalEvents are n pods that were changed, as a watch sends them.
+func typicalEvents(t testing.TB, form string, n int) []byte {
+	var body []byte
+	for i := range n {
+		body = append(body, encodeEvent(t, form, watch.Modified, partial(typicalPod(i)))...)
+	}
+	return body
+}
+
 func ignore(*object) error { return nil }
 
 // TestDecodeAllocatesNothing compares pages: what a page costs does not depend
-// on how many objects it holds.
+// on how many objects it holds. The smaller one is large enough for buffers to
+// have grown.
 func TestDecodeAllocatesNothing(t *testing.T) {
-	d := newDecoder()
-	allocations := func(n int) float64 {
-		body := encode(t, "protobuf", typicalPage(n))
-		reader := bytes.NewReader(body)
-		return testing.AllocsPerRun(50, func() {
-			reader.Reset(body)
-			if _, err := d.list(reader, ignore); err != nil {
+	for _, form := range forms {
+		d := newDecoder()
+		allocations := func(n int) float64 {
+			body := encode(t, form, typicalPage(n))
+			reader := bytes.NewReader(body)
+			return testing.AllocsPerRun(20, func() {
+				reader.Reset(body)
+				if _, err := d.list(reader, ignore); err != nil {
+					t.Fatal(err)
+				}
+			})
+		}
+		few, many := allocations(20), allocations(500)
+		if few != many {
+			t.Errorf("%s: a page of 20 objects takes %v allocations, one of 500 takes %v; want no difference", form, few, many)
+		}
+	}
+}
+
+// TestEventsAllocateNothing counts for the events of a watch after its first,
+// for which buffers grow.
+func TestEventsAllocateNothing(t *testing.T) {
+	const first, counted = 20, 100
+	for _, form := range forms {
+		r := newEventReader(bytes.NewReader(typicalEvents(t, form, first+1+counted)))
+		next := func() {
+			if _, _, _, err := r.next(); err != nil {
 				t.Fatal(err)
 			}
-		})
+		}
+		for range first {
+			next()
+		}
+		// AllocsPerRun calls once more before it counts.
+		if n := testing.AllocsPerRun(counted, next); n != 0 {
+			t.Errorf("%s: %v allocations an event, want 0", form, n)
+		}
 	}
-	few, many := allocations(5), allocations(500)
-	if few != many {
-		t.Errorf("a page of 5 objects takes %v allocations, one of 500 takes %v; want no difference", few, many)
-	}
+}
+
+// report adds what is of interest of each object.
+func report(b *testing.B, bytes, objects int) {
+	all := float64(objects) * float64(b.N)
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/all, "ns/object")
+	b.ReportMetric(float64(bytes)/float64(objects), "B/object")
 }
 
 func BenchmarkDecode(b *testing.B) {
 	const objects = 500
-	for _, form := range []string{"protobuf", "json"} {
+	for _, form := range forms {
 		b.Run(form, func(b *testing.B) {
 			body := encode(b, form, typicalPage(objects))
 			d, reader := newDecoder(), bytes.NewReader(nil)
@@ -51,8 +95,30 @@ func BenchmarkDecode(b *testing.B) {
 					b.Fatal(err)
 				}
 			}
-			b.ReportMetric(float64(objects)*float64(b.N)/b.Elapsed().Seconds(), "objects/s")
-			b.ReportMetric(float64(len(body))/objects, "B/object")
+			report(b, len(body), objects)
+		})
+	}
+}
+
+// BenchmarkDecodeEvents reads watches of 500 events each.
+func BenchmarkDecodeEvents(b *testing.B) {
+	const objects = 500
+	for _, form := range forms {
+		b.Run(form, func(b *testing.B) {
+			body := typicalEvents(b, form, objects)
+			reader := bytes.NewReader(nil)
+			b.SetBytes(int64(len(body)))
+			b.ReportAllocs()
+			for b.Loop() {
+				reader.Reset(body)
+				r := newEventReader(reader)
+				for range objects {
+					if _, _, _, err := r.next(); err != nil {
+						b.Fatal(err)
+					}
+				}
+			}
+			report(b, len(body), objects)
 		})
 	}
 }

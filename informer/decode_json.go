@@ -1,131 +1,271 @@
 package informer
 
 import (
-	"encoding/json"
+	"bytes"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
+	"io"
+	"strconv"
+
+	"github.com/go-json-experiment/json/jsontext"
 
 	"labelstream/record"
 )
 
-type jsonListMeta struct {
-	ResourceVersion    string `json:"resourceVersion"`
-	Continue           string `json:"continue"`
-	RemainingItemCount *int64 `json:"remainingItemCount"`
+// jsonReader reads a JSON text from its beginning to its end, and understands
+// it as apimachinery does: names are compared exactly, of equal ones the last
+// counts, null leaves a field as it is, and what is no UTF-8 becomes U+FFFD.
+// Beyond the value in hand it keeps the text of one object. Its methods do
+// nothing once err is set.
+type jsonReader struct {
+	in *jsontext.Decoder
+	// memory is what in reads where the text is in memory.
+	memory bytes.Buffer
+	// said is what the strings that were read say. It grows by appending, so
+	// that a string is valid until said is emptied and written to again.
+	said []byte
+	err  error
 }
 
-type jsonObject struct {
-	Metadata struct {
-		Name              string            `json:"name"`
-		Namespace         string            `json:"namespace"`
-		UID               string            `json:"uid"`
-		ResourceVersion   string            `json:"resourceVersion"`
-		DeletionTimestamp *string           `json:"deletionTimestamp"`
-		Labels            map[string]string `json:"labels"`
-		Annotations       map[string]string `json:"annotations"`
-	} `json:"metadata"`
+var jsonOptions = []jsontext.Options{jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)}
+
+// stream begins to read a stream.
+func (r *jsonReader) stream(in io.Reader) {
+	r.in, r.said, r.err = jsontext.NewDecoder(in, jsonOptions...), r.said[:0], nil
+}
+
+// value begins to read a text in memory, which must stay as it is meanwhile.
+func (r *jsonReader) value(text []byte) {
+	r.memory = *bytes.NewBuffer(text)
+	if r.in == nil {
+		r.in = jsontext.NewDecoder(&r.memory, jsonOptions...)
+	} else {
+		r.in.Reset(&r.memory, jsonOptions...)
+	}
+	r.said, r.err = r.said[:0], nil
+}
+
+// fail takes an error of in. The end of the text is never a good one here.
+func (r *jsonReader) fail(err error) { r.err = noEOF(err) }
+
+// open reads the beginning of an object or array. It returns false for null.
+func (r *jsonReader) open(kind jsontext.Kind) bool {
+	if r.err != nil {
+		return false
+	}
+	token, err := r.in.ReadToken()
+	switch {
+	case err != nil:
+		r.fail(err)
+	case token.Kind() == kind:
+		return true
+	case token.Kind() != jsontext.KindNull:
+		r.unexpected(token.Kind(), kind)
+	}
+	return false
+}
+
+// more tells whether there is one more value in the innermost open object or
+// array; else it reads the end.
+func (r *jsonReader) more() bool {
+	if r.err != nil {
+		return false
+	}
+	if kind := r.in.PeekKind(); kind != jsontext.KindEndObject && kind != jsontext.KindEndArray {
+		return true
+	}
+	if _, err := r.in.ReadToken(); err != nil {
+		r.fail(err)
+	}
+	return false
+}
+
+// first opens an object, and returns the name of its first member as next does.
+// Null is an object without members.
+func (r *jsonReader) first() ([]byte, bool) {
+	if !r.open(jsontext.KindBeginObject) {
+		return nil, false
+	}
+	return r.next()
+}
+
+// next returns the name of the next member of the innermost open object, whose
+// value must be read or skipped then. False means that there is none.
+func (r *jsonReader) next() ([]byte, bool) {
+	if !r.more() {
+		return nil, false
+	}
+	name := r.string(nil)
+	return name, r.err == nil
+}
+
+// string reads a string. It returns before where it is null.
+func (r *jsonReader) string(before []byte) []byte {
+	value := r.raw()
+	switch value.Kind() {
+	case jsontext.KindInvalid, jsontext.KindNull:
+		return before
+	case jsontext.KindString:
+		from := len(r.said)
+		// The only possible error is that something is no UTF-8.
+		r.said, _ = jsontext.AppendUnquote(r.said, value)
+		return r.said[from:len(r.said):len(r.said)]
+	}
+	r.unexpected(value.Kind(), jsontext.KindString)
+	return before
+}
+
+// raw reads a value of any kind, which is valid until the next is read; nil
+// after an error.
+func (r *jsonReader) raw() jsontext.Value {
+	if r.err != nil {
+		return nil
+	}
+	value, err := r.in.ReadValue()
+	if err != nil {
+		r.fail(err)
+		return nil
+	}
+	return value
+}
+
+// skip reads a value of any kind, however large, without keeping it.
+func (r *jsonReader) skip() {
+	if r.err != nil {
+		return
+	}
+	if err := r.in.SkipValue(); err != nil {
+		r.fail(err)
+	}
+}
+
+func (r *jsonReader) unexpected(kind, want jsontext.Kind) {
+	r.err = fmt.Errorf("there is %v where %v is expected, at %q", kind, want, r.in.StackPointer())
+}
+
+// object reads an object of the API.
+func (r *jsonReader) object(o *object) {
+	o.reset()
+	for name, ok := r.first(); ok; name, ok = r.next() {
+		if string(name) == "metadata" {
+			r.objectMeta(o)
+		} else {
+			r.raw()
+		}
+	}
+}
+
+func (r *jsonReader) objectMeta(o *object) {
+	for name, ok := r.first(); ok; name, ok = r.next() {
+		switch string(name) {
+		case "name":
+			o.Name = r.string(o.Name)
+		case "namespace":
+			o.Namespace = r.string(o.Namespace)
+		case "uid":
+			o.UID = r.string(o.UID)
+		case "resourceVersion":
+			o.ResourceVersion = r.string(o.ResourceVersion)
+		case "deletionTimestamp":
+			o.Deleting = r.string(nil) != nil
+		case "labels":
+			o.Labels = r.tags(o.Labels)
+		case "annotations":
+			o.Annotations = r.tags(o.Annotations)
+		default:
+			r.raw()
+		}
+	}
+}
+
+// tags appends the members of an object of strings. Of equal keys all are
+// there: a record takes the last. Null empties the map.
+func (r *jsonReader) tags(tags []record.Tag) []record.Tag {
+	if r.err == nil && r.in.PeekKind() == jsontext.KindNull {
+		tags = tags[:0]
+	}
+	for key, ok := r.first(); ok; key, ok = r.next() {
+		tags = append(tags, record.Tag{Key: key, Value: r.string(nil)})
+	}
+	return tags
+}
+
+func (r *jsonReader) listMeta(p *page) {
+	for name, ok := r.first(); ok; name, ok = r.next() {
+		switch string(name) {
+		case "resourceVersion":
+			p.ResourceVersion = string(r.string([]byte(p.ResourceVersion)))
+		case "continue":
+			p.Continue = string(r.string([]byte(p.Continue)))
+		case "remainingItemCount":
+			p.Remaining = r.count()
+		default:
+			r.skip()
+		}
+	}
+}
+
+// count reads a whole number. It returns -1 where it is null.
+func (r *jsonReader) count() int64 {
+	value := r.raw()
+	if r.err != nil || value.Kind() == jsontext.KindNull {
+		return -1
+	}
+	n, err := strconv.ParseInt(string(value), 10, 64)
+	if err != nil {
+		r.err = fmt.Errorf("no whole number at %q: %w", r.in.StackPointer(), err)
+	}
+	return n
 }
 
 // json reads a list in JSON, which API servers without protobuf speak. Like
 // the protobuf reader it holds one object at a time.
 func (d *decoder) json(p *page, each func(*object) error) error {
-	in := json.NewDecoder(d.in)
-	if err := expect(in, json.Delim('{')); err != nil {
-		return err
-	}
+	r := &d.text
+	r.stream(d.in)
 	found := false
-	for in.More() {
-		key, err := in.Token()
-		if err != nil {
-			return fmt.Errorf("decode the list: %w", noEOF(err))
-		}
-		switch key {
+	for name, ok := r.first(); ok; name, ok = r.next() {
+		switch string(name) {
 		case "metadata":
-			var meta jsonListMeta
-			if err := in.Decode(&meta); err != nil {
-				return fmt.Errorf("decode the list's metadata: %w", noEOF(err))
-			}
-			meta.into(p)
+			r.listMeta(p)
 		case "items":
+			if found {
+				return errors.New("decode the list: the response has items twice")
+			}
 			found = true
-			if err := d.jsonItems(in, p, each); err != nil {
+			if err := d.jsonItems(p, each); err != nil {
 				return err
 			}
 		default:
-			var ignored json.RawMessage
-			if err := in.Decode(&ignored); err != nil {
-				return fmt.Errorf("decode the list's field %q: %w", key, noEOF(err))
-			}
+			r.skip()
 		}
 	}
-	if err := expect(in, json.Delim('}')); err != nil {
-		return err
-	}
-	if !found {
+	switch {
+	case r.err != nil:
+		return fmt.Errorf("decode the list: %w", r.err)
+	case !found:
 		// An answer of something in between; an empty list has items too.
 		return errors.New("decode the list: the response has no items")
 	}
 	return nil
 }
 
-func (m *jsonListMeta) into(p *page) {
-	p.ResourceVersion, p.Continue = m.ResourceVersion, m.Continue
-	if m.RemainingItemCount != nil {
-		p.Remaining = *m.RemainingItemCount
-	}
-}
-
-func (d *decoder) jsonItems(in *json.Decoder, p *page, each func(*object) error) error {
-	begin, err := in.Token()
-	if err != nil {
-		return fmt.Errorf("decode the list: %w", noEOF(err))
-	}
-	if begin == nil {
+// jsonItems reads the objects. Its errors are those of objects and of each;
+// the reader has any other.
+func (d *decoder) jsonItems(p *page, each func(*object) error) error {
+	r := &d.text
+	if !r.open(jsontext.KindBeginArray) {
 		return nil
 	}
-	if begin != json.Delim('[') {
-		return fmt.Errorf("decode the list: its items are %v, not an array", begin)
-	}
-	for in.More() {
-		var item jsonObject
-		if err := in.Decode(&item); err != nil {
-			return fmt.Errorf("decode object %d of the list: %w", p.Items+1, noEOF(err))
+	for r.more() {
+		r.said = r.said[:0]
+		if r.object(&d.object); r.err != nil {
+			return fmt.Errorf("decode object %d of the list: %w", p.Items+1, r.err)
 		}
 		p.Items++
-		item.into(&d.object)
 		if err := each(&d.object); err != nil {
 			return err
 		}
-	}
-	return expect(in, json.Delim(']'))
-}
-
-func (j *jsonObject) into(o *object) {
-	o.reset()
-	o.Name, o.Namespace = []byte(j.Metadata.Name), []byte(j.Metadata.Namespace)
-	o.UID, o.ResourceVersion = []byte(j.Metadata.UID), []byte(j.Metadata.ResourceVersion)
-	o.Deleting = j.Metadata.DeletionTimestamp != nil
-	o.Labels = appendTags(o.Labels, j.Metadata.Labels)
-	o.Annotations = appendTags(o.Annotations, j.Metadata.Annotations)
-}
-
-// appendTags appends in the order of the keys, in which protobuf comes too.
-func appendTags(tags []record.Tag, from map[string]string) []record.Tag {
-	for _, key := range slices.Sorted(maps.Keys(from)) {
-		tags = append(tags, record.Tag{Key: []byte(key), Value: []byte(from[key])})
-	}
-	return tags
-}
-
-func expect(in *json.Decoder, want json.Delim) error {
-	token, err := in.Token()
-	if err != nil {
-		return fmt.Errorf("decode the list: %w", noEOF(err))
-	}
-	if token != want {
-		return errors.New("decode the list: the response is no list in protobuf or JSON")
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/go-json-experiment/json/jsontext"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
@@ -26,9 +27,11 @@ const (
 
 // eventReader reads a watch's stream, an event at a time.
 type eventReader struct {
-	in     *bufio.Reader
-	json   *json.Decoder
-	frame  []byte
+	in    *bufio.Reader
+	frame []byte
+	// json reads the stream where it is JSON, text an event of it.
+	json   *jsontext.Decoder
+	text   jsonReader
 	object object
 }
 
@@ -50,7 +53,7 @@ func (r *eventReader) next() (watch.EventType, *object, *metav1.Status, error) {
 	// A frame begins with its length in four bytes, and none is as long as
 	// one that began with a brace.
 	if head[0] == '{' {
-		r.json = json.NewDecoder(r.in)
+		r.json = jsontext.NewDecoder(r.in, jsonOptions...)
 		return r.nextJSON()
 	}
 	return r.nextFrame()
@@ -59,16 +62,19 @@ func (r *eventReader) next() (watch.EventType, *object, *metav1.Status, error) {
 // nextFrame reads a frame: the length in four bytes, big-endian, and a
 // WatchEvent in protobuf.
 func (r *eventReader) nextFrame() (watch.EventType, *object, *metav1.Status, error) {
-	var head [4]byte
-	if _, err := io.ReadFull(r.in, head[:]); err != nil {
-		return "", nil, nil, err
+	head, err := r.in.Peek(4)
+	if err != nil {
+		return "", nil, nil, noEOF(err)
 	}
-	length := binary.BigEndian.Uint32(head[:])
+	length := binary.BigEndian.Uint32(head)
 	if length > maxObjectBytes {
 		return "", nil, nil, fmt.Errorf("decode the watch: a frame of %d bytes", length)
 	}
 	if cap(r.frame) < int(length) || cap(r.frame) > readBuffer {
 		r.frame = make([]byte, length)
+	}
+	if _, err := r.in.Discard(len(head)); err != nil {
+		return "", nil, nil, noEOF(err)
 	}
 	r.frame = r.frame[:length]
 	if _, err := io.ReadFull(r.in, r.frame); err != nil {
@@ -91,9 +97,9 @@ func (r *eventReader) parse(frame []byte) (watch.EventType, *object, *metav1.Sta
 	if !ok {
 		return "", nil, nil, errors.New("decode a watch event: its object is not in protobuf")
 	}
-	if typ := watch.EventType(typ); typ == watch.Error {
+	if string(typ) == string(watch.Error) {
 		status, err := parseStatus(envelope)
-		return typ, nil, status, err
+		return watch.Error, nil, status, err
 	}
 	r.object.reset()
 	encoded, err := message(envelope).last(envelopeRaw)
@@ -103,7 +109,17 @@ func (r *eventReader) parse(frame []byte) (watch.EventType, *object, *metav1.Sta
 	if err != nil {
 		return "", nil, nil, fmt.Errorf("decode a watch event's object: %w", err)
 	}
-	return watch.EventType(typ), &r.object, nil, nil
+	return typeOf(typ), &r.object, nil, nil
+}
+
+// typeOf is watch.EventType(text), without memory for those that there are.
+func typeOf(text []byte) watch.EventType {
+	for _, typ := range [...]watch.EventType{watch.Added, watch.Modified, watch.Deleted, watch.Bookmark, watch.Error} {
+		if string(text) == string(typ) {
+			return typ
+		}
+	}
+	return watch.EventType(text)
 }
 
 func parseStatus(envelope []byte) (*metav1.Status, error) {
@@ -118,25 +134,49 @@ func parseStatus(envelope []byte) (*metav1.Status, error) {
 	return &status, nil
 }
 
+// nextJSON reads an event as a whole: its type may stand after its object.
 func (r *eventReader) nextJSON() (watch.EventType, *object, *metav1.Status, error) {
-	var event struct {
-		Type   watch.EventType `json:"type"`
-		Object json.RawMessage `json:"object"`
-	}
-	if err := r.json.Decode(&event); err != nil {
+	event, err := r.json.ReadValue()
+	if err != nil {
 		return "", nil, nil, err
 	}
-	if event.Type == watch.Error {
+	typ, encoded, err := r.parts(event)
+	if err != nil {
+		return "", nil, nil, fmt.Errorf("decode a watch event: %w", err)
+	}
+	if typ == watch.Error {
 		var status metav1.Status
-		if err := json.Unmarshal(event.Object, &status); err != nil {
+		if err := json.Unmarshal(encoded, &status); err != nil {
 			return "", nil, nil, fmt.Errorf("decode the watch's error: %w", err)
 		}
-		return event.Type, nil, &status, nil
+		return typ, nil, &status, nil
 	}
-	var item jsonObject
-	if err := json.Unmarshal(event.Object, &item); err != nil {
-		return "", nil, nil, fmt.Errorf("decode a watch event's object: %w", err)
+	r.text.value(encoded)
+	if r.text.object(&r.object); r.text.err != nil {
+		return "", nil, nil, fmt.Errorf("decode a watch event's object: %w", r.text.err)
 	}
-	item.into(&r.object)
-	return event.Type, &r.object, nil, nil
+	return typ, &r.object, nil, nil
+}
+
+// parts finds the type and the object of an event in JSON.
+func (r *eventReader) parts(event []byte) (typ watch.EventType, encoded []byte, err error) {
+	var text []byte
+	r.text.value(event)
+	for name, ok := r.text.first(); ok; name, ok = r.text.next() {
+		switch string(name) {
+		case "type":
+			text = r.text.string(text)
+		case "object":
+			// Null is none.
+			if value := r.text.raw(); value.Kind() != jsontext.KindNull {
+				encoded = value
+			}
+		default:
+			r.text.raw()
+		}
+	}
+	if r.text.err == nil && encoded == nil {
+		return "", nil, errors.New("it has no object")
+	}
+	return typeOf(text), encoded, r.text.err
 }

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
 	"k8s.io/apimachinery/pkg/runtime/serializer/streaming"
 	"k8s.io/apimachinery/pkg/watch"
+	kjson "sigs.k8s.io/json"
 )
 
 // event is one of a watch, as it is sent or as it was read.
@@ -24,9 +25,6 @@ type event struct {
 	Object decoded
 	Status *metav1.Status
 }
-
-// eventForms are the forms in which API servers send events.
-var eventForms = []string{"protobuf", "json"}
 
 // encodeEvent writes an event as an API server does: the object in its own
 // serializer, in a WatchEvent, in a frame.
@@ -78,7 +76,7 @@ func readEvents(body io.Reader) ([]event, error) {
 // TestEventsEqualApimachinery reads what apimachinery's encoders write.
 func TestEventsEqualApimachinery(t *testing.T) {
 	types := []watch.EventType{watch.Added, watch.Modified, watch.Deleted, watch.Bookmark}
-	for _, form := range eventForms {
+	for _, form := range forms {
 		t.Run(form, func(t *testing.T) {
 			var body []byte
 			want := []event{}
@@ -117,7 +115,7 @@ func TestEventsEqualApimachinery(t *testing.T) {
 // TestEventsCut ends the stream after each of its bytes: what was whole before
 // is read, and only between two events is it a good end.
 func TestEventsCut(t *testing.T) {
-	for _, form := range eventForms {
+	for _, form := range forms {
 		t.Run(form, func(t *testing.T) {
 			first := encodeEvent(t, form, watch.Added, partial(named("shop", "a")))
 			body := append(bytes.Clone(first), encodeEvent(t, form, watch.Deleted, partial(named("shop", "b")))...)
@@ -145,15 +143,17 @@ func TestEventsThatMakeNoSense(t *testing.T) {
 		return string(binary.BigEndian.AppendUint32(nil, length)) + message
 	}
 	tests := map[string]struct{ body, want string }{
-		"longer than any object": {frame(maxObjectBytes+1, ""), "decode the watch: a frame of 67108865 bytes"},
-		"no message":             {frame(2, "\xff\xff"), "decode a watch event: "},
-		"no object":              {frame(0, ""), "decode a watch event: its object is not in protobuf"},
-		"an object in JSON":      {frame(8, "\x0a\x00\x12\x04\x0a\x02{}"), "decode a watch event: its object is not in protobuf"},
-		"a broken object":        {frame(11, "\x12\x09\x0a\x07k8s\x00\x12\x01\xff"), "decode a watch event's object: "},
-		"a broken status":        {frame(15, "\x0a\x05ERROR\x12\x06\x0a\x04k8s\x00"), ""},
-		"JSON that is none":      {"{]", "invalid character"},
-		"JSON of another shape":  {`{"type":"ADDED","object":[]}`, "decode a watch event's object: "},
-		"a JSON status":          {`{"type":"ERROR","object":[]}`, "decode the watch's error: "},
+		"longer than any object":   {frame(maxObjectBytes+1, ""), "decode the watch: a frame of 67108865 bytes"},
+		"no message":               {frame(2, "\xff\xff"), "decode a watch event: "},
+		"no object":                {frame(0, ""), "decode a watch event: its object is not in protobuf"},
+		"an object in JSON":        {frame(8, "\x0a\x00\x12\x04\x0a\x02{}"), "decode a watch event: its object is not in protobuf"},
+		"a broken object":          {frame(11, "\x12\x09\x0a\x07k8s\x00\x12\x01\xff"), "decode a watch event's object: "},
+		"a broken status":          {frame(15, "\x0a\x05ERROR\x12\x06\x0a\x04k8s\x00"), ""},
+		"JSON that is none":        {"{]", "jsontext: invalid character"},
+		"JSON without an object":   {`{"type":"ADDED","object":null}`, "decode a watch event: it has no object"},
+		"a JSON type that is none": {`{"type":5,"object":{}}`, "decode a watch event: there is number where string is expected, at \"/type\""},
+		"JSON of another shape":    {`{"type":"ADDED","object":[]}`, "decode a watch event's object: "},
+		"a JSON status":            {`{"type":"ERROR","object":[]}`, "decode the watch's error: "},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -188,34 +188,110 @@ func TestEventsKeepNoLargeFrame(t *testing.T) {
 	}
 }
 
+// TestEventsSizes has large values between small ones, a character of several
+// bytes at every place of a buffer's end.
+func TestEventsSizes(t *testing.T) {
+	for _, form := range forms {
+		t.Run(form, func(t *testing.T) {
+			var body []byte
+			var items []metav1.PartialObjectMetadata
+			for _, size := range []int{0, watchBuffer - 300, watchBuffer, readBuffer, 1 << 20, 1<<20 + 1, 1<<20 + 2} {
+				o := named("shop", "pod")
+				o.Annotations = map[string]string{"large": strings.Repeat("x", size%3) + strings.Repeat("漢", size/3)}
+				items = append(items, o, named("shop", "small"))
+			}
+			for _, o := range items {
+				body = append(body, encodeEvent(t, form, watch.Added, partial(o))...)
+			}
+			events, err := readEvents(bytes.NewReader(body))
+			if !errors.Is(err, io.EOF) {
+				t.Errorf("ends with %v, want EOF", err)
+			}
+			_, want := reference(newList(metav1.ListMeta{}, items...))
+			for i := range events {
+				if diff := cmp.Diff(event{Type: watch.Added, Object: want[i]}, events[i]); diff != "" {
+					t.Errorf("event %d (-want +got):\n%.1000s", i, diff)
+				}
+			}
+			if len(events) != len(want) {
+				t.Errorf("%d events, want %d", len(events), len(want))
+			}
+		})
+	}
+}
+
 // FuzzEvents reads any bytes as a watch: as one it never ends but by an error,
-// and gives what apimachinery gives of the same frame.
+// and gives what apimachinery gives of the same events.
 func FuzzEvents(f *testing.F) {
-	for _, form := range eventForms {
-		f.Add(encodeEvent(f, form, watch.Added, partial(named("a", "b"))))
+	for _, form := range forms {
+		added := encodeEvent(f, form, watch.Added, partial(named("a", "b")))
+		f.Add(added)
+		f.Add(append(bytes.Clone(added), encodeEvent(f, form, watch.Deleted, partial(named("a", "c")))...))
 		f.Add(encodeEvent(f, form, watch.Bookmark, partial(metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{ResourceVersion: "5"}})))
 		f.Add(encodeEvent(f, form, watch.Error, failure(410, metav1.StatusReasonExpired, "too old")))
 	}
 	f.Add([]byte{0, 0, 0, 2, 0x0a, 0x00})
+	f.Add([]byte(`{"object":{"metadata":{"name":"a","name":null}},"type":null,"object":null,"type":"ADDED"}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		events, err := readEvents(bytes.NewReader(data))
 		if err == nil {
 			t.Fatal("a watch without an end")
 		}
-		if len(events) == 0 || len(data) < 4 || data[0] == '{' {
+		if len(data) == 0 {
 			return
 		}
-		var want metav1.WatchEvent
-		var unknown runtime.Unknown
-		var o metav1.PartialObjectMetadata
-		message := data[4 : 4+binary.BigEndian.Uint32(data)]
-		if want.Unmarshal(message) != nil || events[0].Type == watch.Error || want.Type != string(events[0].Type) ||
-			unknown.Unmarshal(want.Object.Raw[len(protobufMagic):]) != nil || o.Unmarshal(unknown.Raw) != nil {
-			return
+		refer := referenceFrames
+		if data[0] == '{' {
+			refer = referenceLines
 		}
-		_, objects := reference(newList(metav1.ListMeta{}, o))
-		if diff := cmp.Diff(objects[0], events[0].Object); diff != "" {
-			t.Errorf("object (-want +got):\n%s", diff)
+		for i, want := range refer(data) {
+			if i == len(events) {
+				break
+			}
+			if diff := cmp.Diff(want, events[i]); want.Type != watch.Error && diff != "" {
+				t.Errorf("event %d (-want +got):\n%s", i, diff)
+			}
 		}
 	})
+}
+
+// referenceFrames is what apimachinery makes of a watch in protobuf, up to the
+// first event that it does not understand.
+func referenceFrames(data []byte) []event {
+	var events []event
+	for len(data) >= 4 {
+		length := int64(binary.BigEndian.Uint32(data))
+		if data = data[4:]; int64(len(data)) < length {
+			break
+		}
+		var sent metav1.WatchEvent
+		var unknown runtime.Unknown
+		var o metav1.PartialObjectMetadata
+		err := sent.Unmarshal(data[:length])
+		if raw, ok := bytes.CutPrefix(sent.Object.Raw, []byte(protobufMagic)); err != nil || !ok ||
+			unknown.Unmarshal(raw) != nil || o.Unmarshal(unknown.Raw) != nil {
+			break
+		}
+		data = data[length:]
+		events = append(events, referenceEvent(sent.Type, o))
+	}
+	return events
+}
+
+// referenceLines is that of a watch in JSON.
+func referenceLines(data []byte) []event {
+	var events []event
+	for in := kjson.NewDecoderCaseSensitivePreserveInts(bytes.NewReader(data)); ; {
+		var sent metav1.WatchEvent
+		var o metav1.PartialObjectMetadata
+		if in.Decode(&sent) != nil || kjson.UnmarshalCaseSensitivePreserveInts(sent.Object.Raw, &o) != nil {
+			return events
+		}
+		events = append(events, referenceEvent(sent.Type, o))
+	}
+}
+
+func referenceEvent(typ string, o metav1.PartialObjectMetadata) event {
+	_, objects := reference(newList(metav1.ListMeta{}, o))
+	return event{Type: watch.EventType(typ), Object: objects[0]}
 }

@@ -44,7 +44,9 @@ func (b *bench) showOver(queue Queue, resource string, o metav1.PartialObjectMet
 		resource, group = plural, rest
 	}
 	object := &record.Object{Namespace: []byte(o.Namespace), Name: []byte(o.Name)}
-	object.Labels = appendTags(nil, o.Labels)
+	for key, value := range o.Labels {
+		object.Labels = append(object.Labels, record.Tag{Key: []byte(key), Value: []byte(value)})
+	}
 	return b.Reviews(queue).Take([]byte(group), []byte(resource), object, []byte(replaces))
 }
 

@@ -2,7 +2,6 @@ package informer
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -122,12 +121,12 @@ func (s *source) object(ctx context.Context, claim ledger.Claim) (*record.Object
 	if err != nil {
 		return nil, err
 	}
-	var item jsonObject
-	if err := json.Unmarshal(body, &item); err != nil {
-		return nil, fmt.Errorf("decode %s %s/%s: %w", s.kind.Resource, claim.Namespace, claim.Name, err)
-	}
+	var text jsonReader
 	var o object
-	item.into(&o)
+	text.value(body)
+	if text.object(&o); text.err != nil {
+		return nil, fmt.Errorf("decode %s %s/%s: %w", s.kind.Resource, claim.Namespace, claim.Name, text.err)
+	}
 	return &o.Object, nil
 }
 

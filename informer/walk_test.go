@@ -201,7 +201,7 @@ func TestWalkResumes(t *testing.T) {
 		"json cut": {
 			objects: pods(60), form: "json", script: []answer{cutAt("pod-0020")},
 			requests: []string{"limit=50", "limit=25", "continue=102-25&limit=250"},
-			logs:     []string{trying + "list pods: decode object 21 of the list: connection closed", again},
+			logs:     []string{trying + "list pods: decode object 21 of the list: jsontext: read error: connection closed", again},
 		},
 		"closed after a whole page": {
 			objects: pods(60), script: []answer{cutAfterList, cutAfterList},

@@ -75,7 +75,7 @@ var (
 // TestWatchEvents brings every type of event: what changed is sent, in order,
 // once; the cache stays empty, and its version follows.
 func TestWatchEvents(t *testing.T) {
-	for _, form := range eventForms {
+	for _, form := range forms {
 		t.Run(form, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := newFollower(t)

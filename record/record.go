@@ -90,8 +90,13 @@ func (c *Cursor) Label() (name, value []byte) {
 }
 
 func (c *Cursor) text() []byte {
-	n, size := binary.Uvarint(*c)
-	text := (*c)[size : size+int(n) : size+int(n)]
-	*c = (*c)[size+int(n):]
-	return text
+	series := *c
+	// Nearly every length takes a single byte.
+	n, size := uint64(series[0]), 1
+	if n >= 0x80 {
+		n, size = binary.Uvarint(series)
+	}
+	end := size + int(n)
+	*c = series[end:]
+	return series[size:end:end]
 }
