@@ -20,8 +20,6 @@ type request struct {
 	operation                    []byte
 	dryRun                       bool
 	object, oldObject            record.Object
-	// replaced is the oldObject's resourceVersion.
-	replaced []byte
 }
 
 var (
@@ -135,7 +133,7 @@ func (s *scanner) request(r *request) {
 		case "object":
 			s.object(&r.object)
 		case "oldObject":
-			r.replaced = s.object(&r.oldObject)
+			s.object(&r.oldObject)
 		default:
 			s.skip()
 		}
@@ -159,26 +157,24 @@ func (s *scanner) resource(r *request) {
 	}
 }
 
-// object returns the object's resourceVersion beside what a record needs.
-func (s *scanner) object(o *record.Object) (version []byte) {
+func (s *scanner) object(o *record.Object) {
 	resetObject(o)
 	if !s.enter() {
-		return nil
+		return
 	}
 	for key, ok := s.key(); ok; key, ok = s.key() {
 		if string(key) == "metadata" {
-			version = s.metadata(o)
+			s.metadata(o)
 		} else {
 			s.skip()
 		}
 	}
-	return version
 }
 
-func (s *scanner) metadata(o *record.Object) (version []byte) {
+func (s *scanner) metadata(o *record.Object) {
 	resetObject(o)
 	if !s.enter() {
-		return nil
+		return
 	}
 	for key, ok := s.key(); ok; key, ok = s.key() {
 		switch string(key) {
@@ -186,8 +182,6 @@ func (s *scanner) metadata(o *record.Object) (version []byte) {
 			o.Name = s.string()
 		case "namespace":
 			o.Namespace = s.string()
-		case "resourceVersion":
-			version = s.string()
 		case "labels":
 			o.Labels = s.tags(o.Labels[:0])
 		case "annotations":
@@ -196,7 +190,6 @@ func (s *scanner) metadata(o *record.Object) (version []byte) {
 			s.skip()
 		}
 	}
-	return version
 }
 
 // tags reads an object of strings. Of equal keys all are there: a record takes
