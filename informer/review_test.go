@@ -87,6 +87,31 @@ func TestReviewIsConfirmed(t *testing.T) {
 	})
 }
 
+// TestReviewsOvertakeEvents changes an object faster than the watch brings it:
+// each change is sent once, and none after a newer one.
+func TestReviewsOvertakeEvents(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, queue := newReviewer(t)
+		b.api.set(podsPath, podA)
+		frames := make(chan []byte)
+		b.api.watches[podsPath] = []answer{live(frames)}
+		stop := b.start(t, podsKind())
+		defer stop()
+		b.expectSent(t, "the list", "a a")
+		b.expectTaken(t, b.show(queue, "pods", labelled(podA, "a2")), Sent)
+		b.expectTaken(t, b.show(queue, "pods", labelled(podA, "a3")), Sent)
+		b.expectTaken(t, b.show(queue, "pods", labelled(podA, "a3")), Known) // tried again
+		b.expectTaken(t, b.show(queue, "pods", labelled(podA, "a2")), Sent)
+		b.expectSent(t, "the reviews", "a a2", "a a3", "a a2")
+		frames <- modified(t, at(podA, "110", "a2"))
+		frames <- modified(t, at(podA, "111", "a3"))
+		frames <- modified(t, at(podA, "112", "a2"))
+		time.Sleep(10 * time.Minute)
+		b.expectSent(t, "the events")
+		b.expectRequests(t, podsPath+"?limit=50")
+	})
+}
+
 // TestReviewIsCorrected has an event say otherwise.
 func TestReviewIsCorrected(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"container/list"
+	"slices"
 	"time"
 
 	"labelstream/record"
@@ -13,6 +14,9 @@ const (
 	maxClaims = 4096
 	// claimAge is how long a watch may take to confirm a claim.
 	claimAge = time.Minute
+	// maxStates bounds the states of one object that wait: as many writes as
+	// come while an event is on its way, and some.
+	maxStates = 32
 )
 
 // Claim is an object that a review has shown in a state that no event has
@@ -26,8 +30,9 @@ type Claim struct {
 
 // Claim takes the state that a review says an object is about to have, at the
 // time now. It is sent where it differs from what was sent last, wins over
-// older items of the present list, and waits for an event to settle it. Where
-// too many wait, the table needs healing instead. It is for use with a watch;
+// older items of the present list, and waits for an event to settle it; claims
+// of the same object are settled in their order. Where too many wait, the table
+// needs healing instead. It is for use with a watch;
 // without one nothing would settle claims, and reviews should be taken by
 // [Table.Event].
 func (t *Table) Claim(r *record.Record, now time.Time) Verdict {
@@ -40,7 +45,7 @@ func (t *Table) Claim(r *record.Record, now time.Time) Verdict {
 		return Skip
 	}
 	flags := uint64(seen | written)
-	if t.claims.put(r, now, !known) {
+	if t.claims.put(r, hash, now, !known) {
 		flags |= claimed
 	} else {
 		t.faults++
@@ -110,6 +115,9 @@ type claims struct {
 type waiting struct {
 	Claim
 	due time.Time
+	// states are the hashes of what was claimed and no event has shown yet, in
+	// the order of the claims. The last is what was sent last.
+	states []uint64
 	// fresh says that the object was not known before.
 	fresh bool
 }
@@ -120,11 +128,15 @@ func newClaims(most int) claims {
 
 // put adds a claim, in place of one that waits for the same object. It returns
 // false where there is no room.
-func (c *claims) put(r *record.Record, now time.Time, fresh bool) bool {
+func (c *claims) put(r *record.Record, state uint64, now time.Time, fresh bool) bool {
 	if at, ok := c.byKey[r.Key]; ok {
 		w := at.Value.(*waiting)
 		c.numbers++
 		w.number, w.due = c.numbers, now.Add(claimAge)
+		if len(w.states) == maxStates {
+			w.states = append(w.states[:0], w.states[1:]...)
+		}
+		w.states = append(w.states, state)
 		c.order.MoveToBack(at)
 		return true
 	}
@@ -133,9 +145,10 @@ func (c *claims) put(r *record.Record, now time.Time, fresh bool) bool {
 	}
 	c.numbers++
 	c.byKey[r.Key] = c.order.PushBack(&waiting{
-		Claim: Claim{Namespace: string(r.Namespace), Name: string(r.Name), Key: r.Key, number: c.numbers},
-		due:   now.Add(claimAge),
-		fresh: fresh,
+		Claim:  Claim{Namespace: string(r.Namespace), Name: string(r.Name), Key: r.Key, number: c.numbers},
+		due:    now.Add(claimAge),
+		states: []uint64{state},
+		fresh:  fresh,
 	})
 	return true
 }
@@ -153,6 +166,23 @@ func (c *claims) due(now time.Time, most int) []Claim {
 		c.order.MoveToBack(at)
 	}
 	return due
+}
+
+// overtaken tells whether an event of this state was claimed before others that
+// still wait. Then it settles that claim, and those before it.
+func (c *claims) overtaken(key, state uint64) bool {
+	at, ok := c.byKey[key]
+	if !ok {
+		return false
+	}
+	w := at.Value.(*waiting)
+	i := slices.Index(w.states, state)
+	if i < 0 || i == len(w.states)-1 {
+		return false
+	}
+	w.states = append(w.states[:0], w.states[i+1:]...)
+	w.fresh = false
+	return true
 }
 
 func (c *claims) has(claim Claim) bool {

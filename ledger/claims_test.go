@@ -90,6 +90,74 @@ func TestClaimIsSettled(t *testing.T) {
 	}
 }
 
+// Where an object changes faster than its events come, these are of older claims.
+func TestEventsOfOlderClaims(t *testing.T) {
+	type event struct {
+		value int
+		want  Verdict
+		// left is how many claims wait then.
+		left int
+	}
+	for name, c := range map[string]struct {
+		claims []int
+		events []event
+	}{
+		"each":                {[]int{2, 3, 4}, []event{{2, Skip, 1}, {3, Skip, 1}, {4, Skip, 0}, {4, Skip, 0}}},
+		"and back":            {[]int{2, 1, 2}, []event{{2, Skip, 1}, {1, Skip, 1}, {2, Skip, 0}, {1, Send, 0}}},
+		"one was refused":     {[]int{2, 3, 4}, []event{{2, Skip, 1}, {4, Skip, 0}}},
+		"the last was":        {[]int{2, 3}, []event{{2, Skip, 1}, {1, Send, 0}}},
+		"another on top":      {[]int{2, 3}, []event{{5, Send, 0}, {2, Send, 0}}},
+		"one was not shown":   {[]int{2, 4}, []event{{2, Skip, 1}, {3, Send, 0}, {4, Send, 0}}},
+		"shown at once":       {[]int{2, 3, 4}, []event{{4, Skip, 0}, {3, Send, 0}}},
+		"shown a second time": {[]int{2, 3}, []event{{2, Skip, 1}, {2, Send, 0}, {3, Send, 0}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			table := newTable(t)
+			table.Event(recordOf(1, 1))
+			for _, value := range c.claims {
+				if got := table.Claim(recordOf(1, value), noon); got != Send {
+					t.Fatalf("claim of %d: %v", value, got)
+				}
+			}
+			for _, e := range c.events {
+				if got := table.Event(recordOf(1, e.value)); got != e.want || table.Claims() != e.left {
+					t.Errorf("event of %d: %v, %d claims; want %v, %d", e.value, got, table.Claims(), e.want, e.left)
+				}
+			}
+		})
+	}
+}
+
+// An event of an older claim shows that the object is, so no answer that it is
+// not makes it a phantom.
+func TestOvertakenIsNoPhantom(t *testing.T) {
+	table := newTable(t)
+	table.Claim(recordOf(1, 1), noon)
+	table.Claim(recordOf(1, 2), noon)
+	table.Event(recordOf(1, 1))
+	if got := table.Changes(); got != 1 {
+		t.Errorf("%d changes, want 1", got)
+	}
+	due := table.Due(noon.Add(time.Minute), 2)
+	if len(due) != 1 || table.Forget(due[0]) || table.Len() != 1 {
+		t.Errorf("%d claims due, %d objects; want 1 and 1", len(due), table.Len())
+	}
+}
+
+// The oldest of too many states of one object are given up, and nothing else.
+func TestStatesAreBounded(t *testing.T) {
+	table := newTable(t)
+	for value := range maxStates + 2 {
+		table.Claim(recordOf(1, value), noon)
+	}
+	if got := table.Event(recordOf(1, 2)); got != Skip || table.Claims() != 1 {
+		t.Errorf("the oldest of %d states: %v, %d claims", maxStates, got, table.Claims())
+	}
+	if got := table.Event(recordOf(1, 1)); got != Send || table.Claims() != 0 {
+		t.Errorf("one that was given up: %v, %d claims", got, table.Claims())
+	}
+}
+
 // A review that changes nothing is no claim: nothing was sent.
 func TestEqualReviewIsNoClaim(t *testing.T) {
 	table := newTable(t)

@@ -97,11 +97,16 @@ func New() *Table {
 
 // Event takes the state that a watch says an object has. It wins over older
 // items of the present list, settles a claim, and is sent where it differs
-// from what was sent last.
+// from what was sent last. One that a review has shown before a newer one has
+// been sent already, and is skipped.
 func (t *Table) Event(r *record.Record) Verdict {
 	hash := t.hash(r)
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.claims.overtaken(r.Key, hash) {
+		t.changes++
+		return Skip
+	}
 	t.claims.remove(r.Key)
 	if e := t.entries.find(r.Key); e == nil || e.state&(claimed|deleted) != 0 || e.state&hashMask != hash {
 		t.changes++

@@ -32,6 +32,8 @@ type modelClaim struct {
 	due   time.Time
 	order int
 	fresh bool
+	// states are what was claimed and not shown yet.
+	states []int
 }
 
 type modelList struct {
@@ -93,6 +95,12 @@ func (m *model) end() (gone int) {
 }
 
 func (m *model) event(id uint64, value int) Verdict {
+	if claim, waits := m.claims[id]; waits {
+		if i := slices.Index(claim.states, value); i >= 0 && i < len(claim.states)-1 {
+			claim.states, claim.fresh = claim.states[i+1:], false
+			return Skip
+		}
+	}
 	delete(m.deleted, id)
 	return m.meet(id, value, true)
 }
@@ -110,10 +118,12 @@ func (m *model) claim(id uint64, value int, now time.Time, most int) Verdict {
 	if o != nil && !o.lost && o.sent == value {
 		return Skip
 	}
-	claim := &modelClaim{due: now.Add(time.Minute), order: m.moment, fresh: o == nil}
+	claim := &modelClaim{due: now.Add(time.Minute), order: m.moment, fresh: o == nil, states: []int{value}}
 	before, waits := m.claims[id]
 	if waits {
 		claim.fresh = before.fresh
+		claim.states = append(before.states, value)
+		claim.states = claim.states[max(0, len(claim.states)-maxStates):]
 	}
 	room := waits || len(m.claims) < most
 	delete(m.deleted, id)
