@@ -87,7 +87,8 @@ func newKey(t *testing.T) *ecdsa.PrivateKey {
 	return key
 }
 
-// signed is the certificate of a key, for as long as tests take, in DER.
+// signed is the certificate of a key, in DER, for the usual time unless it says
+// when it ends.
 func signed(t *testing.T, description, issuer *x509.Certificate, own, issuers *ecdsa.PrivateKey) []byte {
 	t.Helper()
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
@@ -95,7 +96,10 @@ func signed(t *testing.T, description, issuer *x509.Certificate, own, issuers *e
 		t.Fatal(err)
 	}
 	description.SerialNumber = serial
-	description.NotBefore, description.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(24*time.Hour)
+	description.NotBefore = time.Now().Add(-time.Hour)
+	if description.NotAfter.IsZero() {
+		description.NotAfter = time.Now().Add(90 * 24 * time.Hour)
+	}
 	der, err := x509.CreateCertificate(rand.Reader, description, issuer, own.Public(), issuers)
 	if err != nil {
 		t.Fatal(err)
