@@ -51,13 +51,14 @@ soak: build ## run the end-to-end tests of the daemon at length: some ten minute
 	cd test && LABELSTREAM_SOAK=yes LABELSTREAM_BINARY=$(BINARY) go test -v -race -count=1 -parallel 8 -timeout 90m -run '^TestDaemon' ./e2e
 
 .PHONY: lint
-lint: $(STATICCHECK) ## check formatting, go vet, go.mod and staticcheck
+lint: $(STATICCHECK) ## check formatting, go vet, go.mod, staticcheck, and the names of metrics
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "not formatted, run gofmt -w on:" $$unformatted >&2; exit 1; }
 	@set -e; for module in $(MODULES); do ( \
 		set -ex; cd $$module; \
 		go mod tidy -diff; \
 		go vet ./...; \
 		$(CURDIR)/$(STATICCHECK) ./... ); done
+	cd test && go run ./cmd/metricnames ..
 
 # staticcheck must be built with the Go version that the modules ask for.
 $(STATICCHECK):
