@@ -3,17 +3,14 @@ WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
-ARG TARGETOS
 ARG TARGETARCH
 ARG VERSION=dev
 ARG COMMIT=unknown
 ARG DATE=unknown
-RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath -buildvcs=false \
-	-ldflags "-s -w -X main.version=$VERSION -X main.commit=$COMMIT -X main.date=$DATE" \
-	-o /labelstream .
+RUN make rootfs ROOTFS=/rootfs GOARCH=$TARGETARCH VERSION=$VERSION COMMIT=$COMMIT DATE=$DATE
 
-FROM gcr.io/distroless/static:nonroot
-COPY --from=build /labelstream /labelstream
+FROM scratch
+COPY --from=build /rootfs /
 # As a number, so that a pod's runAsNonRoot can be checked.
 USER 65532:65532
 ENTRYPOINT ["/labelstream"]

@@ -10,6 +10,12 @@ COMMIT  = $(shell git rev-parse --verify --quiet HEAD || echo unknown)
 # The commit's date, not today's: the same commit gives the same binary.
 DATE    = $(shell TZ=UTC git log -1 --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd 2>/dev/null || echo unknown)
 LDFLAGS = -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X main.date=$(DATE)
+# Static, and the same bytes whatever directory it is built in.
+GOBUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "$(LDFLAGS)"
+
+ROOTFS  ?= dist/rootfs
+# The certificate authorities that the image trusts.
+CA_FILE ?= /etc/ssl/certs/ca-certificates.crt
 
 STATICCHECK_VERSION = v0.8.2
 STATICCHECK = bin/staticcheck-$(STATICCHECK_VERSION)
@@ -25,7 +31,7 @@ help: ## list the targets
 
 .PHONY: build
 build: ## build bin/labelstream
-	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "$(LDFLAGS)" -o $(BINARY) .
+	$(GOBUILD) -o $(BINARY) .
 
 # A KUBECONFIG of the environment is not meant for the demo, one given to make is.
 .PHONY: demo
@@ -50,14 +56,21 @@ e2e: build ## run the end-to-end tests on a real API server and real Prometheus 
 soak: build ## run the end-to-end tests of the daemon at length: some ten minutes of outages, kills and elections
 	cd test && LABELSTREAM_SOAK=yes LABELSTREAM_BINARY=$(BINARY) go test -v -race -count=1 -parallel 8 -timeout 90m -run '^TestDaemon' ./e2e
 
+.PHONY: docs
+docs: ## write the tables of docs/configuration.md anew from the settings
+	go test -count=1 -run '^TestConfigurationDocument$$' ./config -update
+
 .PHONY: lint
-lint: $(STATICCHECK) ## check formatting, go vet, go.mod, staticcheck, and the names of metrics
+lint: $(STATICCHECK) ## check formatting, go vet (for macOS too), go.mod, staticcheck, and the documents against the code
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "not formatted, run gofmt -w on:" $$unformatted >&2; exit 1; }
 	@set -e; for module in $(MODULES); do ( \
 		set -ex; cd $$module; \
 		go mod tidy -diff; \
 		go vet ./...; \
 		$(CURDIR)/$(STATICCHECK) ./... ); done
+	GOOS=darwin GOARCH=arm64 go vet ./...
+	go test -run '^Test(ConfigurationDocument|DocumentsNameSettings|FlagsAreDocumented)$$' . ./config
+	go test ./docs
 	cd test && go run ./cmd/metricnames ..
 
 # staticcheck must be built with the Go version that the modules ask for.
@@ -73,10 +86,21 @@ bench: build ## measure a backfill's processor time, rate and memory at three si
 fuzz: ## run each fuzz target for FUZZTIME, 30s by default
 	.ci/fuzz $(FUZZTIME)
 
+# The Dockerfile makes the image's by this, so what the tests run in it is what is
+# shipped.
+.PHONY: rootfs
+rootfs: ## assemble in ROOTFS all that the image holds; GOARCH=arm64 or amd64 for another processor
+	mkdir -p $(ROOTFS)/etc/ssl/certs
+	GOOS=linux $(GOBUILD) -o $(abspath $(ROOTFS))/labelstream .
+	cp $(CA_FILE) $(ROOTFS)/etc/ssl/certs/ca-certificates.crt
+	echo 'nonroot:x:65532:65532::/:/sbin/nologin' > $(ROOTFS)/etc/passwd
+	echo 'nonroot:x:65532:' > $(ROOTFS)/etc/group
+	chmod -R u=rwX,go=rX $(ROOTFS)
+
 .PHONY: image
-image: ## build the container image IMAGE with docker or podman
+image: ## build the container image IMAGE with docker or podman; PLATFORM=linux/arm64 or linux/amd64 for another processor
 	@test -n "$(CONTAINER)" || { echo "make image needs docker or podman and finds neither: install one, or set CONTAINER" >&2; exit 1; }
-	$(CONTAINER) build --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) --build-arg DATE=$(DATE) -t $(IMAGE) .
+	$(CONTAINER) build $(if $(PLATFORM),--platform $(PLATFORM)) --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) --build-arg DATE=$(DATE) -t $(IMAGE) .
 
 .PHONY: clean
 clean: ## remove what was built

@@ -42,6 +42,8 @@ func main() {
 type flags struct {
 	once, dryRun, version bool
 	kubeconfig            string
+	// rbac is the command that prints roles.
+	rbac bool
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
@@ -56,20 +58,23 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stdout, "labelstream %s (commit %s, %s)\n", version, commit, date)
 		return 0
 	}
-	cfg, err := config.Load(flags.dryRun)
+	cfg, err := config.Load(flags.dryRun || flags.rbac)
 	if err != nil {
 		fmt.Fprintln(stderr, err)
 		return exitUsage
 	}
-	cfg.Once = cfg.Once || flags.once
+	cfg.Once = cfg.Once || flags.once || flags.dryRun
 	log := newLogger(cfg, stderr)
 	routeLibraries(log)
 	saveMemory(log)
 	registry := status.NewRegistry(status.Build{Version: version, Commit: commit, Date: date})
-	if cfg.Once || flags.dryRun {
+	switch {
+	case flags.rbac:
+		err = printRoles(ctx, cfg, flags.kubeconfig, stdout, log)
+	case cfg.Once:
 		b := &backfill{cfg: cfg, flags: flags, registry: registry, log: log, stdout: stdout, stderr: stderr}
 		err = b.run(ctx)
-	} else {
+	default:
 		err = newDaemon(cfg, flags.kubeconfig, registry, log).run(ctx)
 	}
 	if err != nil {
@@ -78,6 +83,15 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	return 0
 }
+
+const help = `labelstream sends the labels and annotations of a cluster's objects as Prometheus remote_write.
+
+Commands:
+  rbac
+    	print the roles that a run with the same settings and flags needs, for kubectl apply, and end
+
+Flags:
+`
 
 func parseFlags(args []string, stdout io.Writer) (flags, error) {
 	var f flags
@@ -88,17 +102,20 @@ func parseFlags(args []string, stdout io.Writer) (flags, error) {
 	set.StringVar(&f.kubeconfig, "kubeconfig", "", "`file` that says how to reach the API server; without it KUBECONFIG, the pod's service account, ~/.kube/config")
 	set.BoolVar(&f.version, "version", false, "print the version and end")
 	err := set.Parse(args)
+	if f.rbac = err == nil && set.Arg(0) == "rbac"; f.rbac {
+		err = set.Parse(set.Args()[1:])
+	}
 	switch {
 	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprint(stdout, "labelstream sends the labels and annotations of a cluster's objects as Prometheus remote_write.\n\nFlags:\n")
+		fmt.Fprint(stdout, help)
 		set.SetOutput(stdout)
 		set.PrintDefaults()
 		fmt.Fprintln(stdout)
 		return f, errors.Join(flag.ErrHelp, config.Usage(stdout))
 	case err != nil:
-		return f, fmt.Errorf("%w; --help lists the flags and settings", err)
+		return f, fmt.Errorf("%w; --help lists the flags, commands and settings", err)
 	case set.NArg() > 0:
-		return f, fmt.Errorf("%q is no flag; --help lists the flags and settings", set.Arg(0))
+		return f, fmt.Errorf("%q is no flag and no command; --help lists the flags, commands and settings", set.Arg(0))
 	}
 	return f, nil
 }

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -32,8 +34,10 @@ func TestRunFlags(t *testing.T) {
 		stdout, stderr string
 	}{
 		{"version", []string{"--version"}, 0, "labelstream dev (commit unknown, unknown)\n", ""},
-		{"unknown flag", []string{"--twice"}, 2, "", "flag provided but not defined: -twice; --help lists the flags and settings\n"},
-		{"argument", []string{"--once", "now"}, 2, "", `"now" is no flag; --help lists the flags and settings` + "\n"},
+		{"unknown flag", []string{"--twice"}, 2, "", "flag provided but not defined: -twice; --help lists the flags, commands and settings\n"},
+		{"argument of a command", []string{"rbac", "now"}, 2, "", `"now" is no flag and no command; --help lists the flags, commands and settings` + "\n"},
+		{"command twice", []string{"rbac", "rbac"}, 2, "", `"rbac" is no flag and no command; --help lists the flags, commands and settings` + "\n"},
+		{"argument", []string{"--once", "now"}, 2, "", `"now" is no flag and no command; --help lists the flags, commands and settings` + "\n"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -48,12 +52,34 @@ func TestRunFlags(t *testing.T) {
 	}
 }
 
+// TestFlagsAreDocumented wants docs/configuration.md to say of each flag what
+// the help does.
+func TestFlagsAreDocumented(t *testing.T) {
+	var stdout, stderr bytes.Buffer
+	if code := run(t.Context(), []string{"--help"}, &stdout, &stderr); code != 0 {
+		t.Fatalf("exit code %d", code)
+	}
+	document, err := os.ReadFile("docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	help := regexp.MustCompile(`(?m)^  -(.+)\n    \t(.+)$`).FindAllStringSubmatch(stdout.String(), -1)
+	if len(help) == 0 {
+		t.Fatal("the help has no flags")
+	}
+	for _, flag := range help {
+		if row := fmt.Sprintf("| `--%s` | %s |", flag[1], flag[2]); !strings.Contains(string(document), row) {
+			t.Errorf("docs/configuration.md lacks the line\n%s", row)
+		}
+	}
+}
+
 func TestRunHelpNamesFlagsAndSettings(t *testing.T) {
 	var stdout, stderr bytes.Buffer
 	if code := run(t.Context(), []string{"--help"}, &stdout, &stderr); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
-	for _, want := range []string{"-once", "-dry-run", "-kubeconfig", "-version", "LABELSTREAM_DESTINATION"} {
+	for _, want := range []string{"-once", "-dry-run", "-kubeconfig", "-version", "rbac", "LABELSTREAM_DESTINATION"} {
 		if !strings.Contains(stdout.String(), want) {
 			t.Errorf("the help lacks %s", want)
 		}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -104,10 +103,7 @@ func (f *Finder) take(catalog *Catalog) []*Kind {
 func (f *Finder) complete() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	whole := func(name string) bool { return strings.HasPrefix(name, "*.") }
-	grows := f.cfg.Labels.Enabled && slices.ContainsFunc(f.cfg.Labels.Resources, whole) ||
-		f.cfg.Annotations.Enabled && slices.ContainsFunc(f.cfg.Annotations.Resources, whole)
-	return f.done && !grows
+	return f.done && !slices.ContainsFunc(chosenNames(f.cfg), isWholeGroup)
 }
 
 // Missing returns an error for each resource that the server does not have

@@ -183,6 +183,24 @@ func scopes(kind *Kind, chosen []string) []string {
 	return chosen
 }
 
+// Scope is where objects of a kind are read: in a namespace, everywhere where
+// that is "", and of what is there only the object of a name where there is one.
+type Scope struct{ Namespace, Name string }
+
+// Scopes are where objects of the kind are read if these namespaces are
+// chosen, each by a request of its own; none chosen means all.
+func (k *Kind) Scopes(chosen []string) []Scope {
+	var all []Scope
+	for _, namespace := range scopes(k, chosen) {
+		if k.Namespaced {
+			all = append(all, Scope{Namespace: namespace})
+		} else {
+			all = append(all, Scope{Name: namespace})
+		}
+	}
+	return all
+}
+
 // location is the path of a kind's list and its parameters. Of the namespaces
 // themselves, a chosen one is found by its name.
 func location(kind *Kind, namespace string) (path string, params map[string]string) {

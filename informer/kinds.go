@@ -127,6 +127,20 @@ func (c *Catalog) Kinds(cfg *config.Config) ([]*Kind, []error) {
 	return kinds, errs
 }
 
+// chosenNames are the resources as the settings name them, of what is enabled.
+func chosenNames(cfg *config.Config) []string {
+	var names []string
+	for _, tags := range []*config.Tags{&cfg.Labels, &cfg.Annotations} {
+		if tags.Enabled {
+			names = append(names, tags.Resources...)
+		}
+	}
+	return names
+}
+
+// isWholeGroup tells whether a name stands for all resources of a group.
+func isWholeGroup(name string) bool { return strings.HasPrefix(name, "*.") }
+
 // kind returns the kind of a served resource, from kinds or added to it.
 func (c *Catalog) kind(gr schema.GroupResource, kinds *[]*Kind) *Kind {
 	for _, k := range *kinds {
@@ -171,7 +185,7 @@ func naming(gr schema.GroupResource, resource *metav1.APIResource) record.Kind {
 func (c *Catalog) resolve(name string) ([]schema.GroupResource, error) {
 	plural, group, qualified := strings.Cut(name, ".")
 	switch {
-	case plural == "*":
+	case isWholeGroup(name):
 		return c.wholeGroup(group)
 	case qualified:
 		return c.single(schema.GroupResource{Group: group, Resource: plural})

@@ -81,9 +81,10 @@ func (r *Reviews) Heal(group, resource []byte) {
 	}
 }
 
-// Take takes the state that an object is about to have. With a watch that is a
-// claim, which the watch settles, or a GET of the object's metadata.
-func (r *Reviews) Take(group, resource []byte, o *record.Object) Taken {
+// Take takes the state that an object is about to have, in place of the one with
+// the resourceVersion replaces, which is empty for a new object. With a watch
+// that is a claim, which the watch settles, or a GET of the object's metadata.
+func (r *Reviews) Take(group, resource []byte, o *record.Object, replaces []byte) Taken {
 	// Held until the end: a table that Run has cleared takes nothing more.
 	r.in.mu.RLock()
 	defer r.in.mu.RUnlock()
@@ -99,7 +100,7 @@ func (r *Reviews) Take(group, resource []byte, o *record.Object) Taken {
 	}
 	for _, s := range sources {
 		if s.has(o) {
-			return s.take(o, r.queue)
+			return s.take(o, versionOf(replaces), r.queue)
 		}
 	}
 	return Excluded
@@ -136,7 +137,7 @@ type reviewer struct {
 }
 
 // take takes an object of a review.
-func (s *source) take(o *record.Object, queue Queue) Taken {
+func (s *source) take(o *record.Object, replaces uint64, queue Queue) Taken {
 	s.reviewer.mu.Lock()
 	defer s.reviewer.mu.Unlock()
 	r, ok := s.reviewer.builder.Build(o)
@@ -144,14 +145,14 @@ func (s *source) take(o *record.Object, queue Queue) Taken {
 	if !ok {
 		return Excluded
 	}
-	taken := s.enqueue(r, queue)
+	taken := s.enqueue(r, replaces, queue)
 	if taken == Sent {
 		s.metrics.reviewed.Inc()
 	}
 	return taken
 }
 
-func (s *source) enqueue(r *record.Record, queue Queue) Taken {
+func (s *source) enqueue(r *record.Record, replaces uint64, queue Queue) Taken {
 	if s.table == nil {
 		if queue.TryPut(r) {
 			return Sent
@@ -166,7 +167,7 @@ func (s *source) enqueue(r *record.Record, queue Queue) Taken {
 		return Deferred
 	}
 	defer s.table.Release(r.Key)
-	if s.claim(r) == ledger.Skip {
+	if s.claim(r, replaces) == ledger.Skip {
 		return Known
 	}
 	if !queue.TryPut(r) {
@@ -178,9 +179,9 @@ func (s *source) enqueue(r *record.Record, queue Queue) Taken {
 
 // claim asks the ledger whether the record of a review is to be sent. Without
 // a watch nothing would settle a claim before the next resync.
-func (s *source) claim(r *record.Record) ledger.Verdict {
+func (s *source) claim(r *record.Record, replaces uint64) ledger.Verdict {
 	if s.options.Watch {
-		return s.table.Claim(r, time.Now())
+		return s.table.Claim(r, replaces, time.Now())
 	}
-	return s.table.Event(r)
+	return s.table.Event(r, 0)
 }

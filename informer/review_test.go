@@ -32,15 +32,20 @@ func newReviewer(t *testing.T) (*bench, *fakeQueue) {
 	return b, &fakeQueue{sink: b.sink}
 }
 
-// show takes the review of an object.
+// show takes the review of an object, without the version that it replaces.
 func (b *bench) show(queue Queue, resource string, o metav1.PartialObjectMetadata) Taken {
+	return b.showOver(queue, resource, o, "")
+}
+
+// showOver takes the review of an object that replaces a version.
+func (b *bench) showOver(queue Queue, resource string, o metav1.PartialObjectMetadata, replaces string) Taken {
 	group := ""
 	if plural, rest, ok := strings.Cut(resource, "."); ok {
 		resource, group = plural, rest
 	}
 	object := &record.Object{Namespace: []byte(o.Namespace), Name: []byte(o.Name)}
 	object.Labels = appendTags(nil, o.Labels)
-	return b.Reviews(queue).Take([]byte(group), []byte(resource), object)
+	return b.Reviews(queue).Take([]byte(group), []byte(resource), object, []byte(replaces))
 }
 
 // labelled is an object with another label.
@@ -82,6 +87,35 @@ func TestReviewIsConfirmed(t *testing.T) {
 		if got := b.Status()[0].Changes; got != 2 {
 			t.Errorf("the watch has brought %d changes, want the 2 that the reviews have shown", got)
 		}
+	})
+}
+
+// TestReviewsOvertakeEvents changes objects faster than the watch brings it:
+// each change is sent once, and none after a newer one.
+func TestReviewsOvertakeEvents(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, queue := newReviewer(t)
+		b.api.set(podsPath, podA, podB)
+		frames := make(chan []byte)
+		b.api.watches[podsPath] = []answer{live(frames)}
+		stop := b.start(t, podsKind())
+		defer stop()
+		b.expectSent(t, "the list", "a a", "b b")
+		b.expectTaken(t, b.showOver(queue, "pods", labelled(podA, "a2"), "100"), Sent)
+		b.expectTaken(t, b.showOver(queue, "pods", labelled(podA, "a3"), "110"), Sent)
+		// Deleted and created again, then changed.
+		b.expectTaken(t, b.showOver(queue, "pods", podB, "100"), Known)
+		b.expectTaken(t, b.show(queue, "pods", labelled(podB, "b2")), Sent)
+		b.expectTaken(t, b.showOver(queue, "pods", labelled(podB, "b3"), "112"), Sent)
+		b.expectSent(t, "the reviews", "a a2", "a a3", "b b2", "b b3")
+		frames <- modified(t, at(podA, "110", "a2"))
+		frames <- deleted(t, at(podB, "111", "b"))
+		frames <- added(t, at(podB, "112", "b2"))
+		frames <- modified(t, at(podA, "113", "a3"))
+		frames <- modified(t, at(podB, "114", "b3"))
+		time.Sleep(10 * time.Minute)
+		b.expectSent(t, "the events")
+		b.expectRequests(t, podsPath+"?limit=50")
 	})
 }
 

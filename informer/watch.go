@@ -269,11 +269,14 @@ func (s *stream) Decode() (watch.EventType, runtime.Object, error) {
 
 // hand gives an event's object to the sink.
 func (s *stream) hand(typ watch.EventType, o *object) error {
-	decide := s.table.Event
+	version := versionOf(o.ResourceVersion)
+	decide := func(r *record.Record) ledger.Verdict { return s.table.Event(r, version) }
 	switch typ {
 	case watch.Added, watch.Modified:
 	case watch.Deleted:
-		decide = s.deleted
+		// What is known is sent once more: the time of its last sample is when
+		// the object was last there.
+		decide = func(r *record.Record) ledger.Verdict { return ledger.Verdict(s.table.Delete(r.Key, version)) }
 	default:
 		return nil
 	}
@@ -290,10 +293,14 @@ func (s *stream) hand(typ watch.EventType, o *object) error {
 	return err
 }
 
-// deleted sends what is known once more: the time of its last sample is when
-// the object was last there.
-func (s *stream) deleted(r *record.Record) ledger.Verdict {
-	return ledger.Verdict(s.table.Delete(r.Key))
+// versionOf reads a resourceVersion. It returns 0 for one that is no number, as
+// servers may have that keep their objects elsewhere than in etcd.
+func versionOf(text []byte) uint64 {
+	version, err := strconv.ParseUint(string(text), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return version
 }
 
 // end takes that nothing more can be read.

@@ -47,8 +47,8 @@ var workloads = map[string]func(*Table){
 		fill(table)
 		var f filler
 		for id := range uint64(million) {
-			table.Event(f.object(million+id, 1))
-			table.Delete(keyOf(id))
+			table.Event(f.object(million+id, 1), 0)
+			table.Delete(keyOf(id), 0)
 		}
 	},
 	// The same, while a watch was broken: the list that follows has all of the
@@ -74,7 +74,7 @@ var workloads = map[string]func(*Table){
 	"delete-all": func(table *Table) {
 		fill(table)
 		for id := range uint64(million) {
-			table.Delete(keyOf(id))
+			table.Delete(keyOf(id), 0)
 		}
 	},
 }
@@ -147,7 +147,7 @@ func BenchmarkMillion(b *testing.B) {
 	b.Run("event-unchanged", func(b *testing.B) {
 		id := uint64(0)
 		for b.Loop() {
-			table.Event(f.object(id%million, 1))
+			table.Event(f.object(id%million, 1), 0)
 			id++
 		}
 	})
@@ -171,8 +171,8 @@ func BenchmarkMillion(b *testing.B) {
 	b.Run("create-and-delete", func(b *testing.B) {
 		id := uint64(0)
 		for b.Loop() {
-			table.Event(f.object(million+id, 1))
-			table.Delete(keyOf(id))
+			table.Event(f.object(million+id, 1), 0)
+			table.Delete(keyOf(id), 0)
 			id++
 		}
 	})

@@ -26,11 +26,12 @@ type Claim struct {
 
 // Claim takes the state that a review says an object is about to have, at the
 // time now. It is sent where it differs from what was sent last, wins over
-// older items of the present list, and waits for an event to settle it. Where
-// too many wait, the table needs healing instead. It is for use with a watch;
-// without one nothing would settle claims, and reviews should be taken by
-// [Table.Event].
-func (t *Table) Claim(r *record.Record, now time.Time) Verdict {
+// older items of the present list and over events up to the version that the
+// write replaces (0 where there is none, or it is not known), and waits for a
+// later event to settle it. Where too many wait, the table needs healing
+// instead. It is for use with a watch; without one nothing would settle claims,
+// and reviews should be taken by [Table.Event].
+func (t *Table) Claim(r *record.Record, replaces uint64, now time.Time) Verdict {
 	hash := t.hash(r)
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -40,7 +41,7 @@ func (t *Table) Claim(r *record.Record, now time.Time) Verdict {
 		return Skip
 	}
 	flags := uint64(seen | written)
-	if t.claims.put(r, now, !known) {
+	if t.claims.put(r, replaces, now, !known) {
 		flags |= claimed
 	} else {
 		t.faults++
@@ -110,6 +111,9 @@ type claims struct {
 type waiting struct {
 	Claim
 	due time.Time
+	// replaces is the version of the object that the claimed write replaces, 0
+	// where that is not known.
+	replaces uint64
 	// fresh says that the object was not known before.
 	fresh bool
 }
@@ -120,11 +124,11 @@ func newClaims(most int) claims {
 
 // put adds a claim, in place of one that waits for the same object. It returns
 // false where there is no room.
-func (c *claims) put(r *record.Record, now time.Time, fresh bool) bool {
+func (c *claims) put(r *record.Record, replaces uint64, now time.Time, fresh bool) bool {
 	if at, ok := c.byKey[r.Key]; ok {
 		w := at.Value.(*waiting)
 		c.numbers++
-		w.number, w.due = c.numbers, now.Add(claimAge)
+		w.number, w.due, w.replaces = c.numbers, now.Add(claimAge), replaces
 		c.order.MoveToBack(at)
 		return true
 	}
@@ -133,9 +137,10 @@ func (c *claims) put(r *record.Record, now time.Time, fresh bool) bool {
 	}
 	c.numbers++
 	c.byKey[r.Key] = c.order.PushBack(&waiting{
-		Claim: Claim{Namespace: string(r.Namespace), Name: string(r.Name), Key: r.Key, number: c.numbers},
-		due:   now.Add(claimAge),
-		fresh: fresh,
+		Claim:    Claim{Namespace: string(r.Namespace), Name: string(r.Name), Key: r.Key, number: c.numbers},
+		due:      now.Add(claimAge),
+		replaces: replaces,
+		fresh:    fresh,
 	})
 	return true
 }
@@ -153,6 +158,13 @@ func (c *claims) due(now time.Time, most int) []Claim {
 		c.order.MoveToBack(at)
 	}
 	return due
+}
+
+// newer tells whether a claim waits that is newer than this version of its
+// object.
+func (c *claims) newer(key, version uint64) bool {
+	at, ok := c.byKey[key]
+	return ok && version != 0 && version <= at.Value.(*waiting).replaces
 }
 
 func (c *claims) has(claim Claim) bool {

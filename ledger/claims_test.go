@@ -21,7 +21,7 @@ func dueNames(table *Table, after time.Duration) []string {
 func TestClaimsAreDueAfterAMinute(t *testing.T) {
 	table := newTable(t)
 	for id := range uint64(3) {
-		if got := table.Claim(recordOf(id, 1), noon.Add(time.Duration(id)*time.Second)); got != Send {
+		if got := table.Claim(recordOf(id, 1), 0, noon.Add(time.Duration(id)*time.Second)); got != Send {
 			t.Errorf("claim of %d: %v", id, got)
 		}
 	}
@@ -51,9 +51,9 @@ func TestClaimIsSettled(t *testing.T) {
 		settle func(*Table) any
 		want   any
 	}{
-		"by an equal event":     {func(t *Table) any { return t.Event(recordOf(1, 2)) }, Skip},
-		"by another event":      {func(t *Table) any { return t.Event(recordOf(1, 1)) }, Send},
-		"by a delete":           {func(t *Table) any { return t.Delete(keyOf(1)) }, true},
+		"by an equal event":     {func(t *Table) any { return t.Event(recordOf(1, 2), 0) }, Skip},
+		"by another event":      {func(t *Table) any { return t.Event(recordOf(1, 1), 0) }, Send},
+		"by a delete":           {func(t *Table) any { return t.Delete(keyOf(1), 0) }, true},
 		"by an equal list item": {func(t *Table) any { return t.Begin(false).Item(recordOf(1, 2)) }, Skip},
 		"by another list item":  {func(t *Table) any { return t.Begin(false).Item(recordOf(1, 1)) }, Send},
 		"by a list without it": {func(t *Table) any {
@@ -65,9 +65,9 @@ func TestClaimIsSettled(t *testing.T) {
 			t.Run(name+"/"+first, func(t *testing.T) {
 				table := newTable(t)
 				if known {
-					table.Event(recordOf(1, 1))
+					table.Event(recordOf(1, 1), 0)
 				}
-				if got := table.Claim(recordOf(1, 2), noon); got != Send || table.Claims() != 1 {
+				if got := table.Claim(recordOf(1, 2), 0, noon); got != Send || table.Claims() != 1 {
 					t.Fatalf("claim: %v, %d claims", got, table.Claims())
 				}
 				asked := table.Due(noon.Add(time.Minute), 1)[0]
@@ -90,11 +90,50 @@ func TestClaimIsSettled(t *testing.T) {
 	}
 }
 
+// An event of the state that a claimed write replaces, or of an older one, is
+// older than the claim.
+func TestClaimIsNewer(t *testing.T) {
+	const replaces = 7
+	for name, c := range map[string]struct {
+		event   func(*Table) any
+		want    any
+		settled bool
+	}{
+		"an older state":       {func(t *Table) any { return t.Event(recordOf(1, 3), replaces-1) }, Skip, false},
+		"the state before":     {func(t *Table) any { return t.Event(recordOf(1, 1), replaces) }, Skip, false},
+		"the state":            {func(t *Table) any { return t.Event(recordOf(1, 2), replaces+1) }, Skip, true},
+		"another state":        {func(t *Table) any { return t.Event(recordOf(1, 3), replaces+1) }, Send, true},
+		"an unknown version":   {func(t *Table) any { return t.Event(recordOf(1, 1), 0) }, Send, true},
+		"an older end":         {func(t *Table) any { return t.Delete(keyOf(1), replaces) }, false, false},
+		"the end":              {func(t *Table) any { return t.Delete(keyOf(1), replaces+1) }, true, true},
+		"an end of no version": {func(t *Table) any { return t.Delete(keyOf(1), 0) }, true, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			table := newTable(t)
+			table.Event(recordOf(1, 1), 1)
+			table.Claim(recordOf(1, 4), 1, noon)
+			if got := table.Claim(recordOf(1, 2), replaces, noon); got != Send {
+				t.Fatalf("claim: %v", got)
+			}
+			changes := table.Changes()
+			if got := c.event(table); got != c.want {
+				t.Errorf("got %v, want %v", got, c.want)
+			}
+			if settled := table.Claims() == 0; settled != c.settled {
+				t.Errorf("settled: %v, want %v", settled, c.settled)
+			}
+			if got := table.Changes() - changes; got != 1 {
+				t.Errorf("%d changes, want 1", got)
+			}
+		})
+	}
+}
+
 // A review that changes nothing is no claim: nothing was sent.
 func TestEqualReviewIsNoClaim(t *testing.T) {
 	table := newTable(t)
-	table.Event(recordOf(1, 1))
-	if got := table.Claim(recordOf(1, 1), noon); got != Skip || table.Claims() != 0 {
+	table.Event(recordOf(1, 1), 0)
+	if got := table.Claim(recordOf(1, 1), 0, noon); got != Skip || table.Claims() != 0 {
 		t.Errorf("%v, %d claims", got, table.Claims())
 	}
 }
@@ -110,13 +149,13 @@ func TestConfirm(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			table := newTable(t)
-			table.Event(recordOf(1, 1))
-			table.Claim(recordOf(1, 2), noon)
+			table.Event(recordOf(1, 1), 0)
+			table.Claim(recordOf(1, 2), 0, noon)
 			asked := table.Due(noon.Add(time.Minute), 1)[0]
 			if got := table.Confirm(asked, recordOf(1, c.value)); got != c.want {
 				t.Errorf("confirm: %v, want %v", got, c.want)
 			}
-			if got := table.Event(recordOf(1, c.value)); got != Skip || table.Claims() != 0 {
+			if got := table.Event(recordOf(1, c.value), 0); got != Skip || table.Claims() != 0 {
 				t.Errorf("the same event then: %v, %d claims left", got, table.Claims())
 			}
 		})
@@ -130,10 +169,10 @@ func TestForget(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			table := newTable(t)
 			if known {
-				table.Event(recordOf(1, 1))
+				table.Event(recordOf(1, 1), 0)
 			}
-			table.Claim(recordOf(1, 2), noon)
-			table.Claim(recordOf(1, 3), noon) // of the same object
+			table.Claim(recordOf(1, 2), 0, noon)
+			table.Claim(recordOf(1, 3), 0, noon) // of the same object
 			claim := table.Due(noon.Add(time.Minute), 1)[0]
 			if got := table.Forget(claim); got != !known {
 				t.Errorf("a phantom: %v, want %v", got, !known)
@@ -144,7 +183,7 @@ func TestForget(t *testing.T) {
 			if table.Claims() != 0 {
 				t.Errorf("%d claims are left", table.Claims())
 			}
-			if got := table.Delete(keyOf(1)); got != known {
+			if got := table.Delete(keyOf(1), 0); got != known {
 				t.Errorf("known to a delete: %v, want %v", got, known)
 			}
 		})
@@ -153,10 +192,10 @@ func TestForget(t *testing.T) {
 
 func TestNewerClaimOutlivesTheAnswerToTheOlder(t *testing.T) {
 	table := newTable(t)
-	table.Event(recordOf(1, 1))
-	table.Claim(recordOf(1, 2), noon)
+	table.Event(recordOf(1, 1), 0)
+	table.Claim(recordOf(1, 2), 0, noon)
 	asked := table.Due(noon.Add(time.Minute), 1)[0]
-	if got := table.Claim(recordOf(1, 3), noon.Add(time.Minute)); got != Send {
+	if got := table.Claim(recordOf(1, 3), 0, noon.Add(time.Minute)); got != Send {
 		t.Fatalf("second claim: %v", got)
 	}
 	if got := table.Confirm(asked, recordOf(1, 1)); got != Skip {
@@ -173,13 +212,13 @@ func TestNewerClaimOutlivesTheAnswerToTheOlder(t *testing.T) {
 func TestTooManyClaims(t *testing.T) {
 	table := newTable(t)
 	for id := range uint64(maxClaims) {
-		table.Claim(recordOf(id, 1), noon)
+		table.Claim(recordOf(id, 1), 0, noon)
 	}
 	if table.NeedsHealing() {
 		t.Error("needs healing while there is room")
 	}
 	list := table.Begin(false)
-	if got := table.Claim(recordOf(maxClaims, 1), noon); got != Send {
+	if got := table.Claim(recordOf(maxClaims, 1), 0, noon); got != Send {
 		t.Errorf("one more: %v", got)
 	}
 	if table.Claims() != maxClaims || !table.NeedsHealing() {

@@ -25,11 +25,11 @@ type cluster struct {
 	// watched is how much of history the watch has brought.
 	watched int
 	list    *List
-	// page is what the list has still to bring, version the history's length
+	// page is what the list has still to bring, listed the history's length
 	// when it was read. A relist stands in for a watch that has expired.
-	page    []change
-	version int
-	relist  bool
+	page   []change
+	listed int
+	relist bool
 	// queue has what was sent and has no outcome.
 	queue    []change
 	received map[uint64]int
@@ -58,10 +58,23 @@ func (c *cluster) write(id uint64, value int) {
 
 // review is followed by a write, or by none.
 func (c *cluster) review(id uint64, value int) {
-	c.send(c.table.Claim(recordOf(id, value), c.now), id, value)
+	c.send(c.table.Claim(recordOf(id, value), c.version(id), c.now), id, value)
 	if c.rng.IntN(3) > 0 {
 		c.write(id, value)
 	}
+}
+
+// version is that of the object's present state, 0 where it has none.
+func (c *cluster) version(id uint64) uint64 {
+	if c.objects[id] == 0 {
+		return 0
+	}
+	for i, e := range slices.Backward(c.history) {
+		if e.id == id {
+			return uint64(i + 1)
+		}
+	}
+	return 0
 }
 
 func (c *cluster) watch() {
@@ -70,13 +83,14 @@ func (c *cluster) watch() {
 	}
 	e := c.history[c.watched]
 	c.watched++
+	version := uint64(c.watched)
 	if e.value == 0 {
-		if c.table.Delete(keyOf(e.id)) {
+		if c.table.Delete(keyOf(e.id), version) {
 			c.queue = append(c.queue, change{e.id, c.last(e.id)})
 		}
 		return
 	}
-	c.send(c.table.Event(recordOf(e.id, e.value)), e.id, e.value)
+	c.send(c.table.Event(recordOf(e.id, e.value), version), e.id, e.value)
 }
 
 // last is the value of the object that was deleted by the event just watched.
@@ -98,7 +112,7 @@ func (c *cluster) begin() {
 	for range c.rng.IntN(3) {
 		c.change() // while the first page is on its way
 	}
-	c.version = len(c.history)
+	c.listed = len(c.history)
 	c.page = nil
 	for _, id := range slices.Sorted(maps.Keys(c.objects)) {
 		c.page = append(c.page, change{id, c.objects[id]})
@@ -113,7 +127,7 @@ func (c *cluster) read() {
 		c.list.End()
 		c.list = nil
 		if c.relist {
-			c.watched, c.relist = c.version, false
+			c.watched, c.relist = c.listed, false
 		}
 	case c.rng.IntN(100) == 0 && !c.relist:
 		c.list.Abandon()
@@ -266,12 +280,12 @@ func TestOlderNeverOvertakesNewer(t *testing.T) {
 	})
 	wg.Go(func() {
 		for id := range uint64(objects) {
-			hand(id, 2, func() Verdict { return table.Event(recordOf(id, 2)) })
+			hand(id, 2, func() Verdict { return table.Event(recordOf(id, 2), 0) })
 		}
 	})
 	wg.Go(func() {
 		for id := range uint64(objects / 3) {
-			hand(3*id, 2, func() Verdict { return table.Claim(recordOf(3*id, 2), noon) })
+			hand(3*id, 2, func() Verdict { return table.Claim(recordOf(3*id, 2), 0, noon) })
 			table.Due(noon, 10)
 			table.Bytes()
 		}

@@ -95,13 +95,20 @@ func New() *Table {
 	}
 }
 
-// Event takes the state that a watch says an object has. It wins over older
-// items of the present list, settles a claim, and is sent where it differs
-// from what was sent last.
-func (t *Table) Event(r *record.Record) Verdict {
+// Event takes the state that a watch says an object has at a version, 0 where
+// that is not known. It wins over older items of the present list, settles a
+// claim, and is sent where it differs from what was sent last. An event that is
+// older than a claim, which a later one will settle, is skipped.
+//
+// Versions are resourceVersions, which grow (KEP-5504).
+func (t *Table) Event(r *record.Record, version uint64) Verdict {
 	hash := t.hash(r)
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.claims.newer(r.Key, version) {
+		t.changes++
+		return Skip
+	}
 	t.claims.remove(r.Key)
 	if e := t.entries.find(r.Key); e == nil || e.state&(claimed|deleted) != 0 || e.state&hashMask != hash {
 		t.changes++
@@ -109,12 +116,16 @@ func (t *Table) Event(r *record.Record) Verdict {
 	return t.note(r.Key, hash, seen|written)
 }
 
-// Delete takes an object's end, as a watch says it. It returns whether the
-// object was known; only then is its last state to be sent once more. What
-// the present list says of it later is not.
-func (t *Table) Delete(key uint64) (known bool) {
+// Delete takes an object's end, as a watch says it, at a version as with
+// [Table.Event]. It returns whether the object was known; only then is its last
+// state to be sent once more. What the present list says of it later is not.
+func (t *Table) Delete(key, version uint64) (known bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.claims.newer(key, version) {
+		t.changes++
+		return false
+	}
 	t.claims.remove(key)
 	e := t.entries.find(key)
 	known = e != nil && e.state&deleted == 0

@@ -21,7 +21,7 @@ type scene struct {
 type operation func(s *scene) any
 
 func event(id uint64, value int) operation {
-	return func(s *scene) any { return s.Event(recordOf(id, value)).String() }
+	return func(s *scene) any { return s.Event(recordOf(id, value), 0).String() }
 }
 
 func item(id uint64, value int) operation {
@@ -29,10 +29,10 @@ func item(id uint64, value int) operation {
 }
 
 func claim(id uint64, value int) operation {
-	return func(s *scene) any { return s.Claim(recordOf(id, value), s.now).String() }
+	return func(s *scene) any { return s.Claim(recordOf(id, value), 0, s.now).String() }
 }
 
-func remove(id uint64) operation { return func(s *scene) any { return s.Delete(keyOf(id)) } }
+func remove(id uint64) operation { return func(s *scene) any { return s.Delete(keyOf(id), 0) } }
 func lose(id uint64) operation   { return func(s *scene) any { return s.Lost(keyOf(id)) } }
 
 func refuse(id uint64) operation {
@@ -247,7 +247,7 @@ func TestHashIsOfAllSeries(t *testing.T) {
 	for _, r := range []*record.Record{
 		series("a", "b"), series("a", "b"), series("a", "c"), series("b", "c"), series("c", "b"), series("", "cb"),
 	} {
-		got = append(got, table.Event(r))
+		got = append(got, table.Event(r, 0))
 	}
 	if want := []Verdict{Send, Skip, Send, Send, Send, Send}; !slices.Equal(got, want) {
 		t.Errorf("verdicts %v, want %v", got, want)
@@ -260,7 +260,7 @@ func TestBytes(t *testing.T) {
 		t.Errorf("an empty table takes %d bytes", got)
 	}
 	for id := range uint64(150) {
-		table.Event(recordOf(id, 1))
+		table.Event(recordOf(id, 1), 0)
 	}
 	if got := table.Bytes(); got != 4096 {
 		t.Errorf("150 objects take %d bytes, want a page of 4096", got)

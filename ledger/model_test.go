@@ -32,6 +32,8 @@ type modelClaim struct {
 	due   time.Time
 	order int
 	fresh bool
+	// replaces is the version that the claimed write replaces.
+	replaces uint64
 }
 
 type modelList struct {
@@ -92,12 +94,24 @@ func (m *model) end() (gone int) {
 	return gone
 }
 
-func (m *model) event(id uint64, value int) Verdict {
+// overtaken tells whether a claim is newer than the version.
+func (m *model) overtaken(id, version uint64) bool {
+	claim, waits := m.claims[id]
+	return waits && version != 0 && version <= claim.replaces
+}
+
+func (m *model) event(id uint64, value int, version uint64) Verdict {
+	if m.overtaken(id, version) {
+		return Skip
+	}
 	delete(m.deleted, id)
 	return m.meet(id, value, true)
 }
 
-func (m *model) delete(id uint64) bool {
+func (m *model) delete(id, version uint64) bool {
+	if m.overtaken(id, version) {
+		return false
+	}
 	_, known := m.objects[id]
 	delete(m.objects, id)
 	delete(m.claims, id)
@@ -105,12 +119,12 @@ func (m *model) delete(id uint64) bool {
 	return known
 }
 
-func (m *model) claim(id uint64, value int, now time.Time, most int) Verdict {
+func (m *model) claim(id uint64, value int, replaces uint64, now time.Time, most int) Verdict {
 	o := m.objects[id]
 	if o != nil && !o.lost && o.sent == value {
 		return Skip
 	}
-	claim := &modelClaim{due: now.Add(time.Minute), order: m.moment, fresh: o == nil}
+	claim := &modelClaim{due: now.Add(time.Minute), order: m.moment, fresh: o == nil, replaces: replaces}
 	before, waits := m.claims[id]
 	if waits {
 		claim.fresh = before.fresh
@@ -189,9 +203,10 @@ func (p *pair) step(op byte, id uint64, value int) {
 	m.moment++
 	p.ids[keyOf(id)] = id
 	r := recordOf(id, value)
+	version := p.version(op)
 	switch op % 16 {
 	case 0, 1, 2:
-		p.same("event", id, value, p.table.Event(r), m.event(id, value))
+		p.same("event", id, value, p.table.Event(r, version), m.event(id, value, version))
 	case 3, 4, 5, 6:
 		if p.list != nil {
 			p.same("item", id, value, p.list.Item(r), m.item(id, value))
@@ -200,11 +215,11 @@ func (p *pair) step(op byte, id uint64, value int) {
 			p.same("item of an ended list", id, value, p.ended.Item(r), Skip)
 		}
 	case 7, 8:
-		p.same("delete", id, value, p.table.Delete(r.Key), m.delete(id))
+		p.same("delete", id, value, p.table.Delete(r.Key, version), m.delete(id, version))
 	case 9:
 		p.stepList(id, value)
 	case 10, 11:
-		p.same("claim", id, value, p.table.Claim(r, p.now), m.claim(id, value, p.now, modelClaims))
+		p.same("claim", id, value, p.table.Claim(r, version, p.now), m.claim(id, value, version, p.now, modelClaims))
 	case 12:
 		p.stepDue(id, value)
 	case 13:
@@ -222,6 +237,15 @@ func (p *pair) step(op byte, id uint64, value int) {
 	}
 	p.same("objects", id, value, p.table.Len(), len(m.objects))
 	p.same("needs healing", id, value, p.table.NeedsHealing(), m.faults != m.healed)
+}
+
+// version is none, the present one, or one that is older by 1 to 14.
+func (p *pair) version(op byte) uint64 {
+	behind := int(op / 16)
+	if behind == 15 || behind >= p.model.moment {
+		return 0
+	}
+	return uint64(p.model.moment - behind)
 }
 
 // stepList begins, ends or abandons a list.

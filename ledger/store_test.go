@@ -179,10 +179,10 @@ func TestNothingIsAllocatedForAnEntry(t *testing.T) {
 	const objects = 5000
 	var f filler
 	for id := range uint64(objects) {
-		table.Event(f.object(id, 1))
+		table.Event(f.object(id, 1), 0)
 	}
 	for name, do := range map[string]func(){
-		"event": func() { table.Event(f.object(1, 1)) },
+		"event": func() { table.Event(f.object(1, 1), 0) },
 		"turn": func() {
 			if err := table.Acquire(t.Context(), 1); err != nil {
 				t.Error(err)

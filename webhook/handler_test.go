@@ -32,7 +32,11 @@ func (f *fakeTarget) Take(c *Change) Outcome {
 		return NotChosen
 	}
 	o := plainOf(c.Object)
-	f.took = append(f.took, fmt.Sprintf("%s/%s %s/%s %v %v", c.Group, c.Resource, o.Namespace, o.Name, o.Labels, o.Annotations))
+	took := fmt.Sprintf("%s/%s %s/%s %v %v", c.Group, c.Resource, o.Namespace, o.Name, o.Labels, o.Annotations)
+	if len(c.Replaces) > 0 {
+		took += fmt.Sprintf(" over %s", c.Replaces)
+	}
+	f.took = append(f.took, took)
 	return f.outcome
 }
 
@@ -120,6 +124,8 @@ func TestReviews(t *testing.T) {
 	}{
 		{name: "create", review: short(pods + `,"operation":"CREATE","object":` + web + `,"oldObject":null`), took: tookA, count: `pods CREATE sent`},
 		{name: "update", review: short(pods + `,"operation":"UPDATE","object":` + web2 + `,"oldObject":` + web), took: tookB, count: `pods UPDATE sent`},
+		{name: "update of a version", review: short(pods + `,"operation":"UPDATE","object":{"metadata":{"name":"d","resourceVersion":"9"}},` +
+			`"oldObject":{"metadata":{"resourceVersion":"7","name":"d"}}`), took: "/pods /d map[] map[] over 7", count: `pods UPDATE sent`},
 		{name: "delete", review: short(pods + `,"operation":"DELETE","object":null,"oldObject":` + web), took: tookA, count: `pods DELETE sent`},
 		{name: "delete of a collection's item", review: short(pods + `,"operation":"DELETE","name":"","oldObject":` + web), took: tookA, count: `pods DELETE sent`},
 		{name: "objects before the operation", review: short(`"oldObject":` + web + `,"object":` + web2 + `,"operation":"DELETE",` + pods), took: tookA, count: `pods DELETE sent`},

@@ -20,6 +20,8 @@ type request struct {
 	operation                    []byte
 	dryRun                       bool
 	object, oldObject            record.Object
+	// replaced is the oldObject's resourceVersion.
+	replaced []byte
 }
 
 var (
@@ -133,7 +135,7 @@ func (s *scanner) request(r *request) {
 		case "object":
 			s.object(&r.object)
 		case "oldObject":
-			s.object(&r.oldObject)
+			r.replaced = s.object(&r.oldObject)
 		default:
 			s.skip()
 		}
@@ -157,24 +159,26 @@ func (s *scanner) resource(r *request) {
 	}
 }
 
-func (s *scanner) object(o *record.Object) {
+// object returns the object's resourceVersion beside what a record needs.
+func (s *scanner) object(o *record.Object) (version []byte) {
 	resetObject(o)
 	if !s.enter() {
-		return
+		return nil
 	}
 	for key, ok := s.key(); ok; key, ok = s.key() {
 		if string(key) == "metadata" {
-			s.metadata(o)
+			version = s.metadata(o)
 		} else {
 			s.skip()
 		}
 	}
+	return version
 }
 
-func (s *scanner) metadata(o *record.Object) {
+func (s *scanner) metadata(o *record.Object) (version []byte) {
 	resetObject(o)
 	if !s.enter() {
-		return
+		return nil
 	}
 	for key, ok := s.key(); ok; key, ok = s.key() {
 		switch string(key) {
@@ -182,6 +186,8 @@ func (s *scanner) metadata(o *record.Object) {
 			o.Name = s.string()
 		case "namespace":
 			o.Namespace = s.string()
+		case "resourceVersion":
+			version = s.string()
 		case "labels":
 			o.Labels = s.tags(o.Labels[:0])
 		case "annotations":
@@ -190,6 +196,7 @@ func (s *scanner) metadata(o *record.Object) {
 			s.skip()
 		}
 	}
+	return version
 }
 
 // tags reads an object of strings. Of equal keys all are there: a record takes

@@ -17,6 +17,7 @@ type plain struct {
 	APIVersion, Kind, UID, Group, Resource, Subresource, Operation string
 	DryRun                                                         bool
 	Object, OldObject                                              plainObject
+	Replaced                                                       string
 }
 
 type plainObject struct {
@@ -30,6 +31,7 @@ func plainReview(v *review) plain {
 		Group: string(v.group), Resource: string(v.resource), Subresource: string(v.subresource),
 		Operation: string(v.operation), DryRun: v.dryRun,
 		Object: plainOf(&v.object), OldObject: plainOf(&v.oldObject),
+		Replaced: string(v.replaced),
 	}
 }
 
@@ -59,12 +61,15 @@ func decoded(text []byte) (p plain, ok bool) {
 	top, _ := v.(map[string]any)
 	request, _ := top["request"].(map[string]any)
 	resource, _ := request["resource"].(map[string]any)
+	replaced, _ := request["oldObject"].(map[string]any)
+	replacedMeta, _ := replaced["metadata"].(map[string]any)
 	return plain{
 		APIVersion: text1(top, "apiVersion"), Kind: text1(top, "kind"), UID: text1(request, "uid"),
 		Group: text1(resource, "group"), Resource: text1(resource, "resource"),
 		Subresource: text1(request, "subResource"), Operation: text1(request, "operation"),
 		DryRun: request["dryRun"] == true,
 		Object: decodedObject(request, "object"), OldObject: decodedObject(request, "oldObject"),
+		Replaced: text1(replacedMeta, "resourceVersion"),
 	}, true
 }
 
@@ -118,6 +123,7 @@ func texts() []string {
 		``, ` `, `{}`, `[]`, `null`, `"request"`, `1`, `{`, `}`, `{}{}`, `{} x`, `{},`, `{"a"}`, `{"a":}`, `{"a":1,}`, `{,}`, `{"a" 1}`, `{a:1}`,
 		`{"a":1 "b":2}`, "\ufeff{}", "{\"a\":\x00}", "{\"a\x01\":1}", "\t\r\n {} \n", "{}\x00", "{\v}",
 		`{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"uid":"u","resource":{"group":"apps","version":"v1","resource":"deployments"},"subResource":"scale","operation":"UPDATE","dryRun":true,"object":{"metadata":{"name":"a","namespace":"b","labels":{"c":"d"},"annotations":{"e":"f"}},"spec":[{}]},"oldObject":null}}`,
+		`{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"uid":"u","object":{"metadata":{"resourceVersion":"8"}},"oldObject":{"metadata":{"resourceVersion":"7","labels":{"c":"d"}}}}}`,
 		`{"request":null}`, `{"request":[]}`, `{"request":[{"uid":"a"}]}`, `{"request":"x"}`, `{"request":{}}`, `{"request":{"uid":1}}`, `{"request":{"uid":null}}`,
 		`{"request":{"uid":"a"},"request":{"operation":"UPDATE"}}`, `{"request":{"uid":"a","uid":"b"}}`, `{"request":{"uid":"a","uid":{}}}`,
 		`{"request":{"uid":"a"},"request":1}`, `{"Request":{"uid":"a"}}`, `{"request":{"UID":"a"}}`, `{"\u0072equest":{"u\u0069d":"a"}}`,

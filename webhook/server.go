@@ -32,8 +32,11 @@ const (
 	// short headers take ten times their length.
 	maxHeaderBytes = 4 << 10
 	// maxStreams is how many requests may share an HTTP/2 connection: as many as
-	// a client takes for granted before it is told.
+	// a client takes for granted before it is told. Each may cost as much as a
+	// connection of HTTP/1.1, so HTTP/2 is for the first maxHTTP2 connections:
+	// API servers speak it but on loopback, where some suffice.
 	maxStreams = 100
+	maxHTTP2   = 50
 )
 
 // Certificates say how to serve TLS.
@@ -56,7 +59,8 @@ func Listen(address string, handler http.Handler, certificates Certificates, reg
 		return nil, fmt.Errorf("serve the webhook at %s, as LABELSTREAM_WEBHOOK_ADDRESS says: %w", address, err)
 	}
 	problems := quietLog(log)
-	return &Server{listener: newLimited(listener, registerer, problems), server: &http.Server{
+	connections := newLimited(listener, registerer, problems)
+	return &Server{listener: connections, server: &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       readTimeout,
@@ -66,8 +70,15 @@ func Listen(address string, handler http.Handler, certificates Certificates, reg
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
 		ErrorLog:          problems,
 		TLSConfig: &tls.Config{
-			MinVersion:         tls.VersionTLS12,
-			GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return certificates.TLS(), nil },
+			MinVersion: tls.VersionTLS12,
+			GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+				config := certificates.TLS()
+				if config != nil && connections.open.Load() > maxHTTP2 {
+					config = config.Clone()
+					config.NextProtos = []string{"http/1.1"}
+				}
+				return config, nil
+			},
 		},
 	}}, nil
 }

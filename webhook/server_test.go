@@ -559,6 +559,34 @@ labelstream_webhook_connections_refused_total 3
 	}
 }
 
+// TestHTTP2AmongFew has HTTP/2 spoken where few connections are open, and HTTP/1.1
+// with those that come beyond.
+func TestHTTP2AmongFew(t *testing.T) {
+	files := newCertFiles(t)
+	a := made(t)
+	files.set(t, a)
+	certificates, _ := newFiles(t, files, "")
+	b := startServer(t, certificates, nil)
+	for _, test := range []struct {
+		others   int64
+		protocol string
+	}{{maxHTTP2 - 1, "HTTP/2.0"}, {maxHTTP2, "HTTP/1.1"}} {
+		b.listener.open.Add(test.others)
+		c := client(t, true, pool(a))
+		r, text, err := b.post(c, strings.NewReader(short(pods)))
+		if err != nil || text != allowed || r.Proto != test.protocol {
+			t.Errorf("beside %d others: %v %v %q, want %s", test.others, r, err, text, test.protocol)
+		}
+		c.CloseIdleConnections()
+		for end := time.Now().Add(patience); b.listener.open.Load() > test.others; time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatal("a connection that has ended is still counted")
+			}
+		}
+		b.listener.open.Add(-test.others)
+	}
+}
+
 // TestTooManyInFlight has one connection ask more at a time than all may: what
 // is too much is refused without being read, and the rest is answered.
 func TestTooManyInFlight(t *testing.T) {

@@ -49,6 +49,9 @@ type Change struct {
 	// Group and Resource name the kind, such as "apps" and "deployments".
 	Group, Resource []byte
 	Object          *record.Object
+	// Replaces is the resourceVersion of the state that the write replaces, empty
+	// where there is none.
+	Replaces []byte
 }
 
 // Target takes what reviews show. Its methods may be called at the same time,

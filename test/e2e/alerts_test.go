@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -242,22 +241,16 @@ func (w *ward) delayed(t *testing.T) *daemon {
 
 // expiring has a certificate for ten more days.
 func (w *ward) expiring(t *testing.T) *daemon {
-	description := &x509.Certificate{NotAfter: time.Now().Add(10 * 24 * time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
-	key := newKey(t)
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	certificate := inPEM("CERTIFICATE", signed(t, description, description, key, key))
-	dir := t.TempDir()
+	a, dir := newAuthority(t), t.TempDir()
 	files := settings{"WEBHOOK_CERT_FILE": filepath.Join(dir, "tls.crt"), "WEBHOOK_KEY_FILE": filepath.Join(dir, "tls.key")}
-	for name, text := range map[string][]byte{"WEBHOOK_CERT_FILE": certificate, "WEBHOOK_KEY_FILE": inPEM("PRIVATE KEY", der)} {
+	certificate, key := a.issueUntil(t, time.Now().Add(10*24*time.Hour), "127.0.0.1")
+	for name, text := range map[string][]byte{"WEBHOOK_CERT_FILE": certificate, "WEBHOOK_KEY_FILE": key} {
 		if err := os.WriteFile(files[name], text, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
 	h := startHooked(t, w.healthy(t).with(files))
-	h.bundle = certificate
+	h.bundle = a.bundle
 	w.review(t, h)
 	return h.daemon
 }

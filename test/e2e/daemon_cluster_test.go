@@ -40,13 +40,19 @@ func (p *plane) follower(t *testing.T, namespace string, resources ...string) st
 // them.
 func (p *plane) allow(t *testing.T, name, namespace string, rights ...right) {
 	t.Helper()
-	meta := metav1.ObjectMeta{GenerateName: name + "-", Namespace: namespace}
-	subjects := []rbacv1.Subject{{Kind: rbacv1.UserKind, APIGroup: rbacv1.GroupName, Name: name}}
 	var rules []rbacv1.PolicyRule
 	for _, r := range rights {
 		plural, group, _ := strings.Cut(r.resource, ".")
 		rules = append(rules, rbacv1.PolicyRule{Verbs: r.verbs, APIGroups: []string{group}, Resources: []string{plural}})
 	}
+	p.allowRules(t, name, namespace, rules...)
+}
+
+// allowRules is allow with rules as a role has them, of one resource each.
+func (p *plane) allowRules(t *testing.T, name, namespace string, rules ...rbacv1.PolicyRule) {
+	t.Helper()
+	meta := metav1.ObjectMeta{GenerateName: name + "-", Namespace: namespace}
+	subjects := []rbacv1.Subject{{Kind: rbacv1.UserKind, APIGroup: rbacv1.GroupName, Name: name}}
 	rbac, ctx := p.client.RbacV1(), t.Context()
 	var roleErr, bindingErr error
 	if namespace == "" {
@@ -72,9 +78,13 @@ func (p *plane) allow(t *testing.T, name, namespace string, rights ...right) {
 
 func (p *plane) awaitRight(t *testing.T, name, namespace, verb string, rule rbacv1.PolicyRule) {
 	t.Helper()
+	object := ""
+	if len(rule.ResourceNames) > 0 {
+		object = rule.ResourceNames[0]
+	}
 	review := &authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{
 		ResourceAttributes: &authorizationv1.ResourceAttributes{
-			Namespace: namespace, Verb: verb, Group: rule.APIGroups[0], Resource: rule.Resources[0],
+			Namespace: namespace, Verb: verb, Group: rule.APIGroups[0], Resource: rule.Resources[0], Name: object,
 		},
 	}}
 	client := p.clientOf(t, name)

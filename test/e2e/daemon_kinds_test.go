@@ -126,6 +126,42 @@ func TestDaemonInstalledLater(t *testing.T) {
 	}
 }
 
+// TestDaemonInstalledAgain has a custom resource's definition removed, with all its
+// objects, and installed again.
+func TestDaemonInstalledAgain(t *testing.T) {
+	t.Parallel()
+	const (
+		namespace = "installed-again"
+		group     = "again.example.com"
+	)
+	p := shared.plane
+	p.numbered(t, namespace, 1)
+	p.install(t, group, "widget", "Widget")
+	p.custom(t, namespace, group, "Widget", "first")
+	j := newJournal(t)
+	d := startDaemon(t, invocation{user: p.follower(t, namespace, "pods", "widgets."+group), settings: following.and(settings{
+		"DESTINATION": j.URL(), "NAMESPACES": namespace, "LABELS_RESOURCES": "widgets." + group,
+	})})
+	j.awaitCount(t, 1)
+	d.awaitSynced(t, "widgets."+group)
+	if err := p.dynamic.Resource(crds).Delete(t.Context(), "widgets."+group, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	// The object's last state is sent once more.
+	j.awaitCount(t, 2)
+	eventuallyTrue(t, "the definition is gone", func() bool {
+		_, err := p.dynamic.Resource(crds).Get(t.Context(), "widgets."+group, metav1.GetOptions{})
+		return apierrors.IsNotFound(err)
+	})
+	p.install(t, group, "widget", "Widget")
+	p.custom(t, namespace, group, "Widget", "first")
+	p.custom(t, namespace, group, "Widget", "second")
+	j.awaitCount(t, 4)
+	d.terminate(t)
+	compareSteps(t, j.all(), []string{"first Widget", "first Widget", "first Widget", "second Widget"})
+	j.mustBeInOrder(t)
+}
+
 // install defines a namespaced kind, and returns when it is served.
 func (p *plane) install(t *testing.T, group, singular, kind string) {
 	t.Helper()

@@ -53,14 +53,18 @@ type daemon struct {
 // startDaemon starts one, and returns when it serves its status.
 func startDaemon(t *testing.T, inv invocation) *daemon {
 	t.Helper()
-	d := &daemon{process: spawn(t, inv)}
-	d.awaitLog(t, `"Serving the status"`)
-	address := servedAt.FindStringSubmatch(d.stderr.String())
+	return spawn(t, inv).serving(t)
+}
+
+// serving returns when the process serves its status.
+func (p *process) serving(t *testing.T) *daemon {
+	t.Helper()
+	p.awaitLog(t, `"Serving the status"`)
+	address := servedAt.FindStringSubmatch(p.stderr.String())
 	if address == nil {
-		t.Fatalf("the log does not say where the status is served:\n%s", d.stderr.String())
+		t.Fatalf("the log does not say where the status is served:\n%s", p.stderr.String())
 	}
-	d.status = "http://" + address[1]
-	return d
+	return &daemon{process: p, status: "http://" + address[1]}
 }
 
 var servedAt = regexp.MustCompile(`"address":"([^"]+)"[^\n]*"Serving the status"`)

@@ -10,11 +10,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -28,8 +30,10 @@ const manifestsDir = "../../manifests"
 // consists of: kind, namespace and name, that of a ConfigMap without its hash.
 type installation struct {
 	name string
-	// components are added to the base where the way is none of the overlays.
+	// components are added to the base where the way is none of the overlays, and
+	// all is put into the namespace, where one is named.
 	components []string
+	namespace  string
 	want       []string
 }
 
@@ -86,6 +90,18 @@ var installations = []installation{
 			"Certificate labelstream/labelstream-webhook",
 		})},
 	{name: "cronjob", components: []string{"cronjob"}, want: aRun("CronJob")},
+	{name: "elsewhere", components: []string{"high-availability"}, namespace: "elsewhere",
+		want: elsewhere(slices.Concat(theDaemon, theElection))},
+}
+
+// elsewhere are the same objects in another namespace.
+func elsewhere(titles []string) []string {
+	var moved []string
+	for _, title := range titles {
+		title = strings.Replace(title, " labelstream/", " elsewhere/", 1)
+		moved = append(moved, strings.Replace(title, "Namespace labelstream", "Namespace elsewhere", 1))
+	}
+	return moved
 }
 
 // rendered are the objects that kustomize makes.
@@ -134,7 +150,7 @@ func (i *installation) compose(t *testing.T) string {
 		t.Fatal(err)
 	}
 	var text bytes.Buffer
-	fmt.Fprintf(&text, "resources: [%s/base]\ncomponents:\n", root)
+	fmt.Fprintf(&text, "namespace: %q\nresources: [%s/base]\ncomponents:\n", i.namespace, root)
 	for _, component := range i.components {
 		fmt.Fprintf(&text, "- %s/components/%s\n", root, component)
 	}
@@ -223,7 +239,10 @@ func TestManifests(t *testing.T) {
 			}
 			template := objects.template(t)
 			objects.mustSelect(t, template)
+			objects.mustBind(t, template)
 			objects.mustBeSettings(t, template)
+			mustBeConfined(t, container(t, template))
+			objects.mustOutlast(t, template)
 		})
 	}
 }
@@ -281,6 +300,30 @@ func (r rendered) mustSelect(t *testing.T, template *corev1.PodTemplateSpec) {
 	}
 }
 
+// mustBind demands that all roles are bound to the account of the pods, which is
+// there.
+func (r rendered) mustBind(t *testing.T, template *corev1.PodTemplateSpec) {
+	t.Helper()
+	accounts := r.of("ServiceAccount")
+	if len(accounts) != 1 || accounts[0].GetName() != template.Spec.ServiceAccountName {
+		t.Fatalf("the accounts are %v, and that of the pods is %s", accounts, template.Spec.ServiceAccountName)
+	}
+	want := []rbacv1.Subject{{Kind: "ServiceAccount", Name: accounts[0].GetName(), Namespace: accounts[0].GetNamespace()}}
+	for _, object := range append(r.of("ClusterRoleBinding"), r.of("RoleBinding")...) {
+		// Both kinds of bindings have the same fields.
+		binding := into[rbacv1.ClusterRoleBinding](t, object.Object)
+		if diff := cmp.Diff(want, binding.Subjects); diff != "" {
+			t.Errorf("subjects of %s (-want +got):\n%s", titleOf(object), diff)
+		}
+		roles := r.of(binding.RoleRef.Kind)
+		if !slices.ContainsFunc(roles, func(o *unstructured.Unstructured) bool {
+			return o.GetName() == binding.RoleRef.Name && o.GetNamespace() == object.GetNamespace()
+		}) {
+			t.Errorf("%s binds the %s %s, which is not there", titleOf(object), binding.RoleRef.Kind, binding.RoleRef.Name)
+		}
+	}
+}
+
 // mustBeSettings demands that the binary takes the container's settings: its run
 // ends only for want of an API server, and not with exit code 2.
 func (r rendered) mustBeSettings(t *testing.T, template *corev1.PodTemplateSpec) {
@@ -321,4 +364,35 @@ func (r rendered) environment(t *testing.T, c *corev1.Container) map[string]stri
 		t.Fatal("the container has no settings")
 	}
 	return environment
+}
+
+// mustBeConfined demands what no Pod Security standard does.
+func mustBeConfined(t *testing.T, c *corev1.Container) {
+	t.Helper()
+	if security := c.SecurityContext; security == nil || security.ReadOnlyRootFilesystem == nil || !*security.ReadOnlyRootFilesystem {
+		t.Error("the container may write to its root")
+	}
+	if c.Resources.Limits.Memory().IsZero() || c.Resources.Requests.Memory().IsZero() || c.Resources.Requests.Cpu().IsZero() {
+		t.Errorf("the container has the resources %+v, want requests and a limit of memory", c.Resources)
+	}
+}
+
+// mustOutlast demands that a Job is not ended before labelstream ends by itself.
+func (r rendered) mustOutlast(t *testing.T, template *corev1.PodTemplateSpec) {
+	t.Helper()
+	for kind, path := range map[string][]string{
+		"Job":     {"spec", "activeDeadlineSeconds"},
+		"CronJob": {"spec", "jobTemplate", "spec", "activeDeadlineSeconds"},
+	} {
+		for _, object := range r.of(kind) {
+			limit, err := time.ParseDuration(r.environment(t, container(t, template))["LABELSTREAM_ONCE_TIMEOUT"])
+			if err != nil {
+				t.Fatal(err)
+			}
+			seconds, _, err := unstructured.NestedInt64(object.Object, path...)
+			if deadline := time.Duration(seconds) * time.Second; err != nil || deadline <= limit {
+				t.Errorf("%s is ended after %s (%v), and labelstream ends after %s", titleOf(object), deadline, err, limit)
+			}
+		}
+	}
 }

@@ -27,6 +27,7 @@ func newAuthority(t *testing.T) *authority {
 	t.Helper()
 	description := &x509.Certificate{
 		Subject:               pkix.Name{CommonName: "authority of " + t.Name()},
+		NotAfter:              time.Now().Add(24 * time.Hour),
 		KeyUsage:              x509.KeyUsageCertSign,
 		BasicConstraintsValid: true,
 		IsCA:                  true,
@@ -41,11 +42,19 @@ func newAuthority(t *testing.T) *authority {
 }
 
 // issue returns a certificate for hosts, which are names or addresses, and its
-// key, both in PEM. It serves for either side of a connection.
+// key, both in PEM. It serves for either side of a connection, for the usual 90
+// days.
 func (a *authority) issue(t *testing.T, hosts ...string) (certificate, key []byte) {
+	t.Helper()
+	return a.issueUntil(t, time.Now().Add(90*24*time.Hour), hosts...)
+}
+
+// issueUntil is the same for a certificate that ends, or has ended, at some time.
+func (a *authority) issueUntil(t *testing.T, end time.Time, hosts ...string) (certificate, key []byte) {
 	t.Helper()
 	description := &x509.Certificate{
 		Subject:     pkix.Name{CommonName: hosts[0]},
+		NotAfter:    end,
 		KeyUsage:    x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
@@ -87,8 +96,7 @@ func newKey(t *testing.T) *ecdsa.PrivateKey {
 	return key
 }
 
-// signed is the certificate of a key, in DER, for the usual time unless it says
-// when it ends.
+// signed is the certificate of a key, from an hour ago, in DER.
 func signed(t *testing.T, description, issuer *x509.Certificate, own, issuers *ecdsa.PrivateKey) []byte {
 	t.Helper()
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
@@ -97,9 +105,6 @@ func signed(t *testing.T, description, issuer *x509.Certificate, own, issuers *e
 	}
 	description.SerialNumber = serial
 	description.NotBefore = time.Now().Add(-time.Hour)
-	if description.NotAfter.IsZero() {
-		description.NotAfter = time.Now().Add(90 * 24 * time.Hour)
-	}
 	der, err := x509.CreateCertificate(rand.Reader, description, issuer, own.Public(), issuers)
 	if err != nil {
 		t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"sync"
 	"testing"
 
 	gocmp "github.com/google/go-cmp/cmp"
@@ -360,4 +361,43 @@ func (s *stage) deletesNamespace(t *testing.T) {
 		s.awaitWant(t)
 	}
 	s.review("namespaces DELETE known", "namespaces UPDATE subresource")
+}
+
+// TestWebhookManyChanges changes pods without waiting for the watch. What a review
+// has shown may then be followed by older events, and again by its own: each
+// change is sent once at least, and what is sent last is how it is.
+func TestWebhookManyChanges(t *testing.T) {
+	t.Parallel()
+	const count, changes = 20, 25
+	s := newStage(t, "webhook-many-changes", following)
+	s.plane.pods(t, count, func(i int) metav1.ObjectMeta { return inStep(s.namespace, numberedPod(i), "0") })
+	var writers sync.WaitGroup
+	for i := range count {
+		writers.Go(func() {
+			for step := range changes {
+				patch := fmt.Appendf(nil, `{"metadata":{"labels":{"step":"%d"}}}`, step+1)
+				if _, err := s.pods.Patch(t.Context(), numberedPod(i), types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	writers.Wait()
+	s.awaitWatched(t)
+	s.terminate(t)
+	sent := steps(s.journal.all())
+	for i := range count {
+		for step := range changes + 1 {
+			if text := fmt.Sprintf("%s %d", numberedPod(i), step); !slices.Contains(sent, text) {
+				t.Errorf("%q was not sent", text)
+			}
+		}
+	}
+	if diff := gocmp.Diff(s.plane.state(t, s.namespace), latest(slices.DeleteFunc(s.journal.all(), func(a sample) bool {
+		return a.Object == s.namespace
+	}))); diff != "" {
+		t.Errorf("the receiver does not hold the cluster's state (-cluster +receiver):\n%s", diff)
+	}
+	s.journal.mustBeInOrder(t)
 }

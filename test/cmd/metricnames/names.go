@@ -18,8 +18,8 @@ import (
 var (
 	// wholeName is a string that is a metric's name and nothing else.
 	wholeName = regexp.MustCompile(`^labelstream_[a-z0-9_]*[a-z0-9]$`)
-	// anyName is a name in a text. One that ends in _ is the beginning of some.
-	anyName = regexp.MustCompile(`\blabelstream_[a-z0-9_]*`)
+	// anyName is a name in a text. The prefix alone is that of all.
+	anyName = regexp.MustCompile(`\blabelstream_[a-z0-9_]+`)
 )
 
 // histogramSuffixes are what a histogram's series have behind its name.

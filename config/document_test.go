@@ -1,0 +1,123 @@
+package config
+
+import (
+	"flag"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/kelseyhightower/envconfig"
+)
+
+var update = flag.Bool("update", false, "write the tables of docs/configuration.md anew")
+
+const (
+	document  = "../docs/configuration.md"
+	rowFormat = "{{range .}}| `{{.Key}}` | {{with usage_default .}}`{{.}}`{{end}} | {{usage_description .}}. Accepted: {{.Tags.Get \"accepts\"}} |\n{{end}}"
+)
+
+// tables are the places of the document where settings stand: those that follow
+// the place before, up to the one that is named.
+var tables = regexp.MustCompile(`(?s)(<!-- settings up to ([A-Z_]+) -->\n).*?(<!-- end of settings -->)`)
+
+// TestConfigurationDocument wants every setting in the document, as the tags of
+// the structs say it, and in their order.
+func TestConfigurationDocument(t *testing.T) {
+	text, err := os.ReadFile(document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := rows(t)
+	want := tables.ReplaceAllStringFunc(string(text), func(place string) string {
+		parts := tables.FindStringSubmatch(place)
+		last := slices.IndexFunc(left, func(row string) bool { return strings.Contains(row, "`"+prefix+"_"+parts[2]+"`") })
+		if last < 0 {
+			t.Errorf("%s: %s is no setting that is left for a table", document, parts[2])
+			return place
+		}
+		table := "\n| setting | default | |\n|---|---|---|\n" + strings.Join(left[:last+1], "") + "\n"
+		left = left[last+1:]
+		return parts[1] + table + parts[3]
+	})
+	if len(left) > 0 {
+		t.Errorf("%s has no table for\n%s", document, strings.Join(left, ""))
+	}
+	if *update && !t.Failed() {
+		if err := os.WriteFile(document, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if diff := cmp.Diff(strings.Split(want, "\n"), strings.Split(string(text), "\n")); diff != "" {
+		t.Errorf("%s is not what the settings say, run make docs (-want +got):\n%s", document, diff)
+	}
+}
+
+// rows are the settings as lines of a table.
+func rows(t *testing.T) []string {
+	t.Helper()
+	var out strings.Builder
+	if err := envconfig.Usagef(prefix, newSpec(), &out, rowFormat); err != nil {
+		t.Fatal(err)
+	}
+	return slices.Collect(strings.Lines(out.String()))
+}
+
+var (
+	variable = regexp.MustCompile(`\b` + prefix + `_[A-Z0-9_]*[A-Z0-9]`)
+	// shortened is a variable behind another that begins in the same way.
+	shortened = regexp.MustCompile(`…(_[A-Z0-9_]*[A-Z0-9])`)
+)
+
+// strangers are no settings, but are named: what service links look like, and
+// those of the tests.
+var strangers = []string{prefix + "_BINARY", prefix + "_SOAK"}
+
+// TestDocumentsNameSettings wants every variable that a document names to be a
+// setting.
+func TestDocumentsNameSettings(t *testing.T) {
+	settings, err := settingsOf(newSpec())
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := make(map[string]bool)
+	for _, s := range settings {
+		known[s.name] = true
+	}
+	for _, pattern := range []string{"../*.md", "../docs/*.md", "../manifests/*.md"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, name := range variable.FindAllString(string(text), -1) {
+				if !known[name] && !slices.Contains(strangers, name) {
+					t.Errorf("%s names %s, which is no setting", file, name)
+				}
+			}
+			for _, match := range shortened.FindAllStringSubmatch(string(text), -1) {
+				if !endsOne(match[1], known) {
+					t.Errorf("%s names %s, with which no setting ends", file, match[0])
+				}
+			}
+		}
+	}
+}
+
+func endsOne(suffix string, known map[string]bool) bool {
+	for name := range maps.Keys(known) {
+		if strings.HasSuffix(name, suffix) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,74 @@
+package informer
+
+import (
+	"fmt"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"labelstream/config"
+)
+
+// own are the resources that every API server of the version of our client-go
+// lets be listed and watched: those in namespaces, and those of the cluster.
+var own = []struct{ group, namespaced, cluster string }{
+	{"", "configmaps endpoints events limitranges persistentvolumeclaims pods podtemplates replicationcontrollers " +
+		"resourcequotas secrets serviceaccounts services", "namespaces nodes persistentvolumes"},
+	{"admissionregistration.k8s.io", "", "mutatingadmissionpolicies mutatingadmissionpolicybindings mutatingwebhookconfigurations " +
+		"validatingadmissionpolicies validatingadmissionpolicybindings validatingwebhookconfigurations"},
+	{"apiextensions.k8s.io", "", "customresourcedefinitions"},
+	{"apiregistration.k8s.io", "", "apiservices"},
+	{"apps", "controllerrevisions daemonsets deployments replicasets statefulsets", ""},
+	{"autoscaling", "horizontalpodautoscalers", ""},
+	{"batch", "cronjobs jobs", ""},
+	{"certificates.k8s.io", "podcertificaterequests", "certificatesigningrequests clustertrustbundles"},
+	{"coordination.k8s.io", "leases", ""},
+	{"discovery.k8s.io", "endpointslices", ""},
+	{"events.k8s.io", "events", ""},
+	{"flowcontrol.apiserver.k8s.io", "", "flowschemas prioritylevelconfigurations"},
+	{"networking.k8s.io", "ingresses networkpolicies", "ingressclasses ipaddresses servicecidrs"},
+	{"node.k8s.io", "", "runtimeclasses"},
+	{"policy", "poddisruptionbudgets", ""},
+	{"rbac.authorization.k8s.io", "rolebindings roles", "clusterrolebindings clusterroles"},
+	{"resource.k8s.io", "resourceclaims resourceclaimtemplates", "deviceclasses devicetaintrules resourceslices"},
+	{"scheduling.k8s.io", "", "priorityclasses"},
+	{"storage.k8s.io", "csistoragecapacities", "csidrivers csinodes storageclasses volumeattachments volumeattributesclasses"},
+	{"storagemigration.k8s.io", "", "storageversionmigrations"},
+}
+
+// ByName returns a catalog of what the settings name, made without a server. Of
+// its kinds no more is known than their group and resource, and [Kind.Scopes].
+// The error names a resource of which only a server knows that.
+func ByName(cfg *config.Config) (*Catalog, error) {
+	c := &Catalog{resources: make(map[schema.GroupResource]served)}
+	for _, group := range own {
+		c.addNamed(group.group, group.namespaced, true)
+		c.addNamed(group.group, group.cluster, false)
+	}
+	for _, name := range chosenNames(cfg) {
+		if isWholeGroup(name) {
+			return nil, fmt.Errorf("%q: only an API server knows what the group holds", name)
+		}
+		if _, err := c.resolve(name); err == nil {
+			continue
+		}
+		plural, group, qualified := strings.Cut(name, ".")
+		switch {
+		case !qualified:
+			return nil, fmt.Errorf("%q: only an API server knows of which group it is", name)
+		case len(cfg.Namespaces) > 0:
+			return nil, fmt.Errorf("%q: only an API server knows whether it is in namespaces", name)
+		}
+		c.addNamed(group, plural, false)
+	}
+	return c, nil
+}
+
+// addNamed adds resources, of which there may be several in plurals.
+func (c *Catalog) addNamed(group, plurals string, namespaced bool) {
+	for _, plural := range strings.Fields(plurals) {
+		c.add(schema.GroupVersion{Group: group},
+			metav1.APIResource{Name: plural, Namespaced: namespaced, Verbs: metav1.Verbs{"list", "watch"}})
+	}
+}

@@ -1,0 +1,229 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"encoding/pem"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	admissionv1 "k8s.io/api/admission/v1"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// reviewer is a webhook that allows everything, and keeps what it was asked.
+type reviewer struct {
+	*httptest.Server
+
+	mu    sync.Mutex
+	asked []string
+}
+
+func newReviewer(t *testing.T) *reviewer {
+	t.Helper()
+	r := &reviewer{}
+	r.Server = httptest.NewTLSServer(r)
+	t.Cleanup(r.Close)
+	return r
+}
+
+// ServeHTTP answers a review.
+func (r *reviewer) ServeHTTP(w http.ResponseWriter, request *http.Request) {
+	var review admissionv1.AdmissionReview
+	if err := json.NewDecoder(request.Body).Decode(&review); err != nil || review.Request == nil {
+		http.Error(w, "no review", http.StatusBadRequest)
+		return
+	}
+	r.mu.Lock()
+	r.asked = append(r.asked, describeReview(request.URL.Path, review.Request))
+	r.mu.Unlock()
+	review.Response = &admissionv1.AdmissionResponse{UID: review.Request.UID, Allowed: true}
+	review.Request = nil
+	w.Header().Set("Content-Type", "application/json")
+	// Who does not read the answer has gone on without it.
+	_ = json.NewEncoder(w).Encode(&review)
+}
+
+// describeReview is the path, and then all of a review that rules choose by.
+func describeReview(path string, r *admissionv1.AdmissionRequest) string {
+	resource := r.Resource.Resource
+	if r.Resource.Group != "" {
+		resource += "." + r.Resource.Group
+	}
+	if r.SubResource != "" {
+		resource += "/" + r.SubResource
+	}
+	text := path + " " + string(r.Operation) + " " + resource + " " + r.Name
+	if r.DryRun != nil && *r.DryRun {
+		text += " dry"
+	}
+	return text
+}
+
+// reviews are those that came since the last call.
+func (r *reviewer) reviews() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	asked := r.asked
+	r.asked = nil
+	return asked
+}
+
+// pointTo has the configuration's API servers call another server, at the same path.
+func pointTo(t *testing.T, configuration *admissionregistrationv1.ValidatingWebhookConfiguration, server *httptest.Server) {
+	t.Helper()
+	if len(configuration.Webhooks) != 1 {
+		t.Fatalf("%d webhooks, want 1", len(configuration.Webhooks))
+	}
+	client := &configuration.Webhooks[0].ClientConfig
+	if client.CABundle != nil {
+		t.Error("the manifest has a caBundle, which is for others to write")
+	}
+	if client.Service == nil || client.Service.Path == nil {
+		t.Fatalf("the webhook's Service or its path is missing: %+v", client)
+	}
+	url := server.URL + *client.Service.Path
+	*client = admissionregistrationv1.WebhookClientConfig{
+		URL:      &url,
+		CABundle: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}),
+	}
+}
+
+// TestManifestsWebhook has a real API server call as the rendered configuration
+// says: for exactly these kinds, operations and namespaces.
+func TestManifestsWebhook(t *testing.T) {
+	t.Parallel()
+	p := ownPlane(t)
+	for _, name := range []string{"labelstream", "shop"} {
+		p.namespace(t, metav1.ObjectMeta{Name: name})
+	}
+	objects := installations[0].render(t).of("ValidatingWebhookConfiguration")
+	if len(objects) != 1 {
+		t.Fatalf("%d configurations, want 1", len(objects))
+	}
+	configuration := into[admissionregistrationv1.ValidatingWebhookConfiguration](t, objects[0].Object)
+	r := newReviewer(t)
+	pointTo(t, configuration, r.Server)
+	client := p.client
+	_, err := client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Create(t.Context(), configuration, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.awaitReviews(t, r)
+
+	p.change(t)
+	want := []string{
+		"CREATE pods web dry",
+		"CREATE pods web",
+		"UPDATE pods web",
+		"UPDATE pods web dry",
+		"DELETE pods web",
+		"CREATE namespaces market",
+		"UPDATE namespaces market",
+		"DELETE namespaces market",
+	}
+	for i := range want {
+		want[i] = "/validate " + want[i]
+	}
+	// A deletion is asked about as often as the API server tries it.
+	if diff := cmp.Diff(want, slices.Compact(r.reviews())); diff != "" {
+		t.Errorf("reviews (-want +got):\n%s", diff)
+	}
+
+	// Nobody is there any more, and nobody is kept from anything.
+	r.Close()
+	if _, err := client.CoreV1().Pods("shop").Create(t.Context(), pod(metav1.ObjectMeta{Name: "late"}), metav1.CreateOptions{}); err != nil {
+		t.Errorf("without a webhook: %v", err)
+	}
+}
+
+// awaitReviews waits until the API server calls, and forgets what it called for.
+func (p *plane) awaitReviews(t *testing.T, r *reviewer) {
+	t.Helper()
+	p.eventually(t, func(ctx context.Context) (bool, error) {
+		_, err := p.client.CoreV1().Pods("shop").
+			Create(ctx, pod(metav1.ObjectMeta{Name: "probe"}), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+		return len(r.reviews()) > 0, err
+	})
+}
+
+// change changes objects of kinds and namespaces that are chosen and that are
+// not.
+func (p *plane) change(t *testing.T) {
+	t.Helper()
+	p.changePods(t)
+	p.changeOthers(t)
+	p.changeExcluded(t)
+	p.changeNamespaces(t)
+}
+
+func (p *plane) changePods(t *testing.T) {
+	t.Helper()
+	pods := p.client.CoreV1().Pods("shop")
+	web := pod(metav1.ObjectMeta{Name: "web"})
+	done := created[*corev1.Pod](t)
+	done(pods.Create(t.Context(), web, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}))
+	done(pods.Create(t.Context(), web, metav1.CreateOptions{}))
+	done(pods.Patch(t.Context(), "web", types.MergePatchType, relabel, metav1.PatchOptions{}))
+	now, err := pods.Get(t.Context(), "web", metav1.GetOptions{})
+	done(now, err)
+	now.Annotations = map[string]string{"note": "new"}
+	done(pods.Update(t.Context(), now, metav1.UpdateOptions{DryRun: []string{metav1.DryRunAll}}))
+	p.updateStatus(t, "shop", "web", "running")
+	p.remove(t, "shop", "web")
+}
+
+// changeOthers changes what is not chosen, and none of whose reviews is wanted.
+func (p *plane) changeOthers(t *testing.T) {
+	t.Helper()
+	deployments := p.client.AppsV1().Deployments("shop")
+	labels := map[string]string{"app": "web"}
+	deployment := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Name: "web"}, Spec: appsv1.DeploymentSpec{
+		Selector: &metav1.LabelSelector{MatchLabels: labels}, Template: podTemplate(labels),
+	}}
+	created[*appsv1.Deployment](t)(deployments.Create(t.Context(), deployment, metav1.CreateOptions{}))
+	created[*autoscalingv1.Scale](t)(deployments.UpdateScale(t.Context(), "web",
+		&autoscalingv1.Scale{ObjectMeta: metav1.ObjectMeta{Name: "web", Namespace: "shop"}, Spec: autoscalingv1.ScaleSpec{Replicas: 3}}, metav1.UpdateOptions{}))
+	if err := deployments.Delete(t.Context(), "web", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	created[*corev1.ConfigMap](t)(p.client.CoreV1().ConfigMaps("shop").
+		Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "web"}}, metav1.CreateOptions{}))
+	created[*corev1.Node](t)(p.client.CoreV1().Nodes().
+		Create(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "web"}}, metav1.CreateOptions{}))
+}
+
+// changeExcluded changes what is chosen, in the namespaces that are not.
+func (p *plane) changeExcluded(t *testing.T) {
+	t.Helper()
+	for _, namespace := range []string{"labelstream", metav1.NamespaceSystem} {
+		p.create(t, namespace, "web", "1")
+		p.setStep(t, namespace, "web", "2")
+		p.remove(t, namespace, "web")
+		created[*corev1.Namespace](t)(p.client.CoreV1().Namespaces().
+			Patch(t.Context(), namespace, types.MergePatchType, relabel, metav1.PatchOptions{}))
+	}
+}
+
+func (p *plane) changeNamespaces(t *testing.T) {
+	t.Helper()
+	namespaces := p.client.CoreV1().Namespaces()
+	p.namespace(t, metav1.ObjectMeta{Name: "market"})
+	created[*corev1.Namespace](t)(namespaces.Patch(t.Context(), "market", types.MergePatchType, relabel, metav1.PatchOptions{}))
+	created[*corev1.Namespace](t)(namespaces.Patch(t.Context(), "market", types.MergePatchType,
+		[]byte(`{"status":{"phase":"Active"}}`), metav1.PatchOptions{}, "status"))
+	if err := namespaces.Delete(t.Context(), "market", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+var relabel = []byte(`{"metadata":{"labels":{"team":"platform"}}}`)

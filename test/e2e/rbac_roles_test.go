@@ -1,0 +1,237 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// scenario is a way to run labelstream, of which is shown that the roles that it
+// prints for it suffice, and that it says which is missing where one permission
+// of theirs is left out. So none of them is superfluous.
+type scenario struct {
+	name     string
+	once     bool
+	settings settings
+	// permissions are those that the printed roles must come to, as written by
+	// [permission.String]. OWN stands for the namespace of the pod.
+	permissions []string
+	// series are those that must come; all the same with a webhook, where more
+	// come of reviews.
+	series []string
+	// reviewed says that there is a webhook, which is shown what will not be.
+	reviewed bool
+}
+
+// TestRoles runs labelstream as the service account to which the printed roles
+// were bound.
+func TestRoles(t *testing.T) {
+	t.Parallel()
+	p := ownPlane(t)
+	for _, namespace := range []string{"shop", "bank"} {
+		p.namespace(t, metav1.ObjectMeta{Name: namespace})
+		p.pods(t, 1, func(int) metav1.ObjectMeta { return metav1.ObjectMeta{Namespace: namespace, Name: "web"} })
+	}
+	created[*corev1.Node](t)(p.client.CoreV1().Nodes().
+		Create(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-a"}}, metav1.CreateOptions{}))
+	const (
+		shopPod = `cloudzero_pod_labels{namespace="shop",pod="web",resource_type="pod"}`
+		bankPod = `cloudzero_pod_labels{namespace="bank",pod="web",resource_type="pod"}`
+		shop    = `cloudzero_namespace_labels{namespace="shop",resource_type="namespace"}`
+		bank    = `cloudzero_namespace_labels{namespace="bank",resource_type="namespace"}`
+		node    = `cloudzero_node_labels{node="node-a",resource_type="node"}`
+	)
+	for _, s := range []scenario{
+		{
+			name: "default", series: []string{shopPod, bankPod, shop, bank},
+			permissions: []string{"list namespaces", "watch namespaces", "list pods", "watch pods"},
+		},
+		{
+			name: "once", once: true, settings: settings{"LABELS_RESOURCES": "pods,nodes,deployments"}, series: []string{shopPod, bankPod, node},
+			permissions: []string{"list nodes", "list pods", "list deployments.apps"},
+		},
+		{
+			name: "no-watch", settings: settings{"WATCH_ENABLED": "false", "LABELS_RESOURCES": "pods"}, series: []string{shopPod, bankPod},
+			permissions: []string{"list pods"},
+		},
+		{
+			name: "namespaces", settings: settings{"NAMESPACES": "shop,bank", "LABELS_RESOURCES": "pods,namespaces,nodes"},
+			series: []string{shopPod, bankPod, shop, bank, node},
+			permissions: []string{
+				"list namespaces[shop]", "list namespaces[bank]", "watch namespaces[shop]", "watch namespaces[bank]", "list nodes", "watch nodes",
+				"list pods in bank", "watch pods in bank", "list pods in shop", "watch pods in shop",
+			},
+		},
+		{
+			name: "election", settings: electing.and(settings{"NAMESPACES": "shop", "LABELS_RESOURCES": "pods"}), series: []string{shopPod},
+			permissions: []string{
+				"get leases.coordination.k8s.io[labelstream] in OWN", "update leases.coordination.k8s.io[labelstream] in OWN",
+				"create leases.coordination.k8s.io in OWN", "list pods in shop", "watch pods in shop",
+			},
+		},
+		{
+			name: "certificate", reviewed: true, series: []string{shopPod, shop},
+			settings: settings{
+				"NAMESPACES": "shop", "WEBHOOK_ENABLED": "true", "WEBHOOK_SELF_SIGNED": "true", "WEBHOOK_ADDRESS": "127.0.0.1:0",
+				"WEBHOOK_SECRET": "kept", "WEBHOOK_SERVICE": "hook",
+			},
+			permissions: []string{
+				"get validatingwebhookconfigurations.admissionregistration.k8s.io[OWN]",
+				"patch validatingwebhookconfigurations.admissionregistration.k8s.io[OWN]",
+				"create secrets[kept] in OWN", "get secrets[kept] in OWN", "patch secrets[kept] in OWN",
+				"get namespaces[shop]", "list namespaces[shop]", "watch namespaces[shop]", "get pods in shop", "list pods in shop", "watch pods in shop",
+			},
+		},
+	} {
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			s.test(t, p)
+		})
+	}
+}
+
+// nothing is left out of the permissions.
+const nothing = -1
+
+// test starts a run with all permissions, and one more without each of them, and
+// then looks at how they do: some need a minute to notice.
+func (s *scenario) test(t *testing.T, p *plane) {
+	s.settings = settings{"LABELS_FILTERS": "^team$", "SEND_INTERVAL": "50ms"}.and(s.settings)
+	whole := s.start(t, p, s.name+"-whole", nothing)
+	var less []*restricted
+	for i := range whole.permissions {
+		less = append(less, s.start(t, p, fmt.Sprintf("%s-%d", s.name, i), i))
+	}
+	var want []string
+	for _, text := range s.permissions {
+		want = append(want, strings.ReplaceAll(text, "OWN", whole.account))
+	}
+	slices.Sort(want)
+	if diff := cmp.Diff(want, slices.Sorted(texts(whole.permissions))); diff != "" {
+		t.Errorf("permissions (-want +got):\n%s", diff)
+	}
+	whole.mustWork(t)
+	for _, r := range less {
+		t.Run("without "+strings.ReplaceAll(r.missing.String(), r.account, "OWN"), r.mustName)
+	}
+}
+
+// restricted is a run as a service account of its own.
+type restricted struct {
+	*process
+	*scenario
+	plane *plane
+	// account is the namespace of the service account.
+	account string
+	// permissions are what the printed roles come to, missing is what was not
+	// granted of it.
+	permissions []permission
+	missing     permission
+	receiver    *journal
+}
+
+// start starts a run as a service account to which the printed roles are bound:
+// as they are, or without one of their permissions.
+func (s *scenario) start(t *testing.T, p *plane, account string, without int) *restricted {
+	t.Helper()
+	p.namespace(t, metav1.ObjectMeta{Name: account})
+	r := &restricted{scenario: s, plane: p, account: account, receiver: newJournal(t)}
+	own := s.settings.and(settings{"POD_NAMESPACE": account, "POD_NAME": account, "DESTINATION": r.receiver.URL()})
+	var args []string
+	if s.once {
+		args = []string{"--once"}
+	}
+	if s.reviewed {
+		own["WEBHOOK_CONFIGURATION"] = account
+		p.registerNothing(t, account)
+	}
+	roles := printedRoles(t, account, own, args...)
+	r.permissions = roles.permissions()
+	if without != nothing {
+		r.missing = r.permissions[without]
+		roles.restrict(slices.Delete(slices.Clone(r.permissions), without, without+1))
+	}
+	p.bind(t, account, roles)
+	r.process = spawn(t, invocation{kubeconfig: p.accountKubeconfig(t, account), args: args, settings: own, limit: 2 * patience})
+	ofKind := r.missing.resource == "pods" || r.missing.resource == "namespaces"
+	if s.reviewed && (without == nothing || ofKind && r.missing.verb == "get") {
+		r.review(t)
+	}
+	return r
+}
+
+// mustWork demands that the run has sent everything, and lacks nothing.
+func (r *restricted) mustWork(t *testing.T) {
+	t.Helper()
+	want := r.series
+	if r.reviewed {
+		r.awaitSettled(t)
+		want = append(slices.Clone(want), phantomPod, phantomLabel)
+	}
+	if r.settings["LEADER_ELECTION"] != "" {
+		r.awaitRenewed(t)
+	}
+	if r.once {
+		r.wait(t).mustSucceed(t)
+	} else {
+		r.receiver.await(t, "all series", func([]sample) bool { return len(r.ofChosen()) >= len(want) })
+	}
+	compare(t, want, r.ofChosen())
+	if text := r.stderr.String(); strings.Contains(text, "forbidden") {
+		t.Errorf("something is forbidden:\n%s", text)
+	}
+}
+
+// awaitRenewed waits until the run has renewed the Lease that it has created.
+func (r *restricted) awaitRenewed(t *testing.T) {
+	t.Helper()
+	r.awaitLog(t, `"Leading"`)
+	r.plane.eventually(t, func(ctx context.Context) (bool, error) {
+		lease, err := r.plane.client.CoordinationV1().Leases(r.account).Get(ctx, "labelstream", metav1.GetOptions{})
+		if err != nil {
+			return false, err
+		}
+		return lease.Spec.RenewTime.After(lease.Spec.AcquireTime.Time), nil
+	})
+}
+
+// ofChosen are the series received, but for those of other namespaces than the
+// two that the test has made first.
+func (r *restricted) ofChosen() []string {
+	var all []string
+	for _, series := range r.receiver.All() {
+		if namespace := series.Get("namespace"); namespace == "" || namespace == "shop" || namespace == "bank" {
+			all = append(all, series.String())
+		}
+	}
+	return all
+}
+
+// mustName demands that the run says what it lacks, and of nothing else that it
+// lacks it.
+func (r *restricted) mustName(t *testing.T) {
+	lacking := r.missing
+	said := fmt.Sprintf(`cannot %s resource \"%s\" in API group \"%s\"`, lacking.verb, lacking.resource, lacking.group)
+	r.awaitLog(t, said)
+	if r.once {
+		r.wait(t).mustFail(t)
+	}
+	advice := regexp.MustCompile(fmt.Sprintf(`grant the verbs? [^:]*"%s"[^:]* on resource "%s" in API group "%s"`,
+		lacking.verb, lacking.resource, lacking.group))
+	for line := range strings.Lines(r.stderr.String()) {
+		if !strings.Contains(line, "cannot ") {
+			continue
+		}
+		text := strings.ReplaceAll(line, `\"`, `"`)
+		if !strings.Contains(line, said) || !advice.MatchString(text) || !strings.Contains(text, lacking.where()) {
+			t.Errorf("this does not say to grant %s:\n%s", lacking, text)
+		}
+	}
+}
