@@ -140,6 +140,10 @@ func (c collector) Describe(all chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector.
 func (c collector) Collect(metrics chan<- prometheus.Metric) {
 	options := &c.in.options
+	if options.ReviewsOnly {
+		// Kinds that are not read would look as if they could not be.
+		return
+	}
 	if options.Follow && options.ResyncInterval > 0 {
 		metrics <- prometheus.MustNewConstMetric(intervalDesc, prometheus.GaugeValue, options.ResyncInterval.Seconds())
 	}

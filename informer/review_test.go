@@ -302,6 +302,10 @@ func TestReviewsOnly(t *testing.T) {
 		b.expectTaken(t, b.show(queue, "pods", podA), Dropped)
 		b.expectSent(t, "the reviews", "a a", "a a")
 		b.expectRequests(t)
+		// Of what nobody reads here, nothing is overdue.
+		if n, err := testutil.GatherAndCount(b.registry, "labelstream_synced", "labelstream_last_sync_timestamp_seconds"); n != 0 || err != nil {
+			t.Errorf("%d metrics say how far reading is, want none: %v", n, err)
+		}
 	})
 }
 

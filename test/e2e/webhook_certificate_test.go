@@ -42,11 +42,11 @@ func newAuthority(t *testing.T) *authority {
 }
 
 // issue returns a certificate for hosts, which are names or addresses, and its
-// key, both in PEM. It serves for either side of a connection, for as long as
-// tests take.
+// key, both in PEM. It serves for either side of a connection, for the usual 90
+// days.
 func (a *authority) issue(t *testing.T, hosts ...string) (certificate, key []byte) {
 	t.Helper()
-	return a.issueUntil(t, time.Now().Add(24*time.Hour), hosts...)
+	return a.issueUntil(t, time.Now().Add(90*24*time.Hour), hosts...)
 }
 
 // issueUntil is the same for a certificate that ends, or has ended, at some time.

@@ -1,0 +1,299 @@
+package e2e
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	gocmp "github.com/google/go-cmp/cmp"
+
+	"labelstream/test/monitoring"
+	"labelstream/test/prometheus"
+	"labelstream/test/receiver"
+)
+
+const (
+	// alertsFaster is by how much every time of a minute or more in the shipped
+	// rules is divided: minutes become seconds.
+	alertsFaster = 60
+	// alertsNamespace has pods whose labels change all the time: a watch that
+	// brings nothing is taken for dead in seconds.
+	alertsNamespace = "alerts"
+	// downJob is the job that LabelstreamDown asks for.
+	downJob = "labelstream"
+)
+
+// patient is a daemon that something is wrong with, or nothing, and the alerts
+// that it is to cause.
+type patient struct {
+	job    string
+	start  func(*ward, *testing.T) *daemon
+	alerts []string
+}
+
+var patients = []patient{
+	{downJob, (*ward).sound, []string{"LabelstreamDown"}},
+	{"well", (*ward).reviewed, nil},
+	{"no-lease", (*ward).unelected, []string{"LabelstreamNoLeader"}},
+	{"no-receiver", (*ward).unheard, []string{"LabelstreamNotSending"}},
+	{"refused", (*ward).refused, []string{"LabelstreamDropping"}},
+	{"forbidden", (*ward).forbidden, []string{"LabelstreamKindNotSynced"}},
+	{"unwatched", (*ward).unwatched, []string{"LabelstreamKindStale"}},
+	{"unlisted", (*ward).unlisted, []string{"LabelstreamBackfillOverdue"}},
+	{"slow-receiver", (*ward).delayed, []string{"LabelstreamQueueFull"}},
+	{"old-certificate", (*ward).expiring, []string{"LabelstreamCertificateExpiring"}},
+	{"slow-reviews", (*ward).slowlyReviewed, []string{"LabelstreamWebhookSlow"}},
+	{"not-reviewed", (*ward).unreviewed, []string{"LabelstreamWebhookSilent"}},
+}
+
+// TestAlerts has a real Prometheus look at daemons with one fault each, by the
+// shipped rules with shorter times, and demands that each fault fires its alert,
+// and no other ever does.
+func TestAlerts(t *testing.T) {
+	t.Parallel()
+	w := newWard(t)
+	targets := make(map[string]string)
+	var want []string
+	var down *daemon
+	for _, p := range patients {
+		d := p.start(w, t)
+		targets[p.job] = strings.TrimPrefix(d.status, "http://")
+		for _, alert := range p.alerts {
+			// Of what is not there, nobody knows the job.
+			if p.job == downJob {
+				down = d
+				want = append(want, alert+" ")
+			} else {
+				want = append(want, alert+" "+p.job)
+			}
+		}
+	}
+	slices.Sort(want)
+	s := newPrometheus(t, prometheus.Options{Config: scraping(t, targets)})
+	eventuallyTrue(t, "all daemons are scraped", func() bool { return len(query(t, s, "up == 1")) == len(patients) })
+	down.kill(t)
+	var got []string
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("alerts that fire (-want +got):\n%s", gocmp.Diff(want, got))
+		}
+	})
+	eventuallyTrue(t, "each fault fires its alert", func() bool {
+		w.stir(t)
+		got = alertsOf(t, s, `ALERTS{alertstate="firing"}`)
+		return slices.Equal(got, want)
+	})
+	ever := alertsOf(t, s, `count by (alertname, job) (count_over_time(ALERTS{alertstate="firing"}[1h]))`)
+	if diff := gocmp.Diff(want, ever); diff != "" {
+		t.Errorf("alerts that have fired (-want +got):\n%s", diff)
+	}
+}
+
+// scraping is the configuration of a Prometheus that looks at a daemon for each
+// job, by the shipped rules.
+func scraping(t *testing.T, targets map[string]string) string {
+	t.Helper()
+	rules, err := monitoring.ReadRules(filepath.Join(monitoring.Dir, "prometheusrule.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := rules.Shorten(alertsFaster); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "rules.yaml")
+	if err := rules.Write(path); err != nil {
+		t.Fatal(err)
+	}
+	config := fmt.Sprintf("global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}\nrule_files: [%q]\nscrape_configs:\n", path)
+	for _, job := range slices.Sorted(maps.Keys(targets)) {
+		config += fmt.Sprintf("- {job_name: %s, static_configs: [{targets: [%q]}]}\n", job, targets[job])
+	}
+	return config
+}
+
+// alertsOf are the alerts of an expression's series, each with its job.
+func alertsOf(t *testing.T, s *prometheus.Server, promql string) []string {
+	t.Helper()
+	var alerts []string
+	for _, sample := range query(t, s, promql) {
+		alerts = append(alerts, string(sample.Metric["alertname"]+" "+sample.Metric["job"]))
+	}
+	slices.Sort(alerts)
+	return alerts
+}
+
+// ward is where the daemons are.
+type ward struct {
+	plane *plane
+	step  int
+	// slow is a daemon that is shown slow reviews by its client.
+	slow   *hooked
+	client *http.Client
+}
+
+func newWard(t *testing.T) *ward {
+	t.Helper()
+	w := &ward{plane: shared.plane, step: 1}
+	w.plane.numbered(t, alertsNamespace, 5)
+	return w
+}
+
+// stir changes the labels of two pods, and shows a slow review.
+func (w *ward) stir(t *testing.T) {
+	t.Helper()
+	w.step++
+	for i := range 2 {
+		w.plane.setStep(t, alertsNamespace, numberedPod(i), strconv.Itoa(w.step))
+	}
+	w.showSlowly(t)
+}
+
+// healthy is how a daemon is started that nothing is wrong with.
+func (w *ward) healthy(t *testing.T) invocation {
+	t.Helper()
+	return invocation{user: w.plane.follower(t, alertsNamespace, "pods"), settings: following.and(settings{
+		"DESTINATION": newJournal(t).URL(), "NAMESPACES": alertsNamespace,
+	})}
+}
+
+func (w *ward) sound(t *testing.T) *daemon { return startDaemon(t, w.healthy(t)) }
+
+// reviewed has a webhook that the API server calls.
+func (w *ward) reviewed(t *testing.T) *daemon {
+	h := startHooked(t, w.healthy(t))
+	w.review(t, h)
+	return h.daemon
+}
+
+// review has the API server call a webhook.
+func (w *ward) review(t *testing.T, h *hooked) {
+	t.Helper()
+	h.awaitSynced(t, "pods")
+	w.plane.register(t, registration(h.byURL(), alertsNamespace))
+	h.awaitShown(t, w.plane, alertsNamespace)
+}
+
+// unelected must not touch the Lease.
+func (w *ward) unelected(t *testing.T) *daemon {
+	return startDaemon(t, w.healthy(t).with(electing).with(settings{"LEASE_NAMESPACE": alertsNamespace, "POD_NAME": "a"}))
+}
+
+// unheard has a receiver that is down.
+func (w *ward) unheard(t *testing.T) *daemon {
+	j := newJournal(t)
+	j.Down()
+	return startDaemon(t, w.healthy(t).with(settings{"DESTINATION": j.URL()}))
+}
+
+// refused has a receiver that does not want one pod. Its batches hold others,
+// too, or everything would be refused, and sending would cease.
+func (w *ward) refused(t *testing.T) *daemon {
+	j := newJournal(t)
+	j.Always(receiver.RefuseIf(func(req *receiver.Request) bool {
+		return slices.ContainsFunc(req.Series, func(s receiver.Series) bool { return s.Get("pod") == numberedPod(0) })
+	}, http.StatusBadRequest))
+	return startDaemon(t, w.healthy(t).with(settings{"DESTINATION": j.URL(), "SEND_INTERVAL": "1s"}))
+}
+
+// forbidden must not read one of its kinds.
+func (w *ward) forbidden(t *testing.T) *daemon {
+	return startDaemon(t, w.healthy(t).with(settings{"LABELS_RESOURCES": "pods,deployments"}))
+}
+
+// unwatched may list and not watch.
+func (w *ward) unwatched(t *testing.T) *daemon {
+	inv := w.healthy(t)
+	inv.user = w.plane.grant(t, alertsNamespace, "pods")
+	return startDaemon(t, inv)
+}
+
+// unlisted has an API server that answers the first list and none after it.
+func (w *ward) unlisted(t *testing.T) *daemon {
+	inv := w.healthy(t)
+	var lists atomic.Int32
+	x := newProxy(t, w.plane, inv.user, func(r *http.Request) {
+		if isList(r) && lists.Add(1) > 1 {
+			<-r.Context().Done()
+		}
+	})
+	inv.kubeconfig = x.kubeconfig(t)
+	return startDaemon(t, inv.with(settings{"RESYNC_INTERVAL": "4s"}))
+}
+
+// delayed has a receiver that takes two records a second, of more that come.
+func (w *ward) delayed(t *testing.T) *daemon {
+	j := newJournal(t)
+	j.Always(receiver.Delay(500 * time.Millisecond))
+	return startDaemon(t, w.healthy(t).with(settings{"DESTINATION": j.URL(), "BATCH_SIZE": "1"}))
+}
+
+// expiring has a certificate for ten more days.
+func (w *ward) expiring(t *testing.T) *daemon {
+	a, dir := newAuthority(t), t.TempDir()
+	files := settings{"WEBHOOK_CERT_FILE": filepath.Join(dir, "tls.crt"), "WEBHOOK_KEY_FILE": filepath.Join(dir, "tls.key")}
+	certificate, key := a.issueUntil(t, time.Now().Add(10*24*time.Hour), "127.0.0.1")
+	for name, text := range map[string][]byte{"WEBHOOK_CERT_FILE": certificate, "WEBHOOK_KEY_FILE": key} {
+		if err := os.WriteFile(files[name], text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h := startHooked(t, w.healthy(t).with(files))
+	h.bundle = a.bundle
+	w.review(t, h)
+	return h.daemon
+}
+
+// unreviewed has a webhook that no API server knows of.
+func (w *ward) unreviewed(t *testing.T) *daemon { return startHooked(t, w.healthy(t)).daemon }
+
+// slowlyReviewed has a webhook whose caller takes its time.
+func (w *ward) slowlyReviewed(t *testing.T) *daemon {
+	w.slow = startHooked(t, w.healthy(t))
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(w.slow.bundle)
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}
+	t.Cleanup(transport.CloseIdleConnections)
+	w.client = &http.Client{Transport: transport}
+	return w.slow.daemon
+}
+
+// showSlowly sends a review whose second half comes 400 ms after the first.
+func (w *ward) showSlowly(t *testing.T) {
+	t.Helper()
+	review := []byte(`{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"uid":"slow","operation":"UPDATE",` +
+		`"resource":{"group":"","version":"v1","resource":"pods"},"object":{"metadata":{"namespace":"` + alertsNamespace + `","name":"pod-000","labels":{"step":"1"}}}}}`)
+	body, rest := io.Pipe()
+	go func() {
+		_, _ = rest.Write(review[:len(review)/2])
+		// It is the time that is to be noticed.
+		time.Sleep(400 * time.Millisecond)
+		_, _ = rest.Write(review[len(review)/2:])
+		_ = rest.Close()
+	}()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+w.slow.address+"/validate", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Content-Type", "application/json")
+	response, err := w.client.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	answer, err := io.ReadAll(response.Body)
+	if err != nil || !bytes.Contains(answer, []byte(`"allowed":true`)) {
+		t.Fatalf("the review is answered %d %q: %v", response.StatusCode, answer, err)
+	}
+}
