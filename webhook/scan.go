@@ -2,6 +2,7 @@ package webhook
 
 import (
 	"encoding/binary"
+	"math/bits"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -279,12 +280,13 @@ const (
 func (s *scanner) skipString() (plain bool) {
 	plain = true
 	for i := s.at + 1; i < len(s.text); {
-		// Eight bytes at a time, while none of them is a control character, a
+		// Eight bytes at a time, up to the first that is a control character, a
 		// quote, a backslash or beyond ASCII. A borrow only ever follows one.
 		for i+8 <= len(s.text) {
 			w := binary.LittleEndian.Uint64(s.text[i:])
 			quotes, escapes := w^'"'*ones, w^'\\'*ones
-			if (w|(w-' '*ones)|(quotes-ones)|(escapes-ones))&highs != 0 {
+			if found := (w | (w - ' '*ones) | (quotes - ones) | (escapes - ones)) & highs; found != 0 {
+				i += bits.TrailingZeros64(found) / 8
 				break
 			}
 			i += 8
