@@ -207,7 +207,7 @@ func TestLoadsFail(t *testing.T) {
 			test.change(f)
 			l := newLoad(f.client(), template)
 			defer l.close()
-			checkError(t, "flat out", l.flatOut(t.Context(), time.Hour), test.want)
+			checkError(t, "flat out", l.flatOut(t.Context(), time.Second), test.want)
 			_, err := l.paced(t.Context(), 100, time.Microsecond)
 			checkError(t, "paced", err, test.want)
 			slow, err := l.slowly(t.Context(), 2)
