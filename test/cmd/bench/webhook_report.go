@@ -82,14 +82,3 @@ func (u loadUsage) p50() float64   { return u.P50.Seconds() }
 func (u loadUsage) p99() float64   { return u.P99.Seconds() }
 func (u loadUsage) p999() float64  { return u.P999.Seconds() }
 func (u loadUsage) worst() float64 { return u.Worst.Seconds() }
-
-// peakRSS is labelstream's highest, in bytes.
-func (r *webhookResult) peakRSS() int64 {
-	peak := int64(0)
-	for i := range r.runs {
-		for _, load := range r.runs[i] {
-			peak = max(peak, load.product.PeakRSS)
-		}
-	}
-	return peak
-}
