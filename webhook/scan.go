@@ -2,6 +2,7 @@ package webhook
 
 import (
 	"encoding/binary"
+	"math/bits"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -46,6 +47,15 @@ func (s *scanner) fail() { s.failed = true }
 
 // peek returns the next byte that is no white space, 0 at the end.
 func (s *scanner) peek() byte {
+	// An API server writes no white space.
+	if s.at < len(s.text) && s.text[s.at] > ' ' {
+		return s.text[s.at]
+	}
+	return s.peekPast()
+}
+
+// peekPast is peek where there may be white space.
+func (s *scanner) peekPast() byte {
 	for s.at < len(s.text) {
 		switch c := s.text[s.at]; c {
 		case ' ', '\t', '\r', '\n':
@@ -278,27 +288,29 @@ const (
 // without escapes, and in ASCII.
 func (s *scanner) skipString() (plain bool) {
 	plain = true
-	for i := s.at + 1; i < len(s.text); {
-		// Eight bytes at a time, while none of them is a control character, a
+	text := s.text
+	for i := s.at + 1; i < len(text); {
+		// Eight bytes at a time, up to the first that is a control character, a
 		// quote, a backslash or beyond ASCII. A borrow only ever follows one.
-		for i+8 <= len(s.text) {
-			w := binary.LittleEndian.Uint64(s.text[i:])
+		for i+8 <= len(text) {
+			w := binary.LittleEndian.Uint64(text[i:])
 			quotes, escapes := w^'"'*ones, w^'\\'*ones
-			if (w|(w-' '*ones)|(quotes-ones)|(escapes-ones))&highs != 0 {
+			if found := (w | (w - ' '*ones) | (quotes - ones) | (escapes - ones)) & highs; found != 0 {
+				i += bits.TrailingZeros64(found) / 8
 				break
 			}
 			i += 8
 		}
-		if i == len(s.text) {
+		if i == len(text) {
 			break
 		}
-		switch c := s.text[i]; {
+		switch c := text[i]; {
 		case c == '"':
 			s.at = i + 1
 			return plain
 		case c == '\\':
 			plain = false
-			n := escapeLength(s.text[i:])
+			n := escapeLength(text[i:])
 			if n == 0 {
 				s.fail()
 				return false

@@ -26,6 +26,8 @@ import (
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+
+	"labelstream/test/selfsigned"
 )
 
 const (
@@ -373,7 +375,7 @@ func TestTLSIsHTTP2AndTheKubeconfigReachesIt(t *testing.T) {
 		protocols <- r.Proto
 		handler.ServeHTTP(w, r)
 	}))
-	certificate, trusted, err := SelfSigned()
+	certificate, trusted, err := selfsigned.Certificate()
 	if err != nil {
 		t.Fatal(err)
 	}

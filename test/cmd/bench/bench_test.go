@@ -182,15 +182,18 @@ func TestOptions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]int{10_000, 100_000, 1_000_000}, o.sizes); diff != "" || o.runs != 5 || o.output == "" {
+	if diff := cmp.Diff([]int{10_000, 100_000, 1_000_000}, o.sizes); diff != "" || o.runs != 5 || o.output == "" || o.command != "make bench" {
 		t.Errorf("defaults %+v\n%s", o, diff)
+	}
+	if o, err := parseOptions([]string{"--huge", "3000000"}); err != nil || o.huge != 3_000_000 || o.output == "" || o.command != `make bench BENCHARGS="--huge 3000000"` {
+		t.Errorf("with 3 million pods: %+v, %v", o, err)
 	}
 	for _, args := range [][]string{{"--only", "JSON"}, {"--reference-only"}} {
 		if o, err := parseOptions(args); err != nil || o.output != "" {
 			t.Errorf("%v writes the file %q with a part of the results (%v)", args, o.output, err)
 		}
 	}
-	for _, args := range [][]string{{"--sizes", "10,x"}, {"--sizes", "0"}, {"--runs", "0"}, {"--only", "("}} {
+	for _, args := range [][]string{{"--sizes", "10,x"}, {"--sizes", "0"}, {"--runs", "0"}, {"--webhook-time", "21s"}, {"--webhook-time", "0s"}, {"--only", "("}} {
 		if _, err := parseOptions(args); err == nil {
 			t.Errorf("%v: no error", args)
 		}
@@ -205,7 +208,7 @@ func TestScenarios(t *testing.T) {
 	want := []string{
 		"labels, 10 pods", "labels, 2,000 pods", "labels, 3,000,000 pods",
 		"annotations, 10 pods", "annotations, 2,000 pods",
-		"200 KiB annotations, values cut at 2,048 bytes", "200 KiB annotations, sent whole",
+		"250 KiB annotations, values cut at 2,048 bytes", "250 KiB annotations, sent whole",
 		"receiver takes 200 ms a batch", "server speaks JSON only", "TLS and HTTP/2 to the server",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -218,7 +221,7 @@ func seconds(cpu, wall float64, mebibytes int64) usage {
 }
 
 func TestReport(t *testing.T) {
-	results := []result{
+	scenarios := []result{
 		{
 			scenario:  scenario{group: groupLabels, name: "labels, 1,000 pods", pods: 1000},
 			product:   []usage{seconds(1, 2, 20), seconds(2, 1, 22), seconds(3, 4, 21)},
@@ -232,20 +235,22 @@ func TestReport(t *testing.T) {
 		{scenario: scenario{group: groupLarge, name: "alone", pods: 100}, reference: []usage{seconds(1, 1, 9)}},
 	}
 	m := machine{processor: "Some CPU", memory: "8 kB", kernel: "6.1", goVersion: "go1", cores: 4}
-	_, got, found := strings.Cut(report(m, 3, results, nil), "Machine: ")
+	_, after, _ := strings.Cut(introduction, "%s\n")
+	_, got, found := strings.Cut(report(m, options{runs: 3, command: "make it"}, results{scenarios: scenarios}), "    make it\n")
 	if !found {
-		t.Fatal("the report does not name the machine")
+		t.Fatal("the report does not say how it is had again")
 	}
 	header := "| scenario | pods | process | CPU s | objects/s | peak RSS MiB | CPU ratio |\n|---|--:|---|--:|--:|--:|--:|\n"
-	want := "Some CPU, 4 cores; memory 8 kB; Linux 6.1; go1.\n3 counted runs after one that is not.\n\n" + legend +
-		"\n## Labels\n\n" + header +
+	want := fmt.Sprintf(after, "Some CPU, 4 cores; memory 8 kB; Linux 6.1; go1", 3) +
+		"\n| promise | limit | measured | |\n|---|--:|--:|---|\n" +
+		"| peak memory at 5,000 pods by that at 1,000 | at most 1.1 | 1.091 | kept |\n" +
+		backfillIntroduction + legend + "\n### Labels\n\n" + header +
 		"| labels, 1,000 pods | 1,000 | labelstream | 2.00 (1.00–3.00) | 500 | 22.0 | **0.30** |\n" +
 		"| labels, 1,000 pods | 1,000 | client-go list | 10.00 (4.00–10.00) | 100 | 32.0 |  |\n" +
 		"| labels, 5,000 pods | 5,000 | labelstream | 5.50 (5.00–6.00) | 2,500 | 24.0 | **0.55** |\n" +
 		"| labels, 5,000 pods | 5,000 | client-go list | 10.00 (10.00–10.00) | 500 | 30.0 |  |\n" +
-		"\n## Large annotations\n\n" + header +
-		"| alone | 100 | client-go list | 1.00 (1.00–1.00) | 100 | 9.0 |  |\n" +
-		"\nlabelstream's peak memory at 5,000 pods is 1.09 times that at 1,000.\n"
+		"\n### Large annotations\n\n" + header +
+		"| alone | 100 | client-go list | 1.00 (1.00–1.00) | 100 | 9.0 |  |\n"
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("report (-want +got):\n%s", diff)
 	}

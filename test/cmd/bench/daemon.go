@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -104,7 +105,8 @@ func runDaemon(ctx context.Context, r *daemonResult, p programs, o options) (usa
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, sink.stop()) }()
-	d, err := startDaemon(ctx, p.labelstream, kubeconfig, sink.url)
+	// It is the watch that is measured; the webhook would need a certificate.
+	d, err := startDaemon(ctx, p.labelstream, kubeconfig, sink.url, "LABELSTREAM_WEBHOOK_ENABLED=false")
 	if err != nil {
 		return nil, err
 	}
@@ -128,6 +130,9 @@ type daemon struct {
 	command *exec.Cmd
 	sink    string
 	status  string
+	// webhook is host and port, "" where it is off. It is served before the
+	// status is.
+	webhook string
 	errors  *tail
 	drained chan struct{}
 	// seen, sent and lists are what it has read, sent and listed when the last
@@ -137,21 +142,20 @@ type daemon struct {
 	cpu        time.Duration
 }
 
-// startDaemon starts one, and returns when it serves its status.
-func startDaemon(ctx context.Context, program, kubeconfig, sink string) (*daemon, error) {
+// startDaemon starts one with these further settings, and returns when it serves
+// its status.
+func startDaemon(ctx context.Context, program, kubeconfig, sink string, environment ...string) (*daemon, error) {
 	command := exec.CommandContext(ctx, program, "--kubeconfig", kubeconfig)
 	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	command.Env = append(cleanEnvironment(),
-		"LABELSTREAM_DESTINATION="+sink+"/api/v1/write",
+	command.Env = slices.Concat(cleanEnvironment(), []string{
+		"LABELSTREAM_DESTINATION=" + sink + "/api/v1/write",
 		"LABELSTREAM_LABELS_RESOURCES=pods",
 		"LABELSTREAM_STATUS_ADDRESS=127.0.0.1:0",
-		// It is the watch that is measured; the webhook would need a certificate.
-		"LABELSTREAM_WEBHOOK_ENABLED=false",
 		"LABELSTREAM_LOG_FORMAT=json",
 		// What is sent is to be seen soon; batches are full without waiting.
 		"LABELSTREAM_SEND_INTERVAL=1s",
 		"LABELSTREAM_RESYNC_INTERVAL=0",
-	)
+	}, environment)
 	d := &daemon{command: command, sink: sink, errors: &tail{}, drained: make(chan struct{})}
 	output, err := command.StderrPipe()
 	if err != nil {
@@ -167,8 +171,14 @@ func startDaemon(ctx context.Context, program, kubeconfig, sink string) (*daemon
 			close(d.drained)
 			return nil, fmt.Errorf("start labelstream: it has not said where it serves its status: %w", d.stop())
 		}
-		var said struct{ Msg, Address string }
-		if json.Unmarshal([]byte(line), &said) == nil && said.Msg == "Serving the status" {
+		var said struct{ Msg, Address, Webhook string }
+		if json.Unmarshal([]byte(line), &said) != nil {
+			continue
+		}
+		switch said.Msg {
+		case "Serving the webhook":
+			d.webhook = said.Webhook
+		case "Serving the status":
 			d.status = "http://" + said.Address
 		}
 	}

@@ -40,3 +40,14 @@ func (r *daemonResult) peakRSS() int64 {
 	}
 	return peak
 }
+
+// resident is the highest at the end of a stage of any run, in bytes.
+func (r *daemonResult) resident() int64 {
+	resident := int64(0)
+	for _, run := range r.runs {
+		for _, u := range run {
+			resident = max(resident, u.Resident)
+		}
+	}
+	return resident
+}

@@ -1,8 +1,9 @@
 // Command bench measures labelstream beside a bare client-go metadata list of
-// the same synthetic API server, and writes docs/benchmarks.md. It measures
-// whole processes from outside: processor time, wall time, peak memory. It
-// fails if a run fails or does not deliver exactly what the server has, and
-// never because of a time.
+// the same synthetic API server, and its webhook beside a bare TLS server, and
+// writes docs/benchmarks.md. It measures whole processes from outside: processor
+// time, wall time, peak memory. It fails if a run fails, does not deliver exactly
+// what the server has, or leaves a review without its answer, and never because
+// of a time. It also runs the product's own benchmarks, and profiles it.
 //
 // Run it in the directory of the test module. LABELSTREAM_BINARY names the
 // binary to measure; without it the one of the parent directory is built.
@@ -39,6 +40,8 @@ func main() {
 
 // options are what the command line chooses.
 type options struct {
+	// command is how the results are had again.
+	command       string
 	sizes         []int
 	huge          int
 	runs          int
@@ -46,12 +49,16 @@ type options struct {
 	referenceOnly bool
 	maxRSS        int
 	maxDaemonRSS  int
+	webhookTime   time.Duration
 	timeout       time.Duration
 	output        string
 }
 
 func parseOptions(args []string) (options, error) {
-	var o options
+	o := options{command: "make bench"}
+	if len(args) > 0 {
+		o.command += fmt.Sprintf(" BENCHARGS=%q", strings.Join(args, " "))
+	}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	sizes := flags.String("sizes", "10000,100000,1000000", "numbers of pods, separated by commas")
 	only := flags.String("only", "", "run the scenarios whose names match this `regexp`, and print instead of writing the file")
@@ -60,6 +67,7 @@ func parseOptions(args []string) (options, error) {
 	flags.BoolVar(&o.referenceOnly, "reference-only", false, "measure client-go's list alone, and print")
 	flags.IntVar(&o.maxRSS, "max-rss", 0, "fail if labelstream's peak memory exceeds so many `MiB`; 0: do not")
 	flags.IntVar(&o.maxDaemonRSS, "max-daemon-rss", 0, "fail if the daemon's peak memory exceeds so many `MiB`; 0: do not")
+	flags.DurationVar(&o.webhookTime, "webhook-time", 10*time.Second, "how long each load of the webhook takes, at most 20s")
 	flags.DurationVar(&o.timeout, "timeout", 15*time.Minute, "kill a run that takes longer")
 	flags.StringVar(&o.output, "output", "../docs/benchmarks.md", "file to write; empty: print")
 	if err := flags.Parse(args); err != nil {
@@ -74,6 +82,11 @@ func parseOptions(args []string) (options, error) {
 	}
 	if o.runs < 1 {
 		return o, fmt.Errorf("--runs %d: give at least one", o.runs)
+	}
+	// Claims that wait for an event to confirm them are due after a minute, and a
+	// server without its load waits twice as long as it has it.
+	if o.webhookTime < time.Second || o.webhookTime > 20*time.Second {
+		return o, fmt.Errorf("--webhook-time %s: give 1s to 20s", o.webhookTime)
 	}
 	var err error
 	if o.only, err = regexp.Compile(*only); err != nil {
@@ -103,37 +116,66 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	var results []result
-	for _, s := range scenarios(o.sizes, o.huge) {
-		if !o.only.MatchString(s.name) {
-			continue
-		}
-		fmt.Fprintln(os.Stderr, s.name)
-		r, err := measure(ctx, s, programs, o)
-		if err != nil {
-			return fmt.Errorf("scenario %q: %w", s.name, err)
-		}
-		results = append(results, r)
-	}
-	var daemon *daemonResult
-	if pods := slices.Max(o.sizes); !o.referenceOnly && o.only.MatchString(daemonName(pods)) {
-		fmt.Fprintln(os.Stderr, daemonName(pods))
-		if daemon, err = measureDaemon(ctx, pods, programs, o); err != nil {
-			return fmt.Errorf("scenario %q: %w", daemonName(pods), err)
-		}
-	}
-	if len(results) == 0 && daemon == nil {
-		return fmt.Errorf("no scenario matches %q", o.only)
-	}
-	if err := write(o, results, daemon); err != nil {
+	results, err := measureAll(ctx, programs, o)
+	if err != nil {
 		return err
 	}
-	return errors.Join(checkMemory(results, o.maxRSS), checkDaemonMemory(daemon, o.maxDaemonRSS))
+	if err := write(o, results); err != nil {
+		return err
+	}
+	return errors.Join(checkMemory(results.scenarios, o.maxRSS), checkDaemonMemory(results.daemon, o.maxDaemonRSS))
+}
+
+// results are all that was measured. What the options left out is nil.
+type results struct {
+	scenarios []result
+	daemon    *daemonResult
+	webhook   *webhookResult
+	micro     []microBenchmark
+	profile   *profileResult
+}
+
+// measureAll measures what the options choose, one after the other.
+func measureAll(ctx context.Context, p programs, o options) (all results, err error) {
+	parts := []part{}
+	for _, s := range scenarios(o.sizes, o.huge) {
+		parts = append(parts, part{s.name, func() error {
+			r, err := measure(ctx, s, p, o)
+			all.scenarios = append(all.scenarios, r)
+			return err
+		}})
+	}
+	if !o.referenceOnly {
+		pods := slices.Max(o.sizes)
+		parts = append(parts,
+			part{daemonName(pods), func() (err error) { all.daemon, err = measureDaemon(ctx, pods, p, o); return err }},
+			part{webhookName, func() (err error) { all.webhook, err = measureWebhook(ctx, p, o); return err }},
+			part{microName, func() (err error) { all.micro, err = measureMicro(ctx, o); return err }},
+			part{profileName, func() (err error) { all.profile, err = measureProfile(ctx, p, o); return err }},
+		)
+	}
+	parts = slices.DeleteFunc(parts, func(p part) bool { return !o.only.MatchString(p.name) })
+	if len(parts) == 0 {
+		return all, fmt.Errorf("no scenario matches %q", o.only)
+	}
+	for _, part := range parts {
+		fmt.Fprintln(os.Stderr, part.name)
+		if err := part.measure(); err != nil {
+			return all, fmt.Errorf("scenario %q: %w", part.name, err)
+		}
+	}
+	return all, nil
+}
+
+// part is what --only chooses by its name.
+type part struct {
+	name    string
+	measure func() error
 }
 
 // write puts the report where the options say.
-func write(o options, results []result, daemon *daemonResult) error {
-	text := report(readMachine(), o.runs, results, daemon)
+func write(o options, all results) error {
+	text := report(readMachine(), o, all)
 	if o.output == "" {
 		fmt.Print(text)
 		return nil

@@ -14,7 +14,7 @@ import (
 )
 
 // programs are the paths of the binaries.
-type programs struct{ synthetic, sink, metalist, labelstream string }
+type programs struct{ synthetic, sink, metalist, bare, labelstream string }
 
 // build compiles what is measured and what it is measured with into the
 // directory. LABELSTREAM_BINARY spares labelstream that.
@@ -28,6 +28,7 @@ func build(ctx context.Context, directory string, withoutProduct bool) (programs
 		{&p.synthetic, "synthetic", ".", "./cmd/synthetic"},
 		{&p.sink, "sink", ".", "./cmd/sink"},
 		{&p.metalist, "metalist", ".", "./cmd/metalist"},
+		{&p.bare, "bare", ".", "./cmd/bare"},
 		{&p.labelstream, "labelstream", "..", "."},
 	} {
 		if one.program == &p.labelstream && (withoutProduct || *one.program != "") {

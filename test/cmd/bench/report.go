@@ -9,40 +9,59 @@ import (
 )
 
 const introduction = "# Benchmarks\n\n" +
+	"This file is written as a whole by\n\n" +
+	"    %s\n\n" +
+	"and `make bench3m` writes it with a backfill of 3 million pods, too. In `test/`, `go run ./cmd/bench --only` prints a part of it;\n" +
+	"`--sizes`, `--runs` and more are in its `--help`.\n\n" +
+	"Machine: %s.\n%d counted runs after one that is not.\n"
+
+const backfillIntroduction = "\n## Backfills\n\n" +
 	"The whole process is measured from outside, one after the other against the same running servers: `labelstream --once` from the\n" +
 	"start of the process to its end, and beside it a program that lists the same objects with client-go's metadata client, 500 a page,\n" +
 	"and drops them. No GOGC or GOMEMLIMIT is set for either. The API server is synthetic: it computes the pods, 1.3 KB of metadata\n" +
-	"each, while it writes them (`test/synthetic`). Every run of labelstream must end with exit code 0 and deliver each series exactly once.\n\n" +
-	"These are the results of\n\n" +
-	"    make bench\n\n" +
-	"(in `test/`: `go run ./cmd/bench`, with `--only`, `--sizes`, `--runs` and more, see `--help`).\n\n"
+	"each, while it writes them (`test/synthetic`). Every run of labelstream must end with exit code 0 and deliver each series exactly once.\n\n"
 
 const legend = "CPU is user and system time in seconds, the median of the runs with the least and the most; objects/s is by wall time, the median;\n" +
 	"RSS is the highest peak of all runs; the ratio is labelstream's CPU by client-go's, the median over the pairs of runs.\n"
 
 // report writes the results in Markdown.
-func report(m machine, runs int, results []result, daemon *daemonResult) string {
+func report(m machine, o options, all results) string {
 	var text strings.Builder
-	text.WriteString(introduction)
-	fmt.Fprintf(&text, "Machine: %s.\n%d counted runs after one that is not.\n\n", m, runs)
-	text.WriteString(legend)
+	fmt.Fprintf(&text, introduction, o.command, m, o.runs)
+	text.WriteString(promiseReport(promises(all)))
+	if len(all.scenarios) > 0 {
+		text.WriteString(backfillReport(all.scenarios))
+	}
+	if all.daemon != nil {
+		text.WriteString(all.daemon.report())
+	}
+	if all.webhook != nil {
+		text.WriteString(all.webhook.report())
+	}
+	if all.micro != nil {
+		text.WriteString(microReport(all.micro))
+	}
+	if all.profile != nil {
+		text.WriteString(all.profile.report())
+	}
+	return text.String()
+}
+
+// backfillReport has a table for each group of scenarios.
+func backfillReport(scenarios []result) string {
+	var text strings.Builder
+	text.WriteString(backfillIntroduction + legend)
 	group := ""
-	for _, r := range results {
+	for _, r := range scenarios {
 		if r.scenario.group != group {
 			group = r.scenario.group
-			fmt.Fprintf(&text, "\n## %s\n\n", group)
+			fmt.Fprintf(&text, "\n### %s\n\n", group)
 			text.WriteString("| scenario | pods | process | CPU s | objects/s | peak RSS MiB | CPU ratio |\n|---|--:|---|--:|--:|--:|--:|\n")
 		}
 		if len(r.product) > 0 {
 			row(&text, r.scenario, "labelstream", r.product, fmt.Sprintf("**%.2f**", ratio(r)))
 		}
 		row(&text, r.scenario, "client-go list", r.reference, "")
-	}
-	if growth := memoryGrowth(results); growth != "" {
-		fmt.Fprintf(&text, "\n%s\n", growth)
-	}
-	if daemon != nil {
-		text.WriteString(daemon.report())
 	}
 	return text.String()
 }
@@ -87,9 +106,9 @@ func peakRSS(runs []usage) int64 {
 
 func mebibytes(bytes int64) float64 { return float64(bytes) / (1 << 20) }
 
-// memoryGrowth compares labelstream's memory at the most and at the fewest pods,
-// labels only.
-func memoryGrowth(results []result) string {
+// leastAndMost are the results of labelstream at the fewest and at the most pods,
+// labels only, where there are two.
+func leastAndMost(results []result) (least, most result, found bool) {
 	var sized []result
 	for _, r := range results {
 		if r.scenario.group == groupLabels && len(r.product) > 0 {
@@ -97,10 +116,13 @@ func memoryGrowth(results []result) string {
 		}
 	}
 	if len(sized) < 2 {
-		return ""
+		return least, most, false
 	}
 	byPods := func(a, b result) int { return cmp.Compare(a.scenario.pods, b.scenario.pods) }
-	least, most := slices.MinFunc(sized, byPods), slices.MaxFunc(sized, byPods)
-	return fmt.Sprintf("labelstream's peak memory at %s pods is %.2f times that at %s.",
-		thousands(most.scenario.pods), float64(peakRSS(most.product))/float64(peakRSS(least.product)), thousands(least.scenario.pods))
+	return slices.MinFunc(sized, byPods), slices.MaxFunc(sized, byPods), true
+}
+
+// memoryGrowth is labelstream's memory at the most pods by that at the fewest.
+func memoryGrowth(least, most result) float64 {
+	return float64(peakRSS(most.product)) / float64(peakRSS(least.product))
 }

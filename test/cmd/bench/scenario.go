@@ -15,6 +15,9 @@ type scenario struct {
 	environment []string
 	// seriesPerPod is what labelstream has to deliver.
 	seriesPerPod int
+	// maxCPU and maxRSS are what is promised of it: processor time by client-go's,
+	// and peak memory in MiB; 0 where nothing is.
+	maxCPU, maxRSS float64
 }
 
 const (
@@ -27,7 +30,7 @@ const (
 // largePods pods have largeBytes of annotations each.
 const (
 	largePods  = 2000
-	largeBytes = 200 << 10
+	largeBytes = 250 << 10
 )
 
 // conditionPods is the size for the conditions that are not about size.
@@ -44,28 +47,39 @@ func scenarios(sizes []int, huge int) []scenario {
 		labels = append(labels[:len(labels):len(labels)], huge)
 	}
 	for _, pods := range labels {
-		all = append(all, scenario{group: groupLabels, name: fmt.Sprintf("labels, %s pods", thousands(pods)), pods: pods, seriesPerPod: 1})
+		all = append(all, scenario{
+			group: groupLabels, name: fmt.Sprintf("labels, %s pods", thousands(pods)), pods: pods,
+			seriesPerPod: 1, maxCPU: promised(pods, promisedCPU), maxRSS: promisedRSS,
+		})
 	}
 	for _, pods := range sizes {
 		all = append(all, scenario{
 			group: groupAnnotations, name: fmt.Sprintf("annotations, %s pods", thousands(pods)), pods: pods,
-			environment: withAnnotations, seriesPerPod: 2,
+			environment: withAnnotations, seriesPerPod: 2, maxCPU: promised(pods, promisedAnnotationsCPU), maxRSS: promisedRSS,
 		})
 	}
 	large := []string{"--annotation-bytes", strconv.Itoa(largeBytes)}
 	return append(all,
 		scenario{
-			group: groupLarge, name: "200 KiB annotations, values cut at 2,048 bytes", pods: largePods, server: large,
-			environment: withAnnotations, seriesPerPod: 2,
+			group: groupLarge, name: "250 KiB annotations, values cut at 2,048 bytes", pods: largePods, server: large,
+			environment: withAnnotations, seriesPerPod: 2, maxRSS: promisedHardRSS,
 		},
 		scenario{
-			group: groupLarge, name: "200 KiB annotations, sent whole", pods: largePods, server: large,
-			environment: append([]string{"LABELSTREAM_VALUE_MAX_BYTES=262144"}, withAnnotations...), seriesPerPod: 2,
+			group: groupLarge, name: "250 KiB annotations, sent whole", pods: largePods, server: large,
+			environment: append([]string{"LABELSTREAM_VALUE_MAX_BYTES=262144"}, withAnnotations...), seriesPerPod: 2, maxRSS: promisedHardRSS,
 		},
-		scenario{group: groupConditions, name: "receiver takes 200 ms a batch", pods: conditionPods, sink: []string{"--delay", "200ms"}, seriesPerPod: 1},
+		scenario{group: groupConditions, name: "receiver takes 200 ms a batch", pods: conditionPods, sink: []string{"--delay", "200ms"}, seriesPerPod: 1, maxRSS: promisedHardRSS},
 		scenario{group: groupConditions, name: "server speaks JSON only", pods: conditionPods, server: []string{"--json-only"}, seriesPerPod: 1},
 		scenario{group: groupConditions, name: "TLS and HTTP/2 to the server", pods: conditionPods, server: []string{"--tls"}, seriesPerPod: 1},
 	)
+}
+
+// promised is the limit where it is promised for so many pods, else 0.
+func promised(pods int, limit float64) float64 {
+	if pods != promisedPods {
+		return 0
+	}
+	return limit
 }
 
 // thousands writes a number with commas.

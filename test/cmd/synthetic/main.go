@@ -16,6 +16,7 @@ import (
 	"strings"
 	"syscall"
 
+	"labelstream/test/selfsigned"
 	"labelstream/test/synthetic"
 )
 
@@ -59,7 +60,7 @@ func serve(ctx context.Context, handler http.Handler, address, kubeconfig string
 	server := &http.Server{Handler: handler}
 	url, trusted := "http://", []byte(nil)
 	if useTLS {
-		certificate, pem, err := synthetic.SelfSigned()
+		certificate, pem, err := selfsigned.Certificate()
 		if err != nil {
 			return err
 		}
