@@ -19,6 +19,8 @@ type sink interface {
 	// Close ends the input. Run returns when all that was put has an outcome,
 	// or ctx ends.
 	Close()
+	// Hurry has Run return where the destination is a neighbour that is gone.
+	Hurry()
 	Run(ctx context.Context) error
 }
 
@@ -42,12 +44,14 @@ func newEmitter(cfg *config.Config, options emitter.Options) (*emitter.Emitter, 
 var errStopped = errors.New("stopped by a signal")
 
 // deliver runs the sink. What it holds when ctx ends may still be sent within
-// the timeout, unless limit ends too.
+// the timeout, unless limit ends too, or the
+// destination is a neighbour that is gone.
 func deliver(ctx, limit context.Context, sink sink, timeout time.Duration, log logrus.FieldLogger) error {
 	sending, stop := context.WithCancelCause(limit)
 	defer stop(nil)
 	defer context.AfterFunc(ctx, func() {
 		log.WithError(stopCause(ctx)).Warn("Stopping; sending what is held")
+		sink.Hurry()
 		timer := time.AfterFunc(timeout, func() {
 			stop(fmt.Errorf("%w, and what was held could not be sent within %s", stopCause(ctx), timeout))
 		})

@@ -95,6 +95,9 @@ func (p *printer) name(name []byte) string {
 // Close ends the run.
 func (p *printer) Close() { close(p.closed) }
 
+// Hurry does nothing: nobody has to listen.
+func (p *printer) Hurry() {}
+
 // Run waits for the end and flushes what was printed.
 func (p *printer) Run(ctx context.Context) error {
 	select {

@@ -72,6 +72,9 @@ func (d *delivery) send(ctx context.Context, p part, giveUp context.CancelCauseF
 				a.after = d.jitter(backoff)
 			}
 			backoff = min(2*backoff, maxBackoff)
+			if !d.hurried() {
+				changed = d.hurry
+			}
 		case deferred, rejected:
 		default:
 			d.requests += a.requests
@@ -111,6 +114,9 @@ func (d *delivery) turn(ctx context.Context, p part, giveUp context.CancelCauseF
 		return a, nil
 	case a.verdict == again && ctx.Err() != nil:
 		// It was us who ended this attempt.
+		return answer{verdict: stopped}, nil
+	case a.gone && d.hurried():
+		giveUp(a.err)
 		return answer{verdict: stopped}, nil
 	}
 	open := d.circuit.answered(a)

@@ -313,6 +313,50 @@ func TestShutdown(t *testing.T) {
 	}
 }
 
+// When the process is about to end, a neighbour that is gone is not waited for,
+// even in the middle of a backoff. What answers, or is elsewhere, is.
+func TestHurry(t *testing.T) {
+	nobody := func(int, *http.Request) (*http.Response, error) {
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
+	}
+	for _, tc := range []struct {
+		name, url string
+		answer    func(int, *http.Request) (*http.Response, error)
+		took      time.Duration
+		err       string
+	}{
+		{"gone", "http://localhost:9090/write", nobody, 0, "%s: dial tcp: connection refused"},
+		{"gone from an address", "http://[::1]:9090/write", nobody, 0, "%s: dial tcp: connection refused"},
+		{"fails", "http://127.0.0.1/write", always(503), 20 * time.Second, "no time left; before that: %s: status 503 Service Unavailable"},
+		{"away", "http://destination/write", nobody, 20 * time.Second, "no time left; before that: %s: dial tcp: connection refused"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := newHarness(testConfig(t, tc.url), Options{Transport: newDestination(tc.answer)}, 1)
+				ctx, cancel := context.WithCancelCause(t.Context())
+				defer cancel(nil)
+				h.start(ctx)
+				h.put(t, newRecord(1, "a"))
+				h.Close()
+				time.Sleep(time.Minute)
+				synctest.Wait()
+				expect(t, "lost before", h.keys(Lost), nil)
+				start := time.Now()
+				h.Hurry()
+				h.Hurry()
+				timer := time.AfterFunc(20*time.Second, func() { cancel(errors.New("no time left")) })
+				defer timer.Stop()
+				want := "1 records unsent: " + strings.ReplaceAll(tc.err, "%s", "send to "+tc.url)
+				if err := <-h.done; err == nil || err.Error() != want {
+					t.Errorf("Run: %v, want %s", err, want)
+				}
+				expect(t, "time", time.Since(start), tc.took)
+				expect(t, "lost", h.keys(Lost), []uint64{1})
+			})
+		})
+	}
+}
+
 // The end of the context takes the open batch too, without Close.
 func TestShutdownIdle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -107,6 +107,9 @@ type Emitter struct {
 	// unsent is the number of records that the end of Run left without one.
 	unsent  atomic.Int64
 	blocked blocked
+	// hurry is closed when the process is about to end.
+	hurry     chan struct{}
+	hurryOnce sync.Once
 }
 
 // New makes an emitter that sends nothing until Run is called. The settings
@@ -142,6 +145,7 @@ func New(cfg *config.Delivery, opts Options) (*Emitter, error) {
 		permit:    opts.Permit,
 		now:       opts.Now,
 		jitter:    fullJitter,
+		hurry:     make(chan struct{}),
 	}
 	size := sizeQueue(cfg)
 	for id := range cfg.Senders {
@@ -174,11 +178,27 @@ func (e *Emitter) Close() {
 	}
 }
 
+// Hurry says that the process is about to end. From now on Run ends where the
+// destination is at a loopback address and nobody listens there: a collector in
+// the same pod has ended first, and will not be back. It does not block.
+func (e *Emitter) Hurry() { e.hurryOnce.Do(func() { close(e.hurry) }) }
+
+func (e *Emitter) hurried() bool {
+	select {
+	case <-e.hurry:
+		return true
+	default:
+		return false
+	}
+}
+
 // Run sends, and blocks until the emitter is closed and every record has an
-// outcome, until ctx ends or Options.Permit fails, or until the destination has rejected the settings
-// or refused everything for Options.GiveUpAfter. It then closes the emitter; records without an
-// outcome are reported as Lost, and the error says how many there were and
-// wraps the cause: that of ctx, Permit's, or the rejection. It is called once.
+// outcome, until ctx ends, Options.Permit fails, or the destination is gone after
+// Hurry, or until the destination has rejected the settings or refused everything for
+// Options.GiveUpAfter. It then closes the emitter; records without an outcome
+// are reported as Lost, and the error says how many there were and wraps the
+// cause: that of ctx, Permit's, that of the last attempt, or the rejection. It
+// is called once.
 func (e *Emitter) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)

@@ -67,6 +67,8 @@ type answer struct {
 	written int
 	// class is the same for failures of the same kind, from a small set.
 	class string
+	// gone says that nobody listens at a neighbour.
+	gone bool
 	// err says what the failure was, nil where there is none.
 	err error
 	// words are the receiver's, without what is secret.
@@ -90,19 +92,22 @@ type client struct {
 	name    string
 	agent   string
 	timeout time.Duration
-	now     func() time.Time
-	secrets *secrets
+	// neighbour says that the destination is on this host, or in this pod.
+	neighbour bool
+	now       func() time.Time
+	secrets   *secrets
 }
 
 // newClient fails where the settings of authentication or TLS cannot be used.
 func newClient(cfg *config.Delivery, opts Options) (*client, error) {
 	c := &client{
-		url:     cfg.Destination.String(),
-		name:    redact(cfg.Destination.URL),
-		agent:   opts.UserAgent,
-		timeout: cfg.SendTimeout,
-		now:     opts.Now,
-		secrets: newSecrets(cfg),
+		url:       cfg.Destination.String(),
+		name:      redact(cfg.Destination.URL),
+		agent:     opts.UserAgent,
+		timeout:   cfg.SendTimeout,
+		neighbour: isLoopback(cfg.Destination.Hostname()),
+		now:       opts.Now,
+		secrets:   newSecrets(cfg),
 	}
 	transport := opts.Transport
 	if transport == nil {
@@ -118,6 +123,10 @@ func newClient(cfg *config.Delivery, opts Options) (*client, error) {
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	return c, nil
+}
+
+func isLoopback(host string) bool {
+	return host == "localhost" || net.ParseIP(host).IsLoopback()
 }
 
 // newTransport makes a transport that authenticates, and reads files of
@@ -212,6 +221,7 @@ func (c *client) failed(ctx context.Context, err error) answer {
 		err = wrapped.Err
 	}
 	a := answer{verdict: again, class: classOf(err), written: notSaid}
+	a.gone = c.neighbour && errors.Is(err, syscall.ECONNREFUSED)
 	hint := ""
 	switch {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
