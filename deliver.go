@@ -44,8 +44,8 @@ func newEmitter(cfg *config.Config, options emitter.Options) (*emitter.Emitter, 
 var errStopped = errors.New("stopped by a signal")
 
 // deliver runs the sink. What it holds when ctx ends may still be sent within
-// the timeout, unless limit ends too, or the
-// destination is a neighbour that is gone.
+// the timeout, unless limit ends too, or the destination is a neighbour that is
+// gone.
 func deliver(ctx, limit context.Context, sink sink, timeout time.Duration, log logrus.FieldLogger) error {
 	sending, stop := context.WithCancelCause(limit)
 	defer stop(nil)
@@ -57,7 +57,11 @@ func deliver(ctx, limit context.Context, sink sink, timeout time.Duration, log l
 		})
 		context.AfterFunc(sending, func() { timer.Stop() })
 	})()
-	return sink.Run(sending)
+	err := sink.Run(sending)
+	if cause := stopCause(ctx); err != nil && cause != nil && !errors.Is(err, cause) {
+		return fmt.Errorf("%w: %w", cause, err)
+	}
+	return err
 }
 
 // stopCause is why a run was ended before it was done, nil where it was not.

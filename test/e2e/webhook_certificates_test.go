@@ -10,8 +10,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os"
-	"regexp"
 	"strconv"
 	"testing"
 	"time"
@@ -19,38 +17,37 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/yaml"
 )
 
 // The names of what labelstream keeps and is reached by, where no setting says
 // otherwise.
 const (
 	certificateSecret = "labelstream-webhook"
-	webhookService    = "labelstream"
+	webhookService    = "labelstream-webhook"
 )
 
 // TestWebhookSelfSigned has labelstream make its own certificate, with no more
-// rights than are documented, for a Service through which a real API server calls
-// it. The configuration says nothing of whom to trust.
+// rights than "labelstream rbac" prints, for a Service through which a real API
+// server calls it. The configuration says nothing of whom to trust.
 func TestWebhookSelfSigned(t *testing.T) {
 	t.Parallel()
 	p := ownPlane(t, "--service-cluster-ip-range=127.96.0.0/24")
 	for name, test := range map[string]struct {
 		address string
+		watch   bool
 		run     func(*testing.T, *selfSigned)
 	}{
-		"starts":       {"127.96.0.11", testFirstStart},
-		"renews":       {"127.96.0.12", testRenewal},
-		"two replicas": {"127.96.0.13", testTwoReplicas},
-		"repairs":      {"127.96.0.14", testRepairs},
+		"starts":       {"127.96.0.11", false, testFirstStart},
+		"renews":       {"127.96.0.12", false, testRenewal},
+		"two replicas": {"127.96.0.13", false, testTwoReplicas},
+		"repairs":      {"127.96.0.14", true, testRepairs},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			test.run(t, newSelfSigned(t, p, test.address))
+			test.run(t, newSelfSigned(t, p, test.address, test.watch))
 		})
 	}
 }
@@ -68,7 +65,7 @@ type selfSigned struct {
 	configuration *admissionregistrationv1.ValidatingWebhookConfiguration
 }
 
-func newSelfSigned(t *testing.T, p *plane, address string) *selfSigned {
+func newSelfSigned(t *testing.T, p *plane, address string, watch bool) *selfSigned {
 	t.Helper()
 	namespace := "self-signed-" + address[len("127.96.0."):]
 	s := &selfSigned{plane: p, namespace: namespace, host: webhookService + "." + namespace + ".svc", journal: newJournal(t)}
@@ -85,11 +82,13 @@ func newSelfSigned(t *testing.T, p *plane, address string) *selfSigned {
 	r.GenerateName, r.Name = "", namespace
 	p.register(t, r)
 	s.configuration = s.registered(t)
-	s.inv = invocation{plane: p, user: s.account(t), settings: onlyShown.and(settings{
+	own := onlyShown.and(settings{
 		"DESTINATION": s.journal.URL(), "NAMESPACES": namespace, "WEBHOOK_ENABLED": "true", "WEBHOOK_SELF_SIGNED": "true",
 		"POD_NAMESPACE": namespace, "WEBHOOK_CONFIGURATION": namespace,
-		"WEBHOOK_ADDRESS": net.JoinHostPort(address, strconv.Itoa(int(port))),
-	})}
+		"WEBHOOK_ADDRESS": net.JoinHostPort(address, strconv.Itoa(int(port))), "WATCH_ENABLED": strconv.FormatBool(watch),
+	})
+	p.bind(t, namespace, printedRoles(t, namespace, own))
+	s.inv = invocation{kubeconfig: p.accountKubeconfig(t, namespace), settings: own}
 	return s
 }
 
@@ -104,42 +103,11 @@ func freePort(t *testing.T, address string) int32 {
 	return int32(listener.Addr().(*net.TCPAddr).Port)
 }
 
-// documentedRules are the roles that docs/webhook.md shows: one in labelstream's
-// namespace, and one of the cluster.
-var documentedRules = regexp.MustCompile("(?s)```yaml\n# Role in labelstream's namespace\n(.*)# ClusterRole\n(.*?)```")
-
-// account returns a user with the documented rights alone.
-func (s *selfSigned) account(t *testing.T) string {
-	t.Helper()
-	text, err := os.ReadFile("../../docs/webhook.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	match := documentedRules.FindSubmatch(text)
-	if match == nil {
-		t.Fatal("docs/webhook.md does not say what rights are needed")
-	}
-	user := s.plane.follower(t, s.namespace, "pods")
-	for i, namespace := range []string{s.namespace, ""} {
-		var rules []rbacv1.PolicyRule
-		if err := yaml.UnmarshalStrict(match[i+1], &rules); err != nil {
-			t.Fatal(err)
-		}
-		for j := range rules {
-			if rules[j].Resources[0] == "validatingwebhookconfigurations" {
-				rules[j].ResourceNames = []string{s.namespace}
-			}
-		}
-		s.plane.allowRules(t, user, namespace, rules...)
-	}
-	return user
-}
-
 // start starts a daemon, and returns when it has read the pods and has a
 // certificate.
-func (s *selfSigned) start(t *testing.T, more settings) *hooked {
+func (s *selfSigned) start(t *testing.T) *hooked {
 	t.Helper()
-	return s.started(t, spawn(t, s.inv.with(more)))
+	return s.started(t, spawn(t, s.inv))
 }
 
 // started waits until a daemon has read the pods and has a certificate.
@@ -255,7 +223,7 @@ func (s *selfSigned) mustOwnOnlyTheBundle(t *testing.T) {
 
 // testFirstStart makes everything at the first start, and nothing at the second.
 func testFirstStart(t *testing.T, s *selfSigned) {
-	h := s.start(t, nil)
+	h := s.start(t)
 	s.awaitTrusted(t)
 	h.awaitShown(t, s.plane, s.namespace)
 	s.plane.setStep(t, s.namespace, "old", "2")
@@ -265,7 +233,7 @@ func testFirstStart(t *testing.T, s *selfSigned) {
 	kept, version := s.kept(t), s.registered(t).ResourceVersion
 	h.terminate(t)
 
-	h = s.start(t, nil)
+	h = s.start(t)
 	h.awaitShown(t, s.plane, s.namespace)
 	s.plane.setStep(t, s.namespace, "old", "3")
 	s.journal.awaitCount(t, 4)
@@ -293,7 +261,7 @@ func testRenewal(t *testing.T, s *selfSigned) {
 	before["tls.crt"], before["tls.key"] = a.issueUntil(t, time.Now().Add(20*time.Minute), s.host, s.host+".cluster.local")
 	created[*corev1.Secret](t)(s.plane.client.CoreV1().Secrets(s.namespace).Create(t.Context(),
 		&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: certificateSecret}, Data: before}, metav1.CreateOptions{}))
-	h := s.start(t, nil)
+	h := s.start(t)
 	s.awaitTrusted(t)
 	h.awaitShown(t, s.plane, s.namespace)
 	s.mustServe(t, h)
@@ -327,7 +295,7 @@ func testTwoReplicas(t *testing.T, s *selfSigned) {
 // testRepairs has the Secret deleted and the caBundle overwritten by another tool:
 // both are written again, and nothing is missed meanwhile, as there is a watch.
 func testRepairs(t *testing.T, s *selfSigned) {
-	h := s.start(t, settings{"WATCH_ENABLED": "true"})
+	h := s.start(t)
 	s.awaitTrusted(t)
 	h.awaitShown(t, s.plane, s.namespace)
 	kept := s.kept(t)
