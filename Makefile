@@ -50,7 +50,7 @@ unit: ## run the unit tests
 # for something, so more of them than there are cores run at a time.
 .PHONY: e2e
 e2e: build ## run the end-to-end tests on a real API server and real Prometheus servers, which the first run provides
-	cd test && LABELSTREAM_BINARY=$(BINARY) go test -race -count=1 -parallel 8 -timeout 20m ./...
+	cd test && LABELSTREAM_BINARY=$(BINARY) go test -race -count=1 -parallel 8 -timeout 60m ./...
 
 .PHONY: soak
 soak: build ## run the end-to-end tests of the daemon at length: some ten minutes of outages, kills and elections

@@ -28,10 +28,13 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // patience bounds what would otherwise hang a test that has failed.
 const patience = 2 * time.Minute
 
+// buildPatience is patience for the first start on a machine, which builds the
+// binaries.
+const buildPatience = 30 * time.Minute
+
 func started(t *testing.T, opts Options) *ControlPlane {
 	t.Helper()
-	// The first start on a machine builds the binaries.
-	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), buildPatience)
 	defer cancel()
 	c, err := Start(ctx, opts)
 	if err != nil {
@@ -66,9 +69,9 @@ func clientOf(t *testing.T, c *ControlPlane, user string) *kubernetes.Clientset 
 }
 
 func TestControlPlane(t *testing.T) {
+	c := started(t, Options{Users: []string{"guest"}})
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	c := started(t, Options{Users: []string{"guest"}})
 	admin := clientOf(t, c, Admin)
 
 	version, err := admin.ServerVersion()
@@ -193,7 +196,7 @@ func TestStartSaysWhatFailed(t *testing.T) {
 			[]string{"wait for kube-apiserver to be ready: exit status 1", "address already in use"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			ctx, cancel := context.WithTimeout(t.Context(), buildPatience)
 			defer cancel()
 			_, err := Start(ctx, test.opts)
 			if err == nil {

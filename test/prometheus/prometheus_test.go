@@ -25,7 +25,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func started(t *testing.T, opts Options) *Server {
 	t.Helper()
 	// The first start on a machine builds or downloads the binary.
-	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Minute)
 	defer cancel()
 	s, err := Start(ctx, opts)
 	if err != nil {

@@ -52,7 +52,7 @@ var (
 )
 
 func TestDemo(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Minute)
 	defer cancel()
 	t.Chdir("../..")
 	t.Setenv("KUBECONFIG", "")
@@ -76,7 +76,7 @@ func TestDemo(t *testing.T) {
 
 // TestOwnCluster reads a cluster that the demo did not start.
 func TestOwnCluster(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Minute)
 	defer cancel()
 	plane, err := controlplane.Start(ctx, controlplane.Options{})
 	if err != nil {
