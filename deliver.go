@@ -59,7 +59,8 @@ func deliver(ctx, limit context.Context, sink sink, timeout time.Duration, log l
 	})()
 	err := sink.Run(sending)
 	if cause := stopCause(ctx); err != nil && cause != nil && !errors.Is(err, cause) {
-		return fmt.Errorf("%w: %w", cause, err)
+		// Not both wrapped: what joins errors is a line for each.
+		return fmt.Errorf("%v: %w", cause, err)
 	}
 	return err
 }
