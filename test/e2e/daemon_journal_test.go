@@ -19,9 +19,9 @@ import (
 
 // sample is one that a receiver has taken.
 type sample struct {
-	// Series is the whole of it as text, Object who it is about, Step the value
-	// of the label that the tests change.
-	Series, Object, Step string
+	// Series is the whole of it as text, Namespace and Object who it is about, Step
+	// the value of the label that the tests change.
+	Series, Namespace, Object, Step string
 	// At is its timestamp in milliseconds, From the last part of the path to
 	// which it was sent.
 	At   int64
@@ -90,7 +90,8 @@ func (j *journal) take(w http.ResponseWriter, hr *http.Request, req *receiver.Re
 	for _, series := range req.Series {
 		for _, s := range series.Samples {
 			j.samples = append(j.samples, sample{
-				Series: series.String(), Object: objectOf(series), Step: series.Get("label_step"), At: s.Timestamp, From: from,
+				Series: series.String(), Namespace: series.Get("namespace"), Object: objectOf(series),
+				Step: series.Get("label_step"), At: s.Timestamp, From: from,
 			})
 		}
 	}

@@ -44,7 +44,7 @@ const (
 // will be, once both kinds are read and the webhook has its certificate.
 func (r *restricted) review(t *testing.T) {
 	t.Helper()
-	r.receiver.await(t, "the pod and the namespace", func([]sample) bool { return len(r.ofChosen()) == 2 })
+	r.receiver.await(t, "the pod and the namespace", func(samples []sample) bool { return len(ofChosen(samples)) == 2 })
 	var bundle []byte
 	configurations := r.plane.client.AdmissionregistrationV1().ValidatingWebhookConfigurations()
 	eventuallyTrue(t, "the webhook's certificate is trusted", func() bool {
@@ -74,7 +74,7 @@ func (r *restricted) review(t *testing.T) {
 			t.Fatalf("the webhook answers %s %s, %v", answer.Status, body, err)
 		}
 	}
-	r.receiver.await(t, "what the reviews show", func([]sample) bool { return len(r.ofChosen()) == 4 })
+	r.receiver.await(t, "what the reviews show", func(samples []sample) bool { return len(ofChosen(samples)) == 4 })
 }
 
 // awaitSettled waits until the run has found out that neither came to be: it asks

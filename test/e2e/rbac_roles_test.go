@@ -181,9 +181,9 @@ func (r *restricted) mustWork(t *testing.T) {
 	if r.once {
 		r.wait(t).mustSucceed(t)
 	} else {
-		r.receiver.await(t, "all series", func([]sample) bool { return len(r.ofChosen()) >= len(want) })
+		r.receiver.await(t, "all series", func(samples []sample) bool { return len(ofChosen(samples)) >= len(want) })
 	}
-	compare(t, want, r.ofChosen())
+	compare(t, want, ofChosen(r.receiver.all()))
 	if text := r.stderr.String(); strings.Contains(text, "forbidden") {
 		t.Errorf("something is forbidden:\n%s", text)
 	}
@@ -202,16 +202,17 @@ func (r *restricted) awaitRenewed(t *testing.T) {
 	})
 }
 
-// ofChosen are the series received, but for those of other namespaces than the
-// two that the test has made first.
-func (r *restricted) ofChosen() []string {
+// ofChosen are the series of samples, each once, but for those of other
+// namespaces than the two that the test has made first.
+func ofChosen(samples []sample) []string {
 	var all []string
-	for _, series := range r.receiver.All() {
-		if namespace := series.Get("namespace"); namespace == "" || namespace == "shop" || namespace == "bank" {
-			all = append(all, series.String())
+	for _, s := range samples {
+		if s.Namespace == "" || s.Namespace == "shop" || s.Namespace == "bank" {
+			all = append(all, s.Series)
 		}
 	}
-	return all
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // mustName demands that the run says what it lacks, and of nothing else that it
