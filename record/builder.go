@@ -145,12 +145,16 @@ func (b *Builder) add(s *series, keys *keyTable, o *Object, tags []Tag) {
 // once.
 func (b *Builder) collect(keys *keyTable, tags []Tag) {
 	b.pairs = b.pairs[:0]
-	for _, tag := range tags {
-		if name := keys.name(tag.Key); name != "" {
+	sorted, before := true, ""
+	for place := range tags {
+		tag := &tags[place]
+		name := keys.name(place, tag.Key)
+		sorted = keys.ascends(place, before, name) && sorted
+		if name != "" {
 			b.pairs = append(b.pairs, pair{name: name, key: tag.Key, value: tag.Value})
+			before = name
 		}
 	}
-	sorted := sortedUnique(b.pairs)
 	if !sorted {
 		b.pairs = lastOfKey(b.pairs)
 	}

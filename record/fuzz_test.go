@@ -259,10 +259,24 @@ func FuzzFlatForm(f *testing.F) {
 		if n := cursor.Count(); n != len(list) {
 			t.Fatalf("%d labels, want %d", n, len(list))
 		}
-		for _, tag := range list {
+		ahead := cursor
+		for i, tag := range list {
 			name, value := cursor.Label()
 			if !bytes.Equal(name, tag.Key) || !bytes.Equal(value, tag.Value) {
 				t.Errorf("label %q=%q, want %q=%q", name, value, tag.Key, tag.Value)
+			}
+			label := AppendLabel(nil, tag.Key, tag.Value)
+			passing := ahead
+			if got := ahead.Flat(); !bytes.Equal(got, label) || len(ahead) != len(cursor) {
+				t.Errorf("label %q in flat form, want %q", got, label)
+			}
+			before := list[max(0, i-1)]
+			same := bytes.Equal(before.Key, tag.Key) && bytes.Equal(before.Value, tag.Value)
+			if got := passing.Pass(AppendLabel(nil, before.Key, before.Value)); got != same {
+				t.Errorf("label %q passes as %q=%q: %v", label, before.Key, before.Value, got)
+			}
+			if passing.Pass(label) == same {
+				t.Errorf("label %q is passed twice, or not at all", label)
 			}
 		}
 		if len(cursor) != 0 {

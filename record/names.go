@@ -24,29 +24,74 @@ const maxKeyBytes = 253 + 1 + 63
 type keyTable struct {
 	keep  func(key string) bool
 	names config.Names
-	known map[string]string
+	known map[string]tagName
+	// last has the keys of the objects before by their place in the object:
+	// objects of one owner have the same keys, and lists have them one after
+	// the other, so comparing with these mostly spares a look into known.
+	last []tagName
+	// ascending is how many of last are known to have label names that ascend.
+	ascending int
 }
 
-// name returns the label name for a key, or "" where no filter passes it.
-func (t *keyTable) name(key []byte) string {
-	if name, ok := t.known[string(key)]; ok {
-		return name
+// tagName is a tag's key, and the label name that it becomes, "" where no
+// filter passes it.
+type tagName struct{ key, name string }
+
+// maxPlaces bounds what is remembered by place. Few objects have as many tags.
+const maxPlaces = 64
+
+// name returns the label name for the key that stands at this place among an
+// object's tags, or "" where no filter passes it.
+func (t *keyTable) name(place int, key []byte) string {
+	if place < len(t.last) && t.last[place].key == string(key) {
+		return t.last[place].name
 	}
-	name := ""
-	if text := string(key); t.keep(text) {
-		name = labelName(text, t.names)
+	t.ascending = min(t.ascending, place)
+	n, ok := t.known[string(key)]
+	if !ok {
+		n = t.learn(key)
+	}
+	switch {
+	case len(key) > maxKeyBytes:
+		// Nor is it worth memory by place.
+		t.last = t.last[:min(place, len(t.last))]
+	case place < len(t.last):
+		t.last[place] = n
+	case place == len(t.last) && place < maxPlaces:
+		t.last = append(t.last, n)
+	}
+	return n.name
+}
+
+// learn asks the filters, and remembers what they say.
+func (t *keyTable) learn(key []byte) tagName {
+	n := tagName{key: string(key)}
+	if t.keep(n.key) {
+		n.name = labelName(n.key, t.names)
 	}
 	if len(key) <= maxKeyBytes {
-		t.remember(key, name)
+		if t.known == nil || len(t.known) >= maxKeys {
+			t.known = make(map[string]tagName)
+		}
+		t.known[n.key] = n
 	}
-	return name
+	return n
 }
 
-func (t *keyTable) remember(key []byte, name string) {
-	if t.known == nil || len(t.known) >= maxKeys {
-		t.known = make(map[string]string)
+// ascends tells whether the name of the key at a place, which name has just
+// returned, sorts after before, the one of the key ahead of it that passed; a
+// name that is "" does.
+func (t *keyTable) ascends(place int, before, name string) bool {
+	if place < t.ascending {
+		return true
 	}
-	t.known[string(key)] = name
+	if name != "" && name <= before {
+		return false
+	}
+	if place == t.ascending && place < len(t.last) {
+		t.ascending++
+	}
+	return true
 }
 
 func labelName(key string, names config.Names) string {
@@ -66,15 +111,6 @@ func underscored(key string) string {
 		}
 		return '_'
 	}, key)
-}
-
-func sortedUnique(pairs []pair) bool {
-	for i := 1; i < len(pairs); i++ {
-		if pairs[i-1].name >= pairs[i].name {
-			return false
-		}
-	}
-	return true
 }
 
 // unique sorts pairs of different keys by name. Where keys meet in one name, the

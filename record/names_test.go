@@ -296,12 +296,52 @@ func TestFiltersRunOnceAKey(t *testing.T) {
 	}
 	for range 3 {
 		for key, want := range map[string]string{"yes": "label_yes", "no": "", "": "label_"} {
-			if got := table.name([]byte(key)); got != want {
+			if got := table.name(0, []byte(key)); got != want {
 				t.Errorf("key %q is named %q, want %q", key, got, want)
 			}
 		}
 	}
 	if diff := cmp.Diff(map[string]int{"yes": 1, "no": 1, "": 1}, asked); diff != "" {
 		t.Errorf("questions to the filter (-want +got):\n%s", diff)
+	}
+}
+
+// TestKeysByPlace has one builder take objects that have some keys in common, in
+// any order, more than are remembered by place, overlong ones, and such that no
+// filter passes. A builder that has seen nothing gives the same.
+func TestKeysByPlace(t *testing.T) {
+	kind := only(nodeKind, true, false)
+	for name, cfg := range map[string]*config.Config{
+		"raw":        testConfig(func(cfg *config.Config) { cfg.Labels.Exclude = patterns("^no") }),
+		"underscore": testConfig(underscoreNames, func(cfg *config.Config) { cfg.Labels.Exclude = patterns("^no") }),
+	} {
+		t.Run(name, func(t *testing.T) {
+			random := rand.New(rand.NewPCG(5, 6))
+			keys := []string{"a", "a.b", "a/b", "b", "no", "no2", "c", strings.Repeat("k", maxKeyBytes+1), "d", "e"}
+			b := NewBuilder(kind, cfg)
+			for range 3000 {
+				o := &Object{Name: []byte("n")}
+				for _, key := range keys {
+					if random.IntN(3) > 0 {
+						o.Labels = append(o.Labels, Tag{Key: []byte(key), Value: []byte("v")})
+					}
+				}
+				if random.IntN(10) == 0 {
+					random.Shuffle(len(o.Labels), func(i, j int) { o.Labels[i], o.Labels[j] = o.Labels[j], o.Labels[i] })
+				}
+				if random.IntN(50) == 0 {
+					for i := range 2 * maxPlaces {
+						o.Labels = append(o.Labels, Tag{Key: fmt.Appendf(nil, "z%03d", i), Value: []byte("v")})
+					}
+				}
+				want, got := build(t, NewBuilder(kind, cfg), o), build(t, b, o)
+				if diff := cmp.Diff(want, got); diff != "" {
+					t.Fatalf("labels %q (-want +got):\n%s", o.Labels, diff)
+				}
+				if n := len(b.labelKeys.last); n > maxPlaces {
+					t.Fatalf("%d keys are remembered by place, want at most %d", n, maxPlaces)
+				}
+			}
+		})
 	}
 }

@@ -3,6 +3,7 @@
 package record
 
 import (
+	"bytes"
 	"encoding/binary"
 	"hash/maphash"
 )
@@ -45,14 +46,11 @@ var keySeed = maphash.MakeSeed()
 
 // Key hashes an object's identity. It differs from one process to the next.
 func Key(kind *Kind, namespace, name []byte) uint64 {
-	var h maphash.Hash
-	h.SetSeed(keySeed)
-	h.WriteString(kind.Resource)
-	h.WriteByte(0)
-	h.Write(namespace)
-	h.WriteByte(0)
-	h.Write(name)
-	return h.Sum64()
+	var memory [512]byte
+	text := append(memory[:0], kind.Resource...)
+	text = append(append(text, 0), namespace...)
+	text = append(append(text, 0), name...)
+	return maphash.Bytes(keySeed, text)
 }
 
 // A series in its flat form is the uvarint count of its labels, then each
@@ -87,6 +85,33 @@ func (c *Cursor) Count() int {
 // Label reads the next label.
 func (c *Cursor) Label() (name, value []byte) {
 	return c.text(), c.text()
+}
+
+// Flat reads the next label and returns it as it stands in the series: its name
+// and value, each with its length before it.
+func (c *Cursor) Flat() []byte {
+	series := *c
+	// Nearly every length takes a single byte.
+	if name := int(series[0]); name < 0x80 {
+		if value := int(series[1+name]); value < 0x80 {
+			end := 2 + name + value
+			*c = series[end:]
+			return series[:end:end]
+		}
+	}
+	c.Label()
+	end := len(series) - len(*c)
+	return series[:end:end]
+}
+
+// Pass moves past the next label if that is the one given, as Flat returned it. It
+// returns whether it is.
+func (c *Cursor) Pass(flat []byte) bool {
+	same := bytes.HasPrefix(*c, flat)
+	if same {
+		*c = (*c)[len(flat):]
+	}
+	return same
 }
 
 func (c *Cursor) text() []byte {
