@@ -170,12 +170,13 @@ func (b *batch) start(i int) int32 {
 	return b.spans[i-1].end
 }
 
-// each calls f for every series of a part, in order; f reads it.
-func (b *batch) each(p part, f func(series *record.Cursor, at int64)) {
+// each calls f for every series of a part, in order, with which one of its
+// record's it is; f reads it.
+func (b *batch) each(p part, f func(nth int, series *record.Cursor, at int64)) {
 	for i := p.from; i < p.to; i++ {
 		series := record.Cursor(b.arena[b.start(i):b.spans[i].end])
-		for range b.items[i].Series {
-			f(&series, b.spans[i].at)
+		for nth := range b.items[i].Series {
+			f(nth, &series, b.spans[i].at)
 		}
 	}
 }

@@ -43,9 +43,11 @@ type encoder struct {
 	// reading counts the requests that may still read out.
 	reading atomic.Int32
 	// symbols, series and refs are for 2.0 alone: the table, all series, and
-	// the labels of one.
+	// the labels of one. last has the labels at each place of the record before,
+	// for each of its two series.
 	symbols      *symbols
 	series, refs []byte
+	last         [2][maxPlaces]lastLabel
 	// limit is the size that wire, out and series may keep.
 	limit int
 }
@@ -74,7 +76,7 @@ func (e *encoder) encode(b *batch, p part, v version) []byte {
 
 func (e *encoder) encodeV1(b *batch, p part) {
 	e.out = binary.AppendUvarint(e.out, uint64(b.bytes(p)))
-	b.each(p, func(series *record.Cursor, at int64) {
+	b.each(p, func(_ int, series *record.Cursor, at int64) {
 		e.wire = appendSeries(e.wire, series, at)
 		e.compress(snappyBlock)
 	})
@@ -124,16 +126,15 @@ func recordSize(rec *record.Record, at int64) int {
 func labelsSize(series *record.Cursor) int {
 	size := 0
 	for range series.Count() {
-		label := labelSize(series.Label())
+		label := labelSize(series.Flat())
 		size += 1 + varintLen(label) + label
 	}
 	return size
 }
 
-// labelSize is the size of a Label without what stands before it.
-func labelSize(name, value []byte) int {
-	return 2 + varintLen(len(name)) + len(name) + varintLen(len(value)) + len(value)
-}
+// labelSize is the size of a Label without what stands before it: its flat form
+// has the lengths too, and lacks the two tags.
+func labelSize(flat []byte) int { return 2 + len(flat) }
 
 // sampleSize is the size of a Sample without what stands before it, which is
 // two bytes.
@@ -147,9 +148,10 @@ func appendSeries(dst []byte, series *record.Cursor, at int64) []byte {
 	dst = append(dst, tagTimeseries)
 	dst = binary.AppendUvarint(dst, uint64(labelsSize(&ahead)+2+sampleSize(at)))
 	for range series.Count() {
-		name, value := series.Label()
+		flat := record.Cursor(series.Flat())
 		dst = append(dst, tagLabels)
-		dst = binary.AppendUvarint(dst, uint64(labelSize(name, value)))
+		dst = binary.AppendUvarint(dst, uint64(labelSize(flat)))
+		name, value := flat.Label()
 		dst = append(dst, tagName)
 		dst = binary.AppendUvarint(dst, uint64(len(name)))
 		dst = append(dst, name...)

@@ -149,6 +149,33 @@ func TestEncodeRanges(t *testing.T) {
 	}
 }
 
+// Records that have much in common with the one before, at other places, in more
+// series and labels than are remembered, in one batch after the other.
+func TestEncodeRemembers(t *testing.T) {
+	random := rand.New(rand.NewPCG(3, 4))
+	text := func(prefix string, of int) string { return fmt.Sprint(prefix, random.IntN(of)) }
+	e := newEncoder(1 << 20)
+	for range 50 {
+		var records []*record.Record
+		var times []int64
+		for range 20 {
+			rec := &record.Record{Kind: pods, Count: random.IntN(4)}
+			for range rec.Count {
+				labels := []int{0, 3, 3, 3, maxPlaces + 3}[random.IntN(5)]
+				rec.Series = record.AppendCount(rec.Series, labels)
+				for range labels {
+					rec.Series = record.AppendLabel(rec.Series, text("n", 3), text("v", 3))
+				}
+			}
+			records, times = append(records, rec), append(times, 1700000000000)
+		}
+		b := batchOf(records, times)
+		for _, v := range versions {
+			checkEncoding(t, v, e.encode(b, b.all(), v), records, times)
+		}
+	}
+}
+
 // Sizes around the blocks that are compressed one by one.
 func TestEncodeBlocks(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))

@@ -32,9 +32,11 @@ var (
 // a label takes a few bytes.
 func (e *encoder) encodeV2(b *batch, p part) {
 	e.symbols.reset(noText, help)
+	clear(e.last[0][:])
+	clear(e.last[1][:])
 	e.series = e.series[:0]
-	b.each(p, func(series *record.Cursor, at int64) {
-		e.appendSeriesV2(series, at)
+	b.each(p, func(nth int, series *record.Cursor, at int64) {
+		e.appendSeriesV2(nth, series, at)
 	})
 	e.out = binary.AppendUvarint(e.out, uint64(e.symbols.size+len(e.series)))
 	for _, text := range e.symbols.texts {
@@ -49,13 +51,12 @@ func (e *encoder) encodeV2(b *batch, p part) {
 	}
 }
 
-// appendSeriesV2 appends the next series as a TimeSeries with its one sample.
-func (e *encoder) appendSeriesV2(series *record.Cursor, at int64) {
+// appendSeriesV2 appends the next series, the nth of its record, as a TimeSeries
+// with its one sample.
+func (e *encoder) appendSeriesV2(nth int, series *record.Cursor, at int64) {
 	e.refs = e.refs[:0]
-	for range series.Count() {
-		name, value := series.Label()
-		e.refs = binary.AppendUvarint(e.refs, e.symbols.ref(name))
-		e.refs = binary.AppendUvarint(e.refs, e.symbols.ref(value))
+	for place := range series.Count() {
+		e.appendRefs(&e.last[nth%len(e.last)][place%maxPlaces], series)
 	}
 	size := 2 + sampleSize(at) + len(metadata)
 	if len(e.refs) > 0 {
@@ -67,4 +68,37 @@ func (e *encoder) appendSeriesV2(series *record.Cursor, at int64) {
 		dst = append(dst, e.refs...)
 	}
 	e.series = append(appendSample(dst, at), metadata...)
+}
+
+// lastLabel is a label, and its references as they stand on the wire, the first
+// byte lowest.
+type lastLabel struct {
+	flat []byte
+	refs uint64
+	size int
+}
+
+// maxPlaces is for how many places of a series labels are remembered; further
+// places share them.
+const maxPlaces = 64
+
+// appendRefs appends the references of the next label. The record before mostly
+// had the same label at the same place: to compare is cheaper than to look both
+// texts up.
+func (e *encoder) appendRefs(last *lastLabel, series *record.Cursor) {
+	from := len(e.refs)
+	if len(last.flat) > 0 && series.Pass(last.flat) {
+		e.refs = binary.LittleEndian.AppendUint64(e.refs, last.refs)[:from+last.size]
+		return
+	}
+	flat := series.Flat()
+	label := record.Cursor(flat)
+	name, value := label.Label()
+	e.refs = binary.AppendUvarint(e.refs, e.symbols.ref(name))
+	e.refs = binary.AppendUvarint(e.refs, e.symbols.ref(value))
+	if n := len(e.refs) - from; n <= 8 {
+		var refs [8]byte
+		copy(refs[:], e.refs[from:])
+		*last = lastLabel{flat: flat, refs: binary.LittleEndian.Uint64(refs[:]), size: n}
+	}
 }
