@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"google.golang.org/protobuf/encoding/protowire"
 
@@ -40,8 +41,13 @@ const maxObjectBytes = 64 << 20
 // (k8s.io/apimachinery/pkg/runtime/serializer/protobuf).
 const protobufMagic = "k8s\x00"
 
-// envelopeRaw is the field of runtime.Unknown that holds the message.
-const envelopeRaw = 2
+// Field numbers of runtime.Unknown, which says what the message in it is, and of
+// the TypeMeta in that (k8s.io/apimachinery/pkg/runtime/generated.proto).
+const (
+	envelopeType = 1
+	envelopeRaw  = 2
+	typeKind     = 2
+)
 
 // decoder reads list responses as a stream and holds one object at a time. It
 // is used again for page after page.
@@ -117,25 +123,56 @@ func (d *decoder) envelope(p *page, each func(*object) error) error {
 	if _, err := d.in.Discard(len(protobufMagic)); err != nil {
 		return noEOF(err)
 	}
+	kind := ""
 	for {
 		num, typ, err := d.tag()
 		if errors.Is(err, io.EOF) {
 			return errors.New("decode the list: the response has no body")
 		}
+		switch {
+		case err != nil:
+		case num == envelopeType && typ == protowire.BytesType:
+			kind, err = d.kind()
+		case num == envelopeRaw && typ == protowire.BytesType:
+			var length int64
+			if length, err = d.length(); err != nil {
+				break
+			}
+			if err := mustBeList(kind); err != nil {
+				return err
+			}
+			return d.items(length, p, each)
+		default:
+			err = d.skip(typ)
+		}
 		if err != nil {
 			return fmt.Errorf("decode the list's envelope: %w", err)
 		}
-		if num == envelopeRaw && typ == protowire.BytesType {
-			length, err := d.length()
-			if err != nil {
-				return fmt.Errorf("decode the list's envelope: %w", err)
-			}
-			return d.items(length, p, each)
-		}
-		if err := d.skip(typ); err != nil {
-			return fmt.Errorf("decode the list's envelope: %w", err)
-		}
 	}
+}
+
+// kind reads a TypeMeta.
+func (d *decoder) kind() (string, error) {
+	encoded, err := d.message(d.position() + readBuffer)
+	if err != nil {
+		return "", err
+	}
+	kind, err := message(encoded).last(typeKind)
+	if err != nil {
+		return "", err
+	}
+	// Discard may move what kind points to.
+	text := string(kind)
+	return text, d.discard(len(encoded))
+}
+
+// mustBeList refuses a message that is no list, such as a Status, for it would be
+// taken for a list without objects.
+func mustBeList(kind string) error {
+	if !strings.HasSuffix(kind, "List") {
+		return fmt.Errorf("decode the list: the response is of kind %q, which is no list", kind)
+	}
+	return nil
 }
 
 // items reads a PartialObjectMetadataList of length bytes.

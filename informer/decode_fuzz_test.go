@@ -2,6 +2,7 @@ package informer
 
 import (
 	"bytes"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -40,7 +41,15 @@ func FuzzList(f *testing.F) {
 		}
 		p, objects, err := decodeAll(d, bytes.NewReader(envelope(data)))
 		list := new(metav1.PartialObjectMetadataList)
-		if err != nil || list.Unmarshal(data) != nil {
+		if list.Unmarshal(data) != nil {
+			return
+		}
+		if err != nil {
+			// Groups, which no API server sends, are refused where fields of the list
+			// are skipped.
+			if !strings.Contains(err.Error(), "wire type 3 is not valid here") {
+				t.Errorf("%v, apimachinery has no error", err)
+			}
 			return
 		}
 		p.Bytes = 0

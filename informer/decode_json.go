@@ -31,7 +31,32 @@ var jsonOptions = []jsontext.Options{jsontext.AllowDuplicateNames(true), jsontex
 
 // stream begins to read a stream.
 func (r *jsonReader) stream(in io.Reader) {
-	r.in, r.said, r.err = jsontext.NewDecoder(in, jsonOptions...), r.said[:0], nil
+	r.in, r.said, r.err = newJSONDecoder(in), r.said[:0], nil
+}
+
+// newJSONDecoder returns a decoder of a stream in which no value is larger than an
+// object may be: a value is held as a whole.
+func newJSONDecoder(in io.Reader) *jsontext.Decoder {
+	b := &bounded{in: in}
+	b.decoder = jsontext.NewDecoder(b, jsonOptions...)
+	return b.decoder
+}
+
+// bounded is the input of a decoder, up to a value that is too large.
+type bounded struct {
+	in      io.Reader
+	decoder *jsontext.Decoder
+	given   int64
+}
+
+// Read implements io.Reader.
+func (b *bounded) Read(p []byte) (int, error) {
+	if b.given-b.decoder.InputOffset() > maxObjectBytes {
+		return 0, fmt.Errorf("a value of more than %d bytes", maxObjectBytes)
+	}
+	n, err := b.in.Read(p)
+	b.given += int64(n)
+	return n, err
 }
 
 // value begins to read a text in memory, which must stay as it is meanwhile.
@@ -223,9 +248,11 @@ func (r *jsonReader) count() int64 {
 func (d *decoder) json(p *page, each func(*object) error) error {
 	r := &d.text
 	r.stream(d.in)
-	found := false
+	found, kind := false, ""
 	for name, ok := r.first(); ok; name, ok = r.next() {
 		switch string(name) {
+		case "kind":
+			kind = string(r.string([]byte(kind)))
 		case "metadata":
 			r.listMeta(p)
 		case "items":
@@ -246,6 +273,9 @@ func (d *decoder) json(p *page, each func(*object) error) error {
 	case !found:
 		// An answer of something in between; an empty list has items too.
 		return errors.New("decode the list: the response has no items")
+	}
+	if kind != "" {
+		return mustBeList(kind)
 	}
 	return nil
 }

@@ -310,3 +310,35 @@ func TestDecodeJSONHoldsOneObject(t *testing.T) {
 		}
 	}
 }
+
+// TestJSONWithoutEnd has values that do not end, in a list and in a watch: they
+// are refused before they fill the memory.
+func TestJSONWithoutEnd(t *testing.T) {
+	const want = "a value of more than 67108864 bytes"
+	read := map[string]func(io.Reader) error{
+		`{"items":[{"metadata":{"name":"`: func(in io.Reader) error {
+			_, _, err := decodeAll(newDecoder(), in)
+			return err
+		},
+		`{"type":"ADDED","object":{"metadata":{"name":"`: func(in io.Reader) error {
+			_, err := readEvents(in)
+			return err
+		},
+	}
+	for begin, read := range read {
+		err := read(io.MultiReader(strings.NewReader(begin), endless{}))
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s…: error %v, want one with %q", begin, err, want)
+		}
+	}
+}
+
+// endless is text without an end.
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = 'x'
+	}
+	return len(p), nil
+}

@@ -19,6 +19,16 @@ const (
 	metaAnnotations       = 12
 )
 
+// fields is a set of field numbers below 64, the number n as bit n.
+type fields uint64
+
+const (
+	objectFields fields = 1 << 1
+	metaFields   fields = 1<<metaName | 1<<metaNamespace | 1<<metaUID | 1<<metaResourceVersion |
+		1<<metaDeletionTimestamp | 1<<metaLabels | 1<<metaAnnotations
+	tagFields fields = 1<<1 | 1<<2
+)
+
 func (o *object) reset() {
 	*o = object{Object: record.Object{Labels: o.Labels[:0], Annotations: o.Annotations[:0]}}
 }
@@ -27,7 +37,7 @@ func (o *object) reset() {
 // encoded; all that nobody needs (owners, managed fields) is passed over.
 func parseObject(encoded []byte, o *object) error {
 	for m := message(encoded); ; {
-		num, value, err := m.next()
+		num, value, err := m.next(objectFields)
 		if num == 0 || err != nil {
 			return err
 		}
@@ -41,7 +51,7 @@ func parseObject(encoded []byte, o *object) error {
 
 func parseObjectMeta(encoded []byte, o *object) error {
 	for m := message(encoded); ; {
-		num, value, err := m.next()
+		num, value, err := m.next(metaFields)
 		if num == 0 || err != nil {
 			return err
 		}
@@ -69,9 +79,16 @@ func parseObjectMeta(encoded []byte, o *object) error {
 
 // appendTag reads one entry of a map.
 func appendTag(tags []record.Tag, entry []byte) ([]record.Tag, error) {
+	// Nearly every entry is a short key and a short value, in this order.
+	const key, value = 1<<3 | byte(protowire.BytesType), 2<<3 | byte(protowire.BytesType)
+	if n := len(entry); n >= 4 && entry[0] == key && entry[1] < 0x80 {
+		if at := 2 + int(entry[1]); at+2 <= n && entry[at] == value && entry[at+1] < 0x80 && at+2+int(entry[at+1]) == n {
+			return append(tags, record.Tag{Key: entry[2:at:at], Value: entry[at+2:]}), nil
+		}
+	}
 	var tag record.Tag
 	for m := message(entry); ; {
-		num, value, err := m.next()
+		num, value, err := m.next(tagFields)
 		switch {
 		case err != nil:
 			return tags, err
@@ -85,6 +102,13 @@ func appendTag(tags []record.Tag, entry []byte) ([]record.Tag, error) {
 	}
 }
 
+// Field numbers of ListMeta, in the same file.
+const (
+	listResourceVersion = 2
+	listContinue        = 3
+	listRemaining       = 4
+)
+
 // parseListMeta reads a ListMeta.
 func parseListMeta(message []byte, p *page) error {
 	for len(message) > 0 {
@@ -93,36 +117,47 @@ func parseListMeta(message []byte, p *page) error {
 			return fmt.Errorf("decode the list's metadata: %w", protowire.ParseError(n))
 		}
 		message = message[n:]
-		switch {
-		case num == 2 && typ == protowire.BytesType:
-			var text []byte
-			text, n = protowire.ConsumeBytes(message)
-			p.ResourceVersion = string(text)
-		case num == 3 && typ == protowire.BytesType:
-			var text []byte
-			text, n = protowire.ConsumeBytes(message)
-			p.Continue = string(text)
-		case num == 4 && typ == protowire.VarintType:
-			var remaining uint64
-			remaining, n = protowire.ConsumeVarint(message)
-			p.Remaining = int64(remaining)
-		default:
-			n = protowire.ConsumeFieldValue(num, typ, message)
+		want := typ
+		switch num {
+		case listResourceVersion, listContinue:
+			want = protowire.BytesType
+		case listRemaining:
+			want = protowire.VarintType
 		}
-		if n < 0 {
+		if typ != want {
+			return fmt.Errorf("decode the list's metadata: field %d has wire type %d", num, typ)
+		}
+		if n = protowire.ConsumeFieldValue(num, typ, message); n < 0 {
 			return fmt.Errorf("decode the list's metadata: %w", protowire.ParseError(n))
+		}
+		switch value := message[:n]; num {
+		case listResourceVersion:
+			p.ResourceVersion = content(value)
+		case listContinue:
+			p.Continue = content(value)
+		case listRemaining:
+			remaining, _ := protowire.ConsumeVarint(value)
+			p.Remaining = int64(remaining)
 		}
 		message = message[n:]
 	}
 	return nil
 }
 
+// content is the string that a length-delimited field's value holds, which is known
+// to be whole.
+func content(value []byte) string {
+	text, _ := protowire.ConsumeBytes(value)
+	return string(text)
+}
+
 // message is what is still to be read of a protobuf message.
 type message []byte
 
 // next returns the number and value of the next length-delimited field, and
-// passes over the others. The number is 0 at the end.
-func (m *message) next() (protowire.Number, []byte, error) {
+// passes over the others. The number is 0 at the end. A field that is wanted and
+// is not length-delimited is an error.
+func (m *message) next(wanted fields) (protowire.Number, []byte, error) {
 	// Nearly every tag and length here takes a single byte.
 	if b := *m; len(b) >= 2 && b[0] < 0x80 && b[0]&7 == byte(protowire.BytesType) && b[0] > 7 && b[1] < 0x80 {
 		if end := 2 + int(b[1]); end <= len(b) {
@@ -130,7 +165,7 @@ func (m *message) next() (protowire.Number, []byte, error) {
 			return protowire.Number(b[0] >> 3), b[2:end:end], nil
 		}
 	}
-	return m.nextOfAny()
+	return m.nextOfAny(wanted)
 }
 
 // last returns the value of the field at the end of a path, nil where there is
@@ -138,7 +173,7 @@ func (m *message) next() (protowire.Number, []byte, error) {
 func (m message) last(path ...protowire.Number) ([]byte, error) {
 	var found []byte
 	for {
-		num, value, err := m.next()
+		num, value, err := m.next(1 << path[0])
 		switch {
 		case err != nil:
 			return nil, err
@@ -152,7 +187,7 @@ func (m message) last(path ...protowire.Number) ([]byte, error) {
 	}
 }
 
-func (m *message) nextOfAny() (protowire.Number, []byte, error) {
+func (m *message) nextOfAny(wanted fields) (protowire.Number, []byte, error) {
 	for len(*m) > 0 {
 		num, typ, n := protowire.ConsumeTag(*m)
 		if n < 0 {
@@ -167,8 +202,7 @@ func (m *message) nextOfAny() (protowire.Number, []byte, error) {
 			*m = (*m)[n:]
 			return num, value, nil
 		}
-		// Fields 1 and 2 are length-delimited in all that is read here.
-		if num <= 2 {
+		if num < 64 && wanted&(1<<num) != 0 {
 			return 0, nil, fmt.Errorf("field %d has wire type %d", num, typ)
 		}
 		if n = protowire.ConsumeFieldValue(num, typ, *m); n < 0 {

@@ -262,7 +262,12 @@ func (r random) unknown(groups bool) []byte {
 
 // envelope wraps a list as API servers do.
 func envelope(list []byte) []byte {
-	unknown := runtime.Unknown{TypeMeta: runtime.TypeMeta{APIVersion: "meta.k8s.io/v1", Kind: "PartialObjectMetadataList"}, Raw: list}
+	return unknown("meta.k8s.io/v1", "PartialObjectMetadataList", list)
+}
+
+// unknown is an answer in protobuf that holds any kind of message.
+func unknown(apiVersion, kind string, raw []byte) []byte {
+	unknown := runtime.Unknown{TypeMeta: runtime.TypeMeta{APIVersion: apiVersion, Kind: kind}, Raw: raw}
 	body, err := unknown.Marshal()
 	if err != nil {
 		panic(err)
@@ -410,6 +415,7 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 	length := func(n uint64) []byte { return binary.AppendUvarint(nil, n) }
 	magic := []byte(protobufMagic)
+	listMagic := envelope(nil) // with nothing in it yet
 	tests := map[string]struct {
 		body []byte
 		want string
@@ -428,17 +434,26 @@ func TestDecodeRefuses(t *testing.T) {
 		"json labels no map":    {[]byte(`{"items":[{"metadata":{"labels":["a"]}}]}`), `there is [ where { is expected, at "/items/0/metadata/labels"`},
 		"json value no string":  {[]byte(`{"items":[{"metadata":{"annotations":{"a":{}}}}]}`), `there is { where string is expected, at "/items/0/metadata/annotations/a"`},
 		"json count no number":  {[]byte(`{"metadata":{"remainingItemCount":1.5},"items":[]}`), `no whole number at "/metadata/remainingItemCount"`},
+		"json of another kind":  {[]byte(`{"kind":"Pod","metadata":{},"items":[]}`), `the response is of kind "Pod", which is no list`},
 		"json names in capital": {[]byte(`{"Items":[{"metadata":{"name":"a"}}]}`), "the response has no items"},
 		"empty envelope":        {magic, "the response has no body"},
+		"no kind":               {slices.Concat(magic, field(2, protowire.BytesType, 0)), `the response is of kind "", which is no list`},
+		"a Status":              {unknown("v1", "Status", []byte{}), `the response is of kind "Status", which is no list`},
+		"kind is a number":      {slices.Concat(magic, field(1, protowire.BytesType, 2, 0x10, 1)), "field 2 has wire type 0"},
+		"huge kind":             {slices.Concat(magic, field(1, protowire.BytesType), length(1<<30)), "a message of 1073741824 bytes is longer than what holds it"},
 		"bad field number":      {append(slices.Clone(magic), 0), "field number 0 is not valid"},
 		"group in envelope":     {slices.Concat(magic, field(9, protowire.StartGroupType)), "wire type 3 is not valid here"},
-		"overlong length":       {slices.Concat(magic, field(2, protowire.BytesType), length(1<<63)), "a length of 9223372036854775808 bytes is not valid"},
-		"item past the list":    {slices.Concat(magic, field(2, protowire.BytesType, 3), field(2, protowire.BytesType, 9), make([]byte, 20)), "a message of 9 bytes is longer than what holds it"},
-		"skipped past the list": {slices.Concat(magic, field(2, protowire.BytesType, 3), field(9, protowire.BytesType, 9), make([]byte, 20)), "a field is longer than the list"},
-		"huge item":             {slices.Concat(magic, field(2, protowire.BytesType), length(1<<40), field(2, protowire.BytesType), length(maxObjectBytes+1)), "a message of 67108865 bytes is longer than what holds it"},
+		"overlong length":       {slices.Concat(listMagic, field(2, protowire.BytesType), length(1<<63)), "a length of 9223372036854775808 bytes is not valid"},
+		"item past the list":    {slices.Concat(listMagic, field(2, protowire.BytesType, 3), field(2, protowire.BytesType, 9), make([]byte, 20)), "a message of 9 bytes is longer than what holds it"},
+		"skipped past the list": {slices.Concat(listMagic, field(2, protowire.BytesType, 3), field(9, protowire.BytesType, 9), make([]byte, 20)), "a field is longer than the list"},
+		"huge item":             {slices.Concat(listMagic, field(2, protowire.BytesType), length(1<<40), field(2, protowire.BytesType), length(maxObjectBytes+1)), "a message of 67108865 bytes is longer than what holds it"},
 		"item is no message":    {envelope(field(2, protowire.VarintType, 1)), "field 2 has wire type 0"},
 		"broken item":           {envelope(field(2, protowire.BytesType, 1, 0xff)), "decode object 1 of the list"},
 		"broken meta":           {envelope(field(2, protowire.BytesType, 3, 0x0a, 1, 0xff)), "decode object 1 of the list"},
+		"labels are a number":   {envelope(field(2, protowire.BytesType, 4, 0x0a, 2, 0x58, 1)), "field 11 has wire type 0"},
+		"continue is a number":  {envelope(field(1, protowire.BytesType, 2, 0x18, 1)), "field 3 has wire type 0"},
+		"version is a number":   {envelope(field(1, protowire.BytesType, 2, 0x10, 1)), "field 2 has wire type 0"},
+		"remaining is a text":   {envelope(field(1, protowire.BytesType, 2, 0x22, 0)), "field 4 has wire type 2"},
 		"name is a number":      {envelope(field(2, protowire.BytesType, 4, 0x0a, 2, 0x08, 1)), "field 1 has wire type 0"},
 		"broken list metadata":  {envelope(field(1, protowire.BytesType, 1, 0xff)), "decode the list's metadata"},
 	}

@@ -29,9 +29,12 @@ const (
 type eventReader struct {
 	in    *bufio.Reader
 	frame []byte
-	// json reads the stream where it is JSON, text an event of it.
+	// json reads the stream where it is JSON, from rest, and text an event of it.
+	// large says that both have grown for the last event.
 	json   *jsontext.Decoder
+	rest   io.Reader
 	text   jsonReader
+	large  bool
 	object object
 }
 
@@ -53,7 +56,8 @@ func (r *eventReader) next() (watch.EventType, *object, *metav1.Status, error) {
 	// A frame begins with its length in four bytes, and none is as long as
 	// one that began with a brace.
 	if head[0] == '{' {
-		r.json = jsontext.NewDecoder(r.in, jsonOptions...)
+		r.rest = r.in
+		r.json = newJSONDecoder(r.rest)
 		return r.nextJSON()
 	}
 	return r.nextFrame()
@@ -136,10 +140,15 @@ func parseStatus(envelope []byte) (*metav1.Status, error) {
 
 // nextJSON reads an event as a whole: its type may stand after its object.
 func (r *eventReader) nextJSON() (watch.EventType, *object, *metav1.Status, error) {
+	if r.large {
+		r.rest = io.MultiReader(bytes.NewReader(bytes.Clone(r.json.UnreadBuffer())), r.rest)
+		r.json, r.text = newJSONDecoder(r.rest), jsonReader{}
+	}
 	event, err := r.json.ReadValue()
 	if err != nil {
 		return "", nil, nil, err
 	}
+	r.large = len(event) > readBuffer
 	typ, encoded, err := r.parts(event)
 	if err != nil {
 		return "", nil, nil, fmt.Errorf("decode a watch event: %w", err)

@@ -173,18 +173,26 @@ func TestEventsThatMakeNoSense(t *testing.T) {
 
 // TestEventsKeepNoLargeFrame has a large object between small ones.
 func TestEventsKeepNoLargeFrame(t *testing.T) {
-	var body []byte
-	for _, o := range []metav1.PartialObjectMetadata{named("shop", "a"), fat(1, 4<<20)[0], named("shop", "b")} {
-		body = append(body, encodeEvent(t, "protobuf", watch.Added, partial(o))...)
-	}
-	r := newEventReader(bytes.NewReader(body))
-	for range 3 {
-		if _, _, _, err := r.next(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if cap(r.frame) > readBuffer {
-		t.Errorf("%d bytes are kept for a frame, want at most %d", cap(r.frame), readBuffer)
+	for _, form := range forms {
+		t.Run(form, func(t *testing.T) {
+			var body []byte
+			for _, o := range []metav1.PartialObjectMetadata{named("shop", "a"), fat(1, 4<<20)[0], named("shop", "b")} {
+				body = append(body, encodeEvent(t, form, watch.Added, partial(o))...)
+			}
+			r := newEventReader(bytes.NewReader(body))
+			for range 3 {
+				if _, _, _, err := r.next(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			kept := cap(r.frame) + cap(r.text.said)
+			if r.json != nil {
+				kept += cap(r.json.UnreadBuffer())
+			}
+			if kept > readBuffer {
+				t.Errorf("%d bytes are kept for an event, want at most %d", kept, readBuffer)
+			}
+		})
 	}
 }
 
