@@ -79,6 +79,7 @@ func report(b *testing.B, bytes, objects int) {
 	all := float64(objects) * float64(b.N)
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/all, "ns/object")
 	b.ReportMetric(float64(bytes)/float64(objects), "B/object")
+	b.ReportMetric(all/b.Elapsed().Seconds(), "objects/s")
 }
 
 func BenchmarkDecode(b *testing.B) {

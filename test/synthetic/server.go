@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync/atomic"
 
+	appsv1 "k8s.io/api/apps/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -19,6 +20,8 @@ import (
 type Options struct {
 	// Pods is the number of pods, at most a billion less the namespaces.
 	Pods int
+	// Deployments is the number of Deployments, which look like the pods.
+	Deployments int
 	// Namespaces is the number of namespaces, at most 1,000; 0 means 300.
 	Namespaces int
 	// AnnotationBytes is how many bytes of further annotations each pod has,
@@ -64,8 +67,10 @@ func New(options Options) (*Server, error) {
 	if options.Namespaces < 1 || options.Namespaces > 1000 {
 		return nil, fmt.Errorf("synthetic server of %d namespaces: give 1 to 1000", options.Namespaces)
 	}
-	if options.Pods < 0 || options.Pods > listVersion-firstVersion-options.Namespaces {
-		return nil, fmt.Errorf("synthetic server of %d pods: give 0 to %d", options.Pods, listVersion-firstVersion-options.Namespaces)
+	for _, n := range []int{options.Pods, options.Deployments} {
+		if most := listVersion - firstVersion - options.Namespaces; n < 0 || n > most {
+			return nil, fmt.Errorf("synthetic server of %d objects: give 0 to %d", n, most)
+		}
 	}
 	kinds, err := newKinds(options)
 	if err != nil {
@@ -87,8 +92,8 @@ func New(options Options) (*Server, error) {
 	return s, nil
 }
 
-// newKinds lists what the server has: pods, namespaces, and deployments of
-// which there are none, so that there is an API group besides the core.
+// newKinds lists what the server has: pods, namespaces, and Deployments, so that
+// there is an API group besides the core.
 func newKinds(options Options) ([]*resourceKind, error) {
 	verbs := metav1.Verbs{"get", "list", "watch"}
 	all := namespaces(options.Namespaces)
@@ -96,7 +101,7 @@ func newKinds(options Options) ([]*resourceKind, error) {
 	kinds := []*resourceKind{
 		{core, metav1.APIResource{Name: "namespaces", SingularName: "namespace", Kind: "Namespace", ShortNames: []string{"ns"}, Verbs: verbs}, all, map[form][]*template{}},
 		{core, metav1.APIResource{Name: "pods", SingularName: "pod", Kind: "Pod", Namespaced: true, ShortNames: []string{"po"}, Verbs: verbs}, pods{count: options.Pods, namespaces: all}, map[form][]*template{}},
-		{apps, metav1.APIResource{Name: "deployments", SingularName: "deployment", Kind: "Deployment", Namespaced: true, ShortNames: []string{"deploy"}, Verbs: verbs}, pods{namespaces: all}, map[form][]*template{}},
+		{apps, metav1.APIResource{Name: "deployments", SingularName: "deployment", Kind: "Deployment", Namespaced: true, ShortNames: []string{"deploy"}, Verbs: verbs}, pods{count: options.Deployments, namespaces: all}, map[form][]*template{}},
 	}
 	for _, f := range []form{{}, {json: true}, {full: true}, {json: true, full: true}} {
 		whole, meta := namespace(markers()), partial(namespaceMeta(markers()))
@@ -106,6 +111,12 @@ func newKinds(options Options) ([]*resourceKind, error) {
 		for w := range workloads {
 			whole, meta := pod(w, markers(), options.AnnotationBytes), partial(podMeta(w, markers(), options.AnnotationBytes))
 			if err := kinds[1].addTemplate(f, whole, meta); err != nil {
+				return nil, err
+			}
+			if options.Deployments == 0 {
+				continue
+			}
+			if err := kinds[2].addTemplate(f, &appsv1.Deployment{ObjectMeta: meta.ObjectMeta}, meta); err != nil {
 				return nil, err
 			}
 		}

@@ -20,6 +20,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	jsonserializer "k8s.io/apimachinery/pkg/runtime/serializer/json"
 	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
 	"k8s.io/client-go/discovery"
@@ -124,6 +125,23 @@ func TestEmptyListBytes(t *testing.T) {
 		if _, got := get(t, server, test.path, "", http.StatusOK); string(got) != test.want {
 			t.Errorf("%s: %q, want %q", test.path, got, test.want)
 		}
+	}
+}
+
+// TestDeploymentsOfTheMetadataClient has Deployments look like as many pods.
+func TestDeploymentsOfTheMetadataClient(t *testing.T) {
+	client := metadataClient(t, start(t, Options{Pods: 40, Deployments: 300}))
+	same := metadataClient(t, start(t, Options{Pods: 300}))
+	var want, got []metav1.ObjectMeta
+	for _, o := range listAll(t.Context(), t, same.Resource(podResource), 70) {
+		want = append(want, o.ObjectMeta)
+	}
+	deployments := schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "deployments"}
+	for _, o := range listAll(t.Context(), t, client.Resource(deployments), 70) {
+		got = append(got, o.ObjectMeta)
+	}
+	if diff := cmp.Diff(want, got); diff != "" || len(got) != 300 {
+		t.Errorf("%d Deployments, want 300 (-want +got):\n%.2000s", len(got), diff)
 	}
 }
 

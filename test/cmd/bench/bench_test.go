@@ -209,7 +209,11 @@ func TestScenarios(t *testing.T) {
 		"labels, 10 pods", "labels, 2,000 pods", "labels, 3,000,000 pods",
 		"annotations, 10 pods", "annotations, 2,000 pods",
 		"250 KiB annotations, values cut at 2,048 bytes", "250 KiB annotations, sent whole",
-		"receiver takes 200 ms a batch", "server speaks JSON only", "TLS and HTTP/2 to the server",
+		"receiver takes 200 ms a batch", "receiver is down for 3 s after each 100 batches", "as many Deployments, two lists at a time",
+		"server speaks JSON only", "TLS and HTTP/2 to the server",
+		"as they are", "`LABELSTREAM_PAGE_SIZE=250`", "`LABELSTREAM_PAGE_SIZE=1000`",
+		"`LABELSTREAM_BATCH_SIZE=250`", "`LABELSTREAM_BATCH_SIZE=1000`", "`LABELSTREAM_BATCH_SIZE=2000`",
+		"`LABELSTREAM_SENDERS=1`", "`LABELSTREAM_SENDERS=4`", "`LABELSTREAM_PROTOCOL=1.0`", "`GOGC=25`", "`GOGC=100`", "`GOGC=200`",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("scenarios (-want +got):\n%s", diff)
@@ -233,6 +237,9 @@ func TestReport(t *testing.T) {
 			reference: []usage{seconds(10, 10, 30), seconds(10, 10, 30)},
 		},
 		{scenario: scenario{group: groupLarge, name: "alone", pods: 100}, reference: []usage{seconds(1, 1, 9)}},
+		{scenario: scenario{group: groupConditions, name: "no reference", pods: 100}, product: []usage{seconds(1, 1, 9)}},
+		{scenario: scenario{group: groupSettings, name: "as they are", pods: 100}, product: []usage{seconds(1, 1, 9), seconds(3, 1, 9)}},
+		{scenario: scenario{group: groupSettings, name: "others", pods: 100}, product: []usage{seconds(3, 1, 9)}},
 	}
 	m := machine{processor: "Some CPU", memory: "8 kB", kernel: "6.1", goVersion: "go1", cores: 4}
 	_, after, _ := strings.Cut(introduction, "%s\n")
@@ -250,7 +257,12 @@ func TestReport(t *testing.T) {
 		"| labels, 5,000 pods | 5,000 | labelstream | 5.50 (5.00–6.00) | 2,500 | 24.0 | **0.55** |\n" +
 		"| labels, 5,000 pods | 5,000 | client-go list | 10.00 (10.00–10.00) | 500 | 30.0 |  |\n" +
 		"\n### Large annotations\n\n" + header +
-		"| alone | 100 | client-go list | 1.00 (1.00–1.00) | 100 | 9.0 |  |\n"
+		"| alone | 100 | client-go list | 1.00 (1.00–1.00) | 100 | 9.0 |  |\n" +
+		"\n### Other conditions\n\n" + header +
+		"| no reference | 100 | labelstream | 1.00 (1.00–1.00) | 100 | 9.0 |  |\n" +
+		"\n### Settings\n\n" + header +
+		"| as they are | 100 | labelstream | 2.00 (1.00–3.00) | 100 | 9.0 | 1.00 |\n" +
+		"| others | 100 | labelstream | 3.00 (3.00–3.00) | 100 | 9.0 | 1.50 |\n"
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("report (-want +got):\n%s", diff)
 	}

@@ -139,6 +139,9 @@ type results struct {
 func measureAll(ctx context.Context, p programs, o options) (all results, err error) {
 	parts := []part{}
 	for _, s := range scenarios(o.sizes, o.huge) {
+		if o.referenceOnly && s.alone {
+			continue
+		}
 		parts = append(parts, part{s.name, func() error {
 			r, err := measure(ctx, s, p, o)
 			all.scenarios = append(all.scenarios, r)

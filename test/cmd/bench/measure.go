@@ -66,6 +66,9 @@ func (b bench) pairs(ctx context.Context) (result, error) {
 				r.product = append(r.product, product)
 			}
 		}
+		if b.scenario.alone {
+			continue
+		}
 		reference, err := b.runReference(ctx)
 		if err != nil {
 			return r, err

@@ -22,7 +22,8 @@ const backfillIntroduction = "\n## Backfills\n\n" +
 	"each, while it writes them (`test/synthetic`). Every run of labelstream must end with exit code 0 and deliver each series exactly once.\n\n"
 
 const legend = "CPU is user and system time in seconds, the median of the runs with the least and the most; objects/s is by wall time, the median;\n" +
-	"RSS is the highest peak of all runs; the ratio is labelstream's CPU by client-go's, the median over the pairs of runs.\n"
+	"RSS is the highest peak of all runs; the ratio is labelstream's CPU by client-go's, the median over the pairs of runs, and among the\n" +
+	"settings by that with all settings as they are.\n"
 
 // report writes the results in Markdown.
 func report(m machine, o options, all results) string {
@@ -51,19 +52,40 @@ func report(m machine, o options, all results) string {
 func backfillReport(scenarios []result) string {
 	var text strings.Builder
 	text.WriteString(backfillIntroduction + legend)
-	group := ""
+	var first result
 	for _, r := range scenarios {
-		if r.scenario.group != group {
-			group = r.scenario.group
-			fmt.Fprintf(&text, "\n### %s\n\n", group)
+		if r.scenario.group != first.scenario.group {
+			first = r
+			fmt.Fprintf(&text, "\n### %s\n\n", r.scenario.group)
 			text.WriteString("| scenario | pods | process | CPU s | objects/s | peak RSS MiB | CPU ratio |\n|---|--:|---|--:|--:|--:|--:|\n")
 		}
 		if len(r.product) > 0 {
-			row(&text, r.scenario, "labelstream", r.product, fmt.Sprintf("**%.2f**", ratio(r)))
+			row(&text, r.scenario, "labelstream", r.product, ratioText(r, first))
 		}
-		row(&text, r.scenario, "client-go list", r.reference, "")
+		if len(r.reference) > 0 {
+			row(&text, r.scenario, "client-go list", r.reference, "")
+		}
 	}
 	return text.String()
+}
+
+// ratioText is a result's ratio; first is that of its group.
+func ratioText(r, first result) string {
+	switch {
+	case len(r.reference) > 0:
+		return fmt.Sprintf("**%.2f**", ratio(r))
+	case r.scenario.group == groupSettings:
+		return fmt.Sprintf("%.2f", medianCPU(r.product)/medianCPU(first.product))
+	}
+	return ""
+}
+
+func medianCPU(runs []usage) float64 {
+	cpu := make([]float64, len(runs))
+	for i, u := range runs {
+		cpu[i] = u.CPU.Seconds()
+	}
+	return median(cpu)
 }
 
 func row(text *strings.Builder, s scenario, process string, runs []usage, ratio string) {

@@ -55,11 +55,15 @@ func TestPromises(t *testing.T) {
 func TestPromisesOfScenarios(t *testing.T) {
 	got := map[string][2]float64{}
 	for _, s := range scenarios([]int{10_000, 1_000_000}, 3_000_000) {
+		if s.group == groupSettings && s.maxCPU == 0 && s.maxRSS == 0 {
+			continue
+		}
 		got[s.name] = [2]float64{s.maxCPU, s.maxRSS}
 	}
 	want := map[string][2]float64{
 		"labels, 10,000 pods": {0, 36}, "labels, 1,000,000 pods": {0.25, 36}, "labels, 3,000,000 pods": {0, 36},
 		"annotations, 10,000 pods": {0, 36}, "annotations, 1,000,000 pods": {0.35, 36},
+		"as many Deployments, two lists at a time": {0, 36}, "receiver is down for 3 s after each 100 batches": {0, 48},
 		"250 KiB annotations, values cut at 2,048 bytes": {0, 48}, "250 KiB annotations, sent whole": {0, 48}, "receiver takes 200 ms a batch": {0, 48},
 		"server speaks JSON only": {}, "TLS and HTTP/2 to the server": {},
 	}

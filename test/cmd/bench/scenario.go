@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 )
 
@@ -15,6 +16,8 @@ type scenario struct {
 	environment []string
 	// seriesPerPod is what labelstream has to deliver.
 	seriesPerPod int
+	// alone says that client-go's list is not measured beside it.
+	alone bool
 	// maxCPU and maxRSS are what is promised of it: processor time by client-go's,
 	// and peak memory in MiB; 0 where nothing is.
 	maxCPU, maxRSS float64
@@ -25,6 +28,7 @@ const (
 	groupAnnotations = "Labels and annotations"
 	groupLarge       = "Large annotations"
 	groupConditions  = "Other conditions"
+	groupSettings    = "Settings"
 )
 
 // largePods pods have largeBytes of annotations each.
@@ -59,7 +63,7 @@ func scenarios(sizes []int, huge int) []scenario {
 		})
 	}
 	large := []string{"--annotation-bytes", strconv.Itoa(largeBytes)}
-	return append(all,
+	return append(append(all,
 		scenario{
 			group: groupLarge, name: "250 KiB annotations, values cut at 2,048 bytes", pods: largePods, server: large,
 			environment: withAnnotations, seriesPerPod: 2, maxRSS: promisedHardRSS,
@@ -69,9 +73,34 @@ func scenarios(sizes []int, huge int) []scenario {
 			environment: append([]string{"LABELSTREAM_VALUE_MAX_BYTES=262144"}, withAnnotations...), seriesPerPod: 2, maxRSS: promisedHardRSS,
 		},
 		scenario{group: groupConditions, name: "receiver takes 200 ms a batch", pods: conditionPods, sink: []string{"--delay", "200ms"}, seriesPerPod: 1, maxRSS: promisedHardRSS},
+		scenario{
+			group: groupConditions, name: "receiver is down for 3 s after each 100 batches", pods: conditionPods,
+			sink: []string{"--down-every", "100", "--down-for", "3s"}, seriesPerPod: 1, alone: true, maxRSS: promisedHardRSS,
+		},
+		scenario{
+			group: groupConditions, name: "as many Deployments, two lists at a time", pods: conditionPods, server: []string{"--deployments", strconv.Itoa(conditionPods)},
+			environment: []string{"LABELSTREAM_LABELS_RESOURCES=pods,deployments.apps"}, seriesPerPod: 2, alone: true, maxRSS: promisedRSS,
+		},
 		scenario{group: groupConditions, name: "server speaks JSON only", pods: conditionPods, server: []string{"--json-only"}, seriesPerPod: 1},
 		scenario{group: groupConditions, name: "TLS and HTTP/2 to the server", pods: conditionPods, server: []string{"--tls"}, seriesPerPod: 1},
-	)
+	), settingScenarios(slices.Max(sizes))...)
+}
+
+// settingScenarios are what the defaults were chosen by: the first is with them.
+func settingScenarios(pods int) []scenario {
+	all := []scenario{{group: groupSettings, name: "as they are", pods: pods, seriesPerPod: 1, alone: true}}
+	for _, setting := range []string{
+		"LABELSTREAM_PAGE_SIZE=250", "LABELSTREAM_PAGE_SIZE=1000",
+		"LABELSTREAM_BATCH_SIZE=250", "LABELSTREAM_BATCH_SIZE=1000", "LABELSTREAM_BATCH_SIZE=2000",
+		"LABELSTREAM_SENDERS=1", "LABELSTREAM_SENDERS=4",
+		"LABELSTREAM_PROTOCOL=1.0",
+		"GOGC=25", "GOGC=100", "GOGC=200",
+	} {
+		all = append(all, scenario{
+			group: groupSettings, name: "`" + setting + "`", pods: pods, environment: []string{setting}, seriesPerPod: 1, alone: true,
+		})
+	}
+	return all
 }
 
 // promised is the limit where it is promised for so many pods, else 0.

@@ -15,33 +15,35 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
-	"time"
 )
 
 func main() {
 	address := flag.String("address", "127.0.0.1:0", "host and port to listen on")
-	delay := flag.Duration("delay", 0, "how long each request takes")
+	var o options
+	flag.DurationVar(&o.delay, "delay", 0, "how long each request takes")
+	flag.Int64Var(&o.downEvery, "down-every", 0, "answer 503 for a while after so many requests; 0: never")
+	flag.DurationVar(&o.downFor, "down-for", 0, "how long that while is")
 	version := flag.String("protocol", "both", "versions of remote_write to accept: 1.0, 2.0 or both")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *address, *delay, *version); err != nil {
+	if err := run(ctx, *address, *version, o); err != nil {
 		fmt.Fprintln(os.Stderr, "sink:", err)
 		os.Exit(1)
 	}
 }
 
 // run serves until the context ends, then prints the totals.
-func run(ctx context.Context, address string, delay time.Duration, version string) error {
-	accepted := []string{version}
+func run(ctx context.Context, address, version string, o options) error {
+	o.accepted = []string{version}
 	switch version {
 	case "both":
-		accepted = []string{"1.0", "2.0"}
+		o.accepted = []string{"1.0", "2.0"}
 	case "1.0", "2.0":
 	default:
 		return fmt.Errorf("protocol %q: give 1.0, 2.0 or both", version)
 	}
-	handler := newSink(delay, accepted...)
+	handler := newSink(o)
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w", address, err)

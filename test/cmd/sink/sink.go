@@ -24,20 +24,31 @@ type Totals struct {
 	CompressedBytes int64 `json:"compressedBytes"`
 }
 
+// options say how a sink behaves.
+type options struct {
+	// delay is how long each request takes.
+	delay time.Duration
+	// downEvery requests that were accepted are followed by an outage of downFor,
+	// in which requests are answered 503; 0 means none.
+	downEvery int64
+	downFor   time.Duration
+	// accepted are the versions of remote_write, "1.0" and "2.0".
+	accepted []string
+}
+
 // sink is a remote_write receiver that keeps nothing but totals.
 type sink struct {
-	delay    time.Duration
-	accepted []string // protocol versions
-	buffers  sync.Pool
+	options
+	buffers sync.Pool
 
 	mu     sync.Mutex
 	totals Totals
+	// upAgain is when the last outage ends.
+	upAgain time.Time
 }
 
-// newSink takes the versions of remote_write that it accepts, "1.0" and "2.0",
-// and how long it takes for a request.
-func newSink(delay time.Duration, accepted ...string) *sink {
-	return &sink{delay: delay, accepted: accepted, buffers: sync.Pool{New: func() any { return new(buffer) }}}
+func newSink(o options) *sink {
+	return &sink{options: o, buffers: sync.Pool{New: func() any { return new(buffer) }}}
 }
 
 // buffer is what one request needs, kept for the next.
@@ -84,19 +95,35 @@ func (s *sink) receive(w http.ResponseWriter, r *http.Request) {
 		case <-time.After(s.delay):
 		}
 	}
-	s.mu.Lock()
-	s.totals.Series += got.Series
-	s.totals.Samples += got.Samples
-	s.totals.Requests += got.Requests
-	s.totals.RawBytes += got.RawBytes
-	s.totals.CompressedBytes += got.CompressedBytes
-	s.mu.Unlock()
+	if !s.add(got) {
+		http.Error(w, "an outage", http.StatusServiceUnavailable)
+		return
+	}
 	if version == "2.0" {
 		w.Header().Set("X-Prometheus-Remote-Write-Samples-Written", strconv.FormatInt(got.Samples, 10))
 		w.Header().Set("X-Prometheus-Remote-Write-Histograms-Written", "0")
 		w.Header().Set("X-Prometheus-Remote-Write-Exemplars-Written", "0")
 	}
 	w.WriteHeader(http.StatusNoContent)
+}
+
+// add counts a request, unless there is an outage, and begins one when it is time
+// to.
+func (s *sink) add(got Totals) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if time.Now().Before(s.upAgain) {
+		return false
+	}
+	s.totals.Series += got.Series
+	s.totals.Samples += got.Samples
+	s.totals.Requests += got.Requests
+	s.totals.RawBytes += got.RawBytes
+	s.totals.CompressedBytes += got.CompressedBytes
+	if s.downEvery > 0 && s.totals.Requests%s.downEvery == 0 {
+		s.upAgain = time.Now().Add(s.downFor)
+	}
+	return true
 }
 
 // protocol tells the version of remote_write from the content type, and where

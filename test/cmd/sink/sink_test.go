@@ -66,7 +66,7 @@ func post(s *sink, contentType string, body []byte) *httptest.ResponseRecorder {
 
 func TestSinkCounts(t *testing.T) {
 	v1, v2 := requestV1(t), requestV2(t)
-	s := newSink(0, "1.0", "2.0")
+	s := newSink(options{accepted: []string{"1.0", "2.0"}})
 	for range 2 {
 		if got := post(s, typeV1, snappy.Encode(nil, v1)); got.Code != http.StatusNoContent {
 			t.Fatalf("1.0: %d %s", got.Code, got.Body)
@@ -105,7 +105,7 @@ func TestSinkRefuses(t *testing.T) {
 		{"not compressed", "1.0", typeV1, requestV1(t), http.StatusBadRequest},
 		{"cut", "1.0", typeV1, snappy.Encode(nil, requestV1(t)[:9]), http.StatusBadRequest},
 	} {
-		s := newSink(0, test.accepted)
+		s := newSink(options{accepted: []string{test.accepted}})
 		if got := post(s, test.contentType, test.body); got.Code != test.want {
 			t.Errorf("%s: %d, want %d", test.name, got.Code, test.want)
 		}
@@ -114,7 +114,7 @@ func TestSinkRefuses(t *testing.T) {
 		}
 	}
 	response := httptest.NewRecorder()
-	newSink(0, "1.0").ServeHTTP(response, httptest.NewRequest(http.MethodGet, "/api/v1/write", nil))
+	newSink(options{accepted: []string{"1.0"}}).ServeHTTP(response, httptest.NewRequest(http.MethodGet, "/api/v1/write", nil))
 	if response.Code != http.StatusMethodNotAllowed {
 		t.Errorf("GET: %d", response.Code)
 	}
@@ -123,10 +123,30 @@ func TestSinkRefuses(t *testing.T) {
 func TestSinkDelays(t *testing.T) {
 	body := snappy.Encode(nil, requestV1(t))
 	synctest.Test(t, func(t *testing.T) {
-		s, before := newSink(200*time.Millisecond, "1.0"), time.Now()
+		s, before := newSink(options{delay: 200 * time.Millisecond, accepted: []string{"1.0"}}), time.Now()
 		post(s, typeV1, body)
 		if took := time.Since(before); took != 200*time.Millisecond {
 			t.Errorf("a request took %v of the test's time, want 200ms", took)
+		}
+	})
+}
+
+// TestSinkOutages counts nothing of what an outage refuses.
+func TestSinkOutages(t *testing.T) {
+	body := snappy.Encode(nil, requestV1(t))
+	synctest.Test(t, func(t *testing.T) {
+		s := newSink(options{downEvery: 2, downFor: 3 * time.Second, accepted: []string{"1.0"}})
+		var got []int
+		for range 5 {
+			got = append(got, post(s, typeV1, body).Code, post(s, typeV1, body).Code)
+			time.Sleep(time.Second)
+		}
+		want := []int{204, 204, 503, 503, 503, 503, 204, 204, 503, 503}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("answers (-want +got):\n%s", diff)
+		}
+		if n := s.snapshot().Requests; n != 4 {
+			t.Errorf("%d requests are counted, want 4", n)
 		}
 	})
 }

@@ -33,6 +33,7 @@ func run(ctx context.Context, args []string) error {
 	var options synthetic.Options
 	flags := flag.NewFlagSet("synthetic", flag.ExitOnError)
 	flags.IntVar(&options.Pods, "pods", 10_000, "number of pods")
+	flags.IntVar(&options.Deployments, "deployments", 0, "number of Deployments, which look like the pods")
 	flags.IntVar(&options.Namespaces, "namespaces", 300, "number of namespaces")
 	flags.IntVar(&options.AnnotationBytes, "annotation-bytes", 0, "bytes of further annotations of each pod")
 	flags.BoolVar(&options.JSONOnly, "json-only", false, "do not speak protobuf")
