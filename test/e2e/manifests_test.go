@@ -131,7 +131,9 @@ func (i *installation) render(t *testing.T) rendered {
 	if i.components != nil {
 		dir = i.compose(t)
 	}
-	resources, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), dir)
+	options := krusty.MakeDefaultOptions()
+	options.Reorder = krusty.ReorderOptionLegacy
+	resources, err := krusty.MakeKustomizer(options).Run(filesys.MakeFsOnDisk(), dir)
 	if err != nil {
 		t.Fatalf("render %s: %v", i.name, err)
 	}
