@@ -219,11 +219,12 @@ func (w *ward) unelected(t *testing.T) *daemon {
 	return startDaemon(t, w.healthy(t).with(electing).with(settings{"LEASE_NAMESPACE": alertsNamespace, "POD_NAME": "a"}))
 }
 
-// unheard has a receiver that is down.
+// unheard has a receiver that is down, and room in its queue for half an hour of changes:
+// reading does not wait.
 func (w *ward) unheard(t *testing.T) *daemon {
 	j := newJournal(t)
 	j.Down()
-	return startDaemon(t, w.healthy(t).with(settings{"DESTINATION": j.URL()}))
+	return startDaemon(t, w.healthy(t).with(settings{"DESTINATION": j.URL(), "BATCH_SIZE": "10000"}))
 }
 
 // refused has a receiver that does not want one pod. Its batches hold others,
