@@ -168,7 +168,8 @@ func (d *daemon) stuck(now time.Time) error {
 	return errors.Join(errs...)
 }
 
-// report writes a line for each kind, and for each resource that is missing.
+// report writes a line for each kind, and for each resource that is missing, or
+// why it is not known which are.
 func (d *daemon) report(w io.Writer) {
 	t := d.current()
 	if t == nil {

@@ -260,7 +260,7 @@ func TestDaemon(t *testing.T) {
 		`labelstream_records_total{kind="pods",source="list"} 2`, `labelstream_records_total{kind="pods",source="watch"} 2`,
 		`labelstream_objects_seen_total{kind="pods"} 5`, `labelstream_watch_restarts_total{kind="pods"} 0`,
 		`labelstream_watch_changes_total{kind="pods"} 2`, `labelstream_watching{kind="pods"} 1`, "labelstream_resync_interval_seconds 10800",
-		`labelstream_last_sync_timestamp_seconds{kind="pods"} `, `labelstream_ledger_bytes{kind="pods"} `,
+		`labelstream_resource_missing{resource="pods"} 0`, `labelstream_last_sync_timestamp_seconds{kind="pods"} `, `labelstream_ledger_bytes{kind="pods"} `,
 		"labelstream_samples_sent_total 4",
 	} {
 		if !strings.Contains(metrics, want) {

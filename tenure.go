@@ -45,7 +45,11 @@ func newTenure(cluster *rest.Config, cfg *config.Config, permit func() error, re
 		return nil, err
 	}
 	discover := func(ctx context.Context) (*informer.Catalog, error) { return informer.Discover(ctx, cluster, 0, log) }
-	t.finder = informer.NewFinder(discover, cfg, log)
+	var reading prometheus.Registerer
+	if !reviewsOnly {
+		reading = t.registry
+	}
+	t.finder = informer.NewFinder(discover, cfg, reading, log)
 	t.informers = informer.New(client, nil, cfg, t.sink, informer.Options{
 		PageSize:       cfg.PageSize,
 		Follow:         true,

@@ -156,6 +156,103 @@ func TestMessages(t *testing.T) {
 	}
 }
 
+var (
+	shell  = regexp.MustCompile("(?ms)^```sh\n(.*?)^```$")
+	inline = regexp.MustCompile("`([^`\n]+)`")
+	// joints are what stands between the commands of a line.
+	joints = regexp.MustCompile(`\\?\||&&|;`)
+	remark = regexp.MustCompile(`(^|\s)#.*`)
+	target = regexp.MustCompile(`(?m)^([a-z0-9]+):`)
+	option = regexp.MustCompile("(?m)^\\| `--([a-z-]+)")
+	inTree = regexp.MustCompile(`^(manifests|base|components|overlays|docs|examples)/[\w./-]+$`)
+)
+
+// TestCommands wants the targets of make, the flags and commands of labelstream
+// and the files that documents name to be there.
+func TestCommands(t *testing.T) {
+	all := map[string]map[string]bool{
+		"make":        names(t, "Makefile", target),
+		"labelstream": names(t, "docs/configuration.md", option),
+	}
+	// The command is none of the flags, whose test is in main_test.go.
+	all["labelstream"]["rbac"] = true
+	checked := make(map[string]int)
+	walk(t, ".md", func(path, text string) {
+		if filepath.Base(path) == "CHANGELOG.md" {
+			return // it tells of what was, too
+		}
+		var commands []string
+		for _, block := range shell.FindAllStringSubmatch(text, -1) {
+			commands = append(commands, strings.Split(block[1], "\n")...)
+		}
+		for _, span := range inline.FindAllStringSubmatch(prose(text), -1) {
+			if word, _, _ := strings.Cut(span[1], " "); word == span[1] && !inTree.MatchString(word) {
+				continue // a name
+			}
+			commands = append(commands, span[1])
+		}
+		for _, line := range commands {
+			for _, command := range joints.Split(remark.ReplaceAllString(line, ""), -1) {
+				words := strings.Fields(command)
+				for _, word := range words {
+					if inTree.MatchString(word) {
+						checked["path"]++
+						mustExist(t, path, word)
+					}
+				}
+				if len(words) == 0 {
+					continue
+				}
+				program := filepath.Base(words[0])
+				for _, word := range words[1:] {
+					if all[program] == nil || strings.HasPrefix(word, ">") {
+						break
+					}
+					if strings.Contains(word, "=") && !strings.HasPrefix(word, "-") {
+						continue // a variable
+					}
+					checked[program]++
+					name, _, _ := strings.Cut(strings.TrimLeft(word, "-"), "=")
+					if !all[program][name] {
+						t.Errorf("%s has the command %q, and there is no %s", path, strings.TrimSpace(command), word)
+					}
+				}
+			}
+		}
+	})
+	for _, what := range []string{"make", "labelstream", "path"} {
+		if checked[what] == 0 {
+			t.Errorf("no document has a command with a %s: the test does not find them", what)
+		}
+	}
+}
+
+// names are what the expression finds in a file.
+func names(t *testing.T, path string, expression *regexp.Regexp) map[string]bool {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root, path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := make(map[string]bool)
+	for _, match := range expression.FindAllStringSubmatch(string(text), -1) {
+		found[match[1]] = true
+	}
+	return found
+}
+
+// mustExist wants a file that a document names from the repository's root or from
+// the manifests, as both are where commands are run.
+func mustExist(t *testing.T, document, name string) {
+	t.Helper()
+	for _, dir := range []string{root, filepath.Join(root, "manifests")} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
+			return
+		}
+	}
+	t.Errorf("%s names %s, which is not there", document, name)
+}
+
 // literals are the strings in the program's code.
 func literals(t *testing.T) map[string]bool {
 	t.Helper()

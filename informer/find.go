@@ -3,11 +3,13 @@ package informer
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
 
 	"labelstream/config"
@@ -31,16 +33,27 @@ type Finder struct {
 
 	mu    sync.Mutex
 	kinds []*Kind
+	// unseen are the names of which nothing has been found so far.
+	unseen map[string]bool
 	// missing are the errors of what was not found, done that there are none.
 	missing []error
 	done    bool
+	// failure is why the server does not say what it serves, nil while it does.
+	failure error
 }
 
 // NewFinder returns a finder of the kinds that cfg names. discover asks the
 // server once what it serves, and returns an error where it does not say, such
-// as [Discover].
-func NewFinder(discover func(context.Context) (*Catalog, error), cfg *config.Config, log logrus.FieldLogger) *Finder {
-	return &Finder{discover: discover, cfg: cfg, log: log}
+// as [Discover]. registerer gets the finder's metric, and may be nil.
+func NewFinder(discover func(context.Context) (*Catalog, error), cfg *config.Config, registerer prometheus.Registerer, log logrus.FieldLogger) *Finder {
+	f := &Finder{discover: discover, cfg: cfg, log: log, unseen: make(map[string]bool)}
+	for _, name := range chosenNames(cfg) {
+		f.unseen[name] = true
+	}
+	if registerer != nil {
+		registerer.MustRegister(finderCollector{f})
+	}
+	return f
 }
 
 // Run hands the kinds that it finds to found, each once, and blocks until ctx
@@ -55,6 +68,7 @@ func (f *Finder) Run(ctx context.Context, found func([]*Kind)) {
 		if ctx.Err() != nil {
 			return
 		}
+		f.fail(err)
 		pause := findInterval + rand.N(findInterval)
 		if err != nil {
 			pause = t.note(err, time.Now())
@@ -89,6 +103,10 @@ func (f *Finder) take(catalog *Catalog) []*Kind {
 		}
 	}
 	f.missing, f.done = missing, len(missing) == 0
+	maps.DeleteFunc(f.unseen, func(name string, _ bool) bool {
+		_, err := catalog.resolve(name)
+		return err == nil
+	})
 	kinds = slices.DeleteFunc(kinds, func(kind *Kind) bool {
 		return slices.ContainsFunc(f.kinds, func(known *Kind) bool { return known.GVR.GroupResource() == kind.GVR.GroupResource() })
 	})
@@ -99,6 +117,13 @@ func (f *Finder) take(catalog *Catalog) []*Kind {
 	return kinds
 }
 
+// fail notes why the server does not say what it serves, or that it does.
+func (f *Finder) fail(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.failure = err
+}
+
 // complete tells whether no further kind can come.
 func (f *Finder) complete() bool {
 	f.mu.Lock()
@@ -107,11 +132,21 @@ func (f *Finder) complete() bool {
 }
 
 // Missing returns an error for each resource that the server does not have
-// yet.
+// yet, and first of all the one for which it does not say what it has.
 func (f *Finder) Missing() []error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.failure != nil {
+		return append([]error{f.failure}, f.missing...)
+	}
 	return slices.Clone(f.missing)
+}
+
+// seen tells of a name of the settings whether anything was found of it.
+func (f *Finder) seen(name string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return !f.unseen[name]
 }
 
 // Stuck returns an error if the finder should have got on by the time now, and

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
 	logrustest "github.com/sirupsen/logrus/hooks/test"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -20,7 +21,8 @@ import (
 // findBench runs a finder over what a server says it serves.
 type findBench struct {
 	*Finder
-	logs *logrustest.Hook
+	logs     *logrustest.Hook
+	registry *prometheus.Registry
 
 	mu    sync.Mutex
 	lists []*metav1.APIResourceList
@@ -56,7 +58,8 @@ func startFinder(t *testing.T, resources ...string) (b *findBench, stop func()) 
 	log, hook := logrustest.NewNullLogger()
 	b = &findBench{logs: hook}
 	cfg := &config.Config{Labels: config.Tags{Enabled: true, Resources: resources}}
-	b.Finder = NewFinder(b.catalog, cfg, log)
+	b.registry = prometheus.NewPedanticRegistry()
+	b.Finder = NewFinder(b.catalog, cfg, b.registry, log)
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() {
@@ -88,6 +91,36 @@ func expectFound(t *testing.T, when string, b *findBench, want ...[]string) (ask
 	return asked
 }
 
+// expectMissing compares the errors of what is missing, and the resources of
+// which the metric says that they are, and are not.
+func expectMissing(t *testing.T, when string, b *findBench, errs []string, missing map[string]float64) {
+	t.Helper()
+	var got []string
+	for _, err := range b.Missing() {
+		got = append(got, err.Error())
+	}
+	if diff := cmp.Diff(errs, got); diff != "" {
+		t.Errorf("%s: missing (-want +got):\n%s", when, diff)
+	}
+	families, err := b.registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := make(map[string]float64)
+	for _, family := range families {
+		for _, metric := range family.Metric {
+			told[family.GetName()+" "+metric.Label[0].GetValue()] = metric.Gauge.GetValue()
+		}
+	}
+	want := make(map[string]float64)
+	for name, value := range missing {
+		want["labelstream_resource_missing "+name] = value
+	}
+	if diff := cmp.Diff(want, told); diff != "" {
+		t.Errorf("%s: metrics (-want +got):\n%s", when, diff)
+	}
+}
+
 var corePods = serves("v1", "pods Pod pod ns lw")
 
 // TestFindLater has a custom resource installed long after the start: it is
@@ -100,13 +133,7 @@ func TestFindLater(t *testing.T) {
 		time.Sleep(time.Minute)
 		expectFound(t, "at first", b, []string{"pods"})
 		want := []string{`LABELSTREAM_LABELS_RESOURCES: "widgets.example.com": the server has no such resource; kubectl api-resources lists what it has`}
-		var got []string
-		for _, err := range b.Missing() {
-			got = append(got, err.Error())
-		}
-		if diff := cmp.Diff(want, got); diff != "" {
-			t.Errorf("missing (-want +got):\n%s", diff)
-		}
+		expectMissing(t, "at first", b, want, map[string]float64{"pods": 0, "widgets.example.com": 1})
 		time.Sleep(time.Hour)
 		if asked := expectFound(t, "without it", b); asked < 60 || asked > 120 {
 			t.Errorf("asked %d times in an hour, want each 30 to 60 s", asked)
@@ -115,9 +142,10 @@ func TestFindLater(t *testing.T) {
 		time.Sleep(time.Minute)
 		expectFound(t, "a minute after it came", b, []string{"widgets.example.com"})
 		time.Sleep(time.Hour)
-		if asked := expectFound(t, "with all", b); asked != 0 || len(b.Missing()) != 0 {
-			t.Errorf("asked %d times when all was found, %v missing", asked, b.Missing())
+		if asked := expectFound(t, "with all", b); asked != 0 {
+			t.Errorf("asked %d times when all was found", asked)
 		}
+		expectMissing(t, "with all", b, nil, map[string]float64{"pods": 0, "widgets.example.com": 0})
 		var warnings []string
 		for _, entry := range b.logs.AllEntries() {
 			if entry.Level == logrus.WarnLevel {
@@ -160,12 +188,30 @@ func TestFindWithoutServer(t *testing.T) {
 			time.Sleep(time.Minute)
 			expectFound(t, "without a server", b)
 		}
+		expectMissing(t, "without a server", b, []string{"connection refused"}, map[string]float64{"pods": 1})
 		b.serve(nil, corePods)
 		time.Sleep(time.Minute)
 		expectFound(t, "with one", b, []string{"pods"})
+		expectMissing(t, "with one", b, nil, map[string]float64{"pods": 0})
 		if n := len(b.logs.AllEntries()); n != 2 {
 			t.Errorf("%d lines in the log, want one for the outage and one for the kind", n)
 		}
+	})
+}
+
+// TestFindAgainWithoutServer has the server go away when one of two resources was
+// found: only the other one counts as missing.
+func TestFindAgainWithoutServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, stop := startFinder(t, "pods", "*.example.com")
+		defer stop()
+		b.serve(nil, corePods)
+		time.Sleep(time.Minute)
+		expectFound(t, "at first", b, []string{"pods"})
+		b.serve(errors.New("connection refused"))
+		time.Sleep(time.Minute)
+		group := `LABELSTREAM_LABELS_RESOURCES: "*.example.com": the server has no such group with resources to list; kubectl api-resources lists what it has`
+		expectMissing(t, "without a server", b, []string{"connection refused", group}, map[string]float64{"pods": 0, "*.example.com": 1})
 	})
 }
 
@@ -182,7 +228,7 @@ func TestFindStops(t *testing.T) {
 			NewFinder(func(ctx context.Context) (*Catalog, error) {
 				<-ctx.Done()
 				return nil, ctx.Err()
-			}, &config.Config{}, b.log).Run(ctx, func([]*Kind) { t.Error("found something") })
+			}, &config.Config{}, nil, b.log).Run(ctx, func([]*Kind) { t.Error("found something") })
 		})
 		synctest.Wait()
 		cancel()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -171,6 +172,25 @@ func (c collector) collect(metrics chan<- prometheus.Metric, s *Status) {
 	if c.in.options.Watch {
 		gauge(watchingDesc, oneIf(s.Watching))
 		metrics <- prometheus.MustNewConstMetric(changesDesc, prometheus.CounterValue, float64(s.Changes), s.Resource)
+	}
+}
+
+// finderCollector tells at each scrape what of the settings was not found: what
+// has no kind, and so no metric of one.
+type finderCollector struct{ finder *Finder }
+
+var missingDesc = prometheus.NewDesc("labelstream_resource_missing",
+	"1 while the API server does not serve what the settings name, or does not say what it serves; 0 once it was found.", []string{"resource"}, nil)
+
+// Describe implements prometheus.Collector.
+func (c finderCollector) Describe(all chan<- *prometheus.Desc) { all <- missingDesc }
+
+// Collect implements prometheus.Collector.
+func (c finderCollector) Collect(metrics chan<- prometheus.Metric) {
+	names := chosenNames(c.finder.cfg)
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
+		metrics <- prometheus.MustNewConstMetric(missingDesc, prometheus.GaugeValue, oneIf(!c.finder.seen(name)), name)
 	}
 }
 

@@ -11,13 +11,15 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	gocmp "github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"labelstream/test/monitoring"
 	"labelstream/test/prometheus"
@@ -28,8 +30,8 @@ const (
 	// alertsFaster is by how much every time of a minute or more in the shipped
 	// rules is divided: minutes become seconds.
 	alertsFaster = 60
-	// alertsNamespace has pods whose labels change all the time: a watch that
-	// brings nothing is taken for dead in seconds.
+	// alertsNamespace has pods whose labels change all the time, from the start: a
+	// watch that brings nothing is taken for dead in seconds.
 	alertsNamespace = "alerts"
 	// downJob is the job that LabelstreamDown asks for.
 	downJob = "labelstream"
@@ -49,6 +51,8 @@ var patients = []patient{
 	{"no-lease", (*ward).unelected, []string{"LabelstreamNoLeader"}},
 	{"no-receiver", (*ward).unheard, []string{"LabelstreamNotSending"}},
 	{"refused", (*ward).refused, []string{"LabelstreamDropping"}},
+	{"misspelt", (*ward).misspelt, []string{"LabelstreamKindMissing"}},
+	{"no-api-server", (*ward).severed, []string{"LabelstreamKindMissing"}},
 	{"forbidden", (*ward).forbidden, []string{"LabelstreamKindNotSynced"}},
 	{"unwatched", (*ward).unwatched, []string{"LabelstreamKindStale"}},
 	{"unlisted", (*ward).unlisted, []string{"LabelstreamBackfillOverdue"}},
@@ -57,6 +61,12 @@ var patients = []patient{
 	{"slow-reviews", (*ward).slowlyReviewed, []string{"LabelstreamWebhookSlow"}},
 	{"not-reviewed", (*ward).unreviewed, []string{"LabelstreamWebhookSilent"}},
 }
+
+// unsteady are alerts that may fire without a fault when times are shorter: of
+// the reviews of five seconds, one in a hundred is one or none, and on a machine
+// with much to do that one takes a quarter of a second. Which fires for what is
+// known to be slow is looked at all the same.
+var unsteady = []string{"LabelstreamWebhookSlow"}
 
 // TestAlerts has a real Prometheus look at daemons with one fault each, by the
 // shipped rules with shorter times, and demands that each fault fires its alert,
@@ -91,11 +101,11 @@ func TestAlerts(t *testing.T) {
 		}
 	})
 	eventuallyTrue(t, "each fault fires its alert", func() bool {
-		w.stir(t)
-		got = alertsOf(t, s, `ALERTS{alertstate="firing"}`)
+		w.showSlowly(t)
+		got = alertsOf(t, s, `ALERTS{alertstate="firing"}`, want)
 		return slices.Equal(got, want)
 	})
-	ever := alertsOf(t, s, `count by (alertname, job) (count_over_time(ALERTS{alertstate="firing"}[1h]))`)
+	ever := alertsOf(t, s, `count by (alertname, job) (count_over_time(ALERTS{alertstate="firing"}[1h]))`, want)
 	if diff := gocmp.Diff(want, ever); diff != "" {
 		t.Errorf("alerts that have fired (-want +got):\n%s", diff)
 	}
@@ -123,12 +133,17 @@ func scraping(t *testing.T, targets map[string]string) string {
 	return config
 }
 
-// alertsOf are the alerts of an expression's series, each with its job.
-func alertsOf(t *testing.T, s *prometheus.Server, promql string) []string {
+// alertsOf are the alerts of an expression's series, each with its job, but for
+// unsteady ones that are not wanted.
+func alertsOf(t *testing.T, s *prometheus.Server, promql string, want []string) []string {
 	t.Helper()
 	var alerts []string
 	for _, sample := range query(t, s, promql) {
-		alerts = append(alerts, string(sample.Metric["alertname"]+" "+sample.Metric["job"]))
+		name := string(sample.Metric["alertname"])
+		alert := name + " " + string(sample.Metric["job"])
+		if slices.Contains(want, alert) || !slices.Contains(unsteady, name) {
+			alerts = append(alerts, alert)
+		}
 	}
 	slices.Sort(alerts)
 	return alerts
@@ -137,7 +152,6 @@ func alertsOf(t *testing.T, s *prometheus.Server, promql string) []string {
 // ward is where the daemons are.
 type ward struct {
 	plane *plane
-	step  int
 	// slow is a daemon that is shown slow reviews by its client.
 	slow   *hooked
 	client *http.Client
@@ -145,19 +159,34 @@ type ward struct {
 
 func newWard(t *testing.T) *ward {
 	t.Helper()
-	w := &ward{plane: shared.plane, step: 1}
-	w.plane.numbered(t, alertsNamespace, 5)
+	w := &ward{plane: shared.plane}
+	const pods = 5
+	w.plane.numbered(t, alertsNamespace, pods)
+	var stirring sync.WaitGroup
+	stirring.Go(func() { w.stir(t, pods) })
+	t.Cleanup(stirring.Wait)
 	return w
 }
 
-// stir changes the labels of two pods, and shows a slow review.
-func (w *ward) stir(t *testing.T) {
-	t.Helper()
-	w.step++
-	for i := range 2 {
-		w.plane.setStep(t, alertsNamespace, numberedPod(i), strconv.Itoa(w.step))
+// stir changes the labels of all pods, again and again until the test ends.
+func (w *ward) stir(t *testing.T, pods int) {
+	ctx := t.Context()
+	for step := 2; ; step++ {
+		for i := range pods {
+			patch := fmt.Appendf(nil, `{"metadata":{"labels":{"step":"%d"}}}`, step)
+			_, err := w.plane.client.CoreV1().Pods(alertsNamespace).
+				Patch(ctx, numberedPod(i), types.MergePatchType, patch, metav1.PatchOptions{})
+			if err != nil && ctx.Err() == nil {
+				t.Errorf("change %s: %v", numberedPod(i), err)
+				return
+			}
+		}
+		select {
+		case <-time.After(200 * time.Millisecond):
+		case <-ctx.Done():
+			return
+		}
 	}
-	w.showSlowly(t)
 }
 
 // healthy is how a daemon is started that nothing is wrong with.
@@ -190,11 +219,12 @@ func (w *ward) unelected(t *testing.T) *daemon {
 	return startDaemon(t, w.healthy(t).with(electing).with(settings{"LEASE_NAMESPACE": alertsNamespace, "POD_NAME": "a"}))
 }
 
-// unheard has a receiver that is down.
+// unheard has a receiver that is down, and room in its queue for half an hour of changes:
+// reading does not wait.
 func (w *ward) unheard(t *testing.T) *daemon {
 	j := newJournal(t)
 	j.Down()
-	return startDaemon(t, w.healthy(t).with(settings{"DESTINATION": j.URL()}))
+	return startDaemon(t, w.healthy(t).with(settings{"DESTINATION": j.URL(), "BATCH_SIZE": "10000"}))
 }
 
 // refused has a receiver that does not want one pod. Its batches hold others,
@@ -205,6 +235,19 @@ func (w *ward) refused(t *testing.T) *daemon {
 		return slices.ContainsFunc(req.Series, func(s receiver.Series) bool { return s.Get("pod") == numberedPod(0) })
 	}, http.StatusBadRequest))
 	return startDaemon(t, w.healthy(t).with(settings{"DESTINATION": j.URL(), "SEND_INTERVAL": "1s"}))
+}
+
+// misspelt is to read what there is not, beside pods.
+func (w *ward) misspelt(t *testing.T) *daemon {
+	return startDaemon(t, w.healthy(t).with(settings{"LABELS_RESOURCES": "pods,pod"}))
+}
+
+// severed has an API server that cannot be reached.
+func (w *ward) severed(t *testing.T) *daemon {
+	inv := w.healthy(t)
+	x := newProxy(t, w.plane, inv.user, func(*http.Request) { panic(http.ErrAbortHandler) })
+	inv.kubeconfig = x.kubeconfig(t)
+	return startDaemon(t, inv)
 }
 
 // forbidden must not read one of its kinds.

@@ -75,13 +75,19 @@ func spawn(t *testing.T, inv invocation) *process {
 	t.Helper()
 	// Most tests are of the watch; the webhook would need a certificate.
 	inv.settings = settings{"WEBHOOK_ENABLED": "false"}.and(inv.settings)
+	return spawnProgram(t, inv, shared.binary, inv.args...)
+}
+
+// spawnProgram does so with another program that ends as a daemon would.
+func spawnProgram(t *testing.T, inv invocation, program string, args ...string) *process {
+	t.Helper()
 	if inv.limit == 0 {
 		inv.limit = daemonLimit
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), inv.limit)
 	p := &process{ctx: ctx, ended: make(chan struct{})}
 	p.stderr.changed = make(chan struct{})
-	p.cmd = exec.CommandContext(ctx, shared.binary, inv.args...)
+	p.cmd = exec.CommandContext(ctx, program, args...)
 	p.cmd.Env = environment(t, inv)
 	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
 	p.cmd.SysProcAttr = endWithParent()
@@ -100,7 +106,7 @@ func spawn(t *testing.T, inv invocation) *process {
 	}()
 	if err := <-started; err != nil {
 		cancel()
-		t.Fatalf("start %s: %v", shared.binary, err)
+		t.Fatalf("start %s: %v", program, err)
 	}
 	t.Cleanup(func() {
 		cancel()

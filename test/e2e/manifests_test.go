@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -60,9 +62,21 @@ var theWebhook = []string{
 	"ValidatingWebhookConfiguration labelstream",
 }
 
-// aRun is a Job or a CronJob in place of the daemon.
-func aRun(kind string) []string {
-	return append(theDaemon[:5:5], kind+" labelstream/labelstream")
+// theAuthority is what cert-manager makes the certificate of.
+var theAuthority = []string{
+	"Issuer labelstream/labelstream-webhook-self-signed",
+	"Certificate labelstream/labelstream-webhook-ca",
+	"Issuer labelstream/labelstream-webhook",
+	"Certificate labelstream/labelstream-webhook",
+}
+
+// aRun is a Job or a CronJob in place of the daemon, with names of its own.
+func aRun(kind, suffix string) []string {
+	want := []string{"Namespace labelstream", kind + " labelstream/labelstream" + suffix}
+	for _, title := range theDaemon[1:5] {
+		want = append(want, title+suffix)
+	}
+	return want
 }
 
 // installations are all overlays, and what else the components are for.
@@ -72,24 +86,27 @@ var installations = []installation{
 		"RoleBinding labelstream/labelstream-webhook",
 	})},
 	{name: "overlays/prometheus", want: theDaemon},
-	{name: "overlays/once", want: aRun("Job")},
+	{name: "overlays/once", want: aRun("Job", "-once")},
 	{name: "overlays/sidecar", want: []string{
 		"Namespace collector",
 		"ServiceAccount collector/collector",
-		"ClusterRole labelstream",
-		"ClusterRoleBinding labelstream",
-		"Role collector/labelstream-leader-election",
-		"RoleBinding collector/labelstream-leader-election",
+		"ClusterRole labelstream-sidecar",
+		"ClusterRoleBinding labelstream-sidecar",
+		"Role collector/labelstream-sidecar-leader-election",
+		"RoleBinding collector/labelstream-sidecar-leader-election",
 		"ConfigMap collector/collector",
 		"ConfigMap collector/labelstream-settings",
 		"Deployment collector/collector",
 	}},
 	{name: "cert-manager", components: []string{"webhook", "cert-manager", "high-availability"},
-		want: slices.Concat(theDaemon, theElection, theWebhook, []string{
-			"Issuer labelstream/labelstream-webhook",
-			"Certificate labelstream/labelstream-webhook",
+		want: slices.Concat(theDaemon, theElection, theWebhook, theAuthority)},
+	{name: "cronjob", components: []string{"cronjob"}, want: aRun("CronJob", "-cronjob")},
+	{name: "monitoring", components: []string{"webhook", "cert-manager", "monitoring"},
+		want: slices.Concat(theDaemon, theWebhook, theAuthority, []string{
+			"ServiceMonitor labelstream/labelstream",
+			"PrometheusRule labelstream/labelstream",
+			"ConfigMap labelstream/labelstream-dashboard",
 		})},
-	{name: "cronjob", components: []string{"cronjob"}, want: aRun("CronJob")},
 	{name: "elsewhere", components: []string{"high-availability"}, namespace: "elsewhere",
 		want: elsewhere(slices.Concat(theDaemon, theElection))},
 }
@@ -114,7 +131,9 @@ func (i *installation) render(t *testing.T) rendered {
 	if i.components != nil {
 		dir = i.compose(t)
 	}
-	resources, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), dir)
+	options := krusty.MakeDefaultOptions()
+	options.Reorder = krusty.ReorderOptionLegacy
+	resources, err := krusty.MakeKustomizer(options).Run(filesys.MakeFsOnDisk(), dir)
 	if err != nil {
 		t.Fatalf("render %s: %v", i.name, err)
 	}
@@ -240,8 +259,10 @@ func TestManifests(t *testing.T) {
 			template := objects.template(t)
 			objects.mustSelect(t, template)
 			objects.mustBind(t, template)
+			objects.mustBeScraped(t)
 			objects.mustBeSettings(t, template)
 			mustBeConfined(t, container(t, template))
+			mustComeLast(t, template)
 			objects.mustOutlast(t, template)
 		})
 	}
@@ -261,6 +282,86 @@ func TestManifestsOfAllOverlays(t *testing.T) {
 	}
 }
 
+// TestManifestsTogether demands that installations can be beside each other: none
+// has an object of another, but for the Namespace, and none selects the pods of
+// another.
+func TestManifestsTogether(t *testing.T) {
+	t.Parallel()
+	all := make(map[string]rendered)
+	for _, i := range installations {
+		all[i.name] = i.render(t)
+	}
+	for _, one := range installations {
+		for _, other := range installations {
+			if one.name == other.name || one.daemon() && other.daemon() {
+				// Daemons in one namespace are the same one with other settings.
+				continue
+			}
+			for _, title := range one.want {
+				if !strings.HasPrefix(title, "Namespace ") && slices.Contains(other.want, title) {
+					t.Errorf("%s and %s both have the %s", one.name, other.name, title)
+				}
+			}
+			template := all[other.name].template(t)
+			for _, s := range all[one.name].selections(t) {
+				if s.matches(template) {
+					t.Errorf("%s of %s selects the pods of %s", titleOf(s.object), one.name, other.name)
+				}
+			}
+		}
+	}
+}
+
+// daemon tells whether the installation has a Deployment of its own.
+func (i *installation) daemon() bool {
+	return slices.ContainsFunc(i.want, func(title string) bool {
+		return strings.HasPrefix(title, "Deployment ") && strings.HasSuffix(title, "/labelstream")
+	})
+}
+
+// selection is which pods an object selects, and the ports of theirs that it
+// names.
+type selection struct {
+	object   *unstructured.Unstructured
+	selector labels.Set
+	ports    []string
+}
+
+func (s *selection) matches(template *corev1.PodTemplateSpec) bool {
+	return len(s.selector) > 0 && s.selector.AsSelector().Matches(labels.Set(template.Labels))
+}
+
+// selections are those of all objects that select pods.
+func (r rendered) selections(t *testing.T) []selection {
+	t.Helper()
+	var all []selection
+	for _, object := range r.of("Deployment") {
+		all = append(all, selection{object: object, selector: into[appsv1.Deployment](t, object.Object).Spec.Selector.MatchLabels})
+	}
+	for _, object := range r.of("PodDisruptionBudget") {
+		all = append(all, selection{object: object, selector: into[policyv1.PodDisruptionBudget](t, object.Object).Spec.Selector.MatchLabels})
+	}
+	for _, object := range r.of("Service") {
+		service := into[corev1.Service](t, object.Object)
+		s := selection{object: object, selector: service.Spec.Selector}
+		for _, port := range service.Spec.Ports {
+			s.ports = append(s.ports, port.TargetPort.String())
+		}
+		all = append(all, s)
+	}
+	for _, object := range r.of("NetworkPolicy") {
+		policy := into[networkingv1.NetworkPolicy](t, object.Object)
+		s := selection{object: object, selector: policy.Spec.PodSelector.MatchLabels}
+		for _, rule := range policy.Spec.Ingress {
+			for _, port := range rule.Ports {
+				s.ports = append(s.ports, port.Port.String())
+			}
+		}
+		all = append(all, s)
+	}
+	return all
+}
+
 // mustSelect demands that what selects pods selects these, and that the ports
 // that it names are there.
 func (r rendered) mustSelect(t *testing.T, template *corev1.PodTemplateSpec) {
@@ -271,32 +372,60 @@ func (r rendered) mustSelect(t *testing.T, template *corev1.PodTemplateSpec) {
 			ports[port.Name] = true
 		}
 	}
-	mustSelect := func(object *unstructured.Unstructured, selector labels.Set, names ...string) {
-		if len(selector) == 0 || !selector.AsSelector().Matches(labels.Set(template.Labels)) {
-			t.Errorf("%s selects %v, and the pods have %v", titleOf(object), selector, template.Labels)
+	for _, s := range r.selections(t) {
+		if !s.matches(template) {
+			t.Errorf("%s selects %v, and the pods have %v", titleOf(s.object), s.selector, template.Labels)
 		}
-		for _, name := range names {
+		for _, name := range s.ports {
 			if !ports[name] {
-				t.Errorf("%s names the port %q, and the pods have %v", titleOf(object), name, ports)
+				t.Errorf("%s names the port %q, and the pods have %v", titleOf(s.object), name, ports)
 			}
 		}
 	}
-	for _, object := range r.of("Service") {
-		service := into[corev1.Service](t, object.Object)
-		for _, port := range service.Spec.Ports {
-			mustSelect(object, service.Spec.Selector, port.TargetPort.String())
+	for _, spread := range template.Spec.TopologySpreadConstraints {
+		if s := (selection{selector: spread.LabelSelector.MatchLabels}); !s.matches(template) {
+			t.Errorf("the pods are spread among those with %v, and have %v", s.selector, template.Labels)
 		}
 	}
-	for _, object := range r.of("NetworkPolicy") {
-		policy := into[networkingv1.NetworkPolicy](t, object.Object)
-		for _, rule := range policy.Spec.Ingress {
-			for _, port := range rule.Ports {
-				mustSelect(object, policy.Spec.PodSelector.MatchLabels, port.Port.String())
+}
+
+// mustBeScraped demands that the ServiceMonitor finds the status by one Service,
+// whose name is the job that the rules ask for.
+func (r rendered) mustBeScraped(t *testing.T) {
+	t.Helper()
+	for _, object := range r.of("ServiceMonitor") {
+		selector, _, err := unstructured.NestedStringMap(object.Object, "spec", "selector", "matchLabels")
+		if err != nil {
+			t.Fatal(err)
+		}
+		endpoints, _, err := unstructured.NestedSlice(object.Object, "spec", "endpoints")
+		if err != nil || len(endpoints) != 1 {
+			t.Fatalf("the ServiceMonitor has the endpoints %v (%v), want one", endpoints, err)
+		}
+		var jobs []string
+		for _, service := range r.of("Service") {
+			// It says nothing of namespaces, so it is for its own.
+			if service.GetNamespace() != object.GetNamespace() || !labels.SelectorFromSet(selector).Matches(labels.Set(service.GetLabels())) {
+				continue
+			}
+			for _, port := range into[corev1.Service](t, service.Object).Spec.Ports {
+				if port.Name == endpoints[0].(map[string]any)["port"] {
+					jobs = append(jobs, service.GetName())
+				}
 			}
 		}
+		if diff := cmp.Diff([]string{downJob}, jobs); diff != "" {
+			t.Errorf("jobs by %s (-want +got):\n%s", titleOf(object), diff)
+		}
 	}
-	for _, object := range r.of("PodDisruptionBudget") {
-		mustSelect(object, into[policyv1.PodDisruptionBudget](t, object.Object).Spec.Selector.MatchLabels)
+}
+
+// mustComeLast demands that labelstream is not the container that kubectl takes
+// where none is named, if there are others.
+func mustComeLast(t *testing.T, template *corev1.PodTemplateSpec) {
+	t.Helper()
+	if last := template.Spec.Containers[len(template.Spec.Containers)-1].Name; last != "labelstream" {
+		t.Errorf("the last container is %s, want labelstream", last)
 	}
 }
 
@@ -372,26 +501,49 @@ func mustBeConfined(t *testing.T, c *corev1.Container) {
 	if security := c.SecurityContext; security == nil || security.ReadOnlyRootFilesystem == nil || !*security.ReadOnlyRootFilesystem {
 		t.Error("the container may write to its root")
 	}
+	if slices.ContainsFunc(c.Ports, func(port corev1.ContainerPort) bool { return port.Name == "webhook" }) {
+		// As docs/webhook.md and docs/operations.md have it.
+		const connections, daemon, reviews = 2000 * 120 << 10, 75 << 20, 16 << 20
+		if limit := c.Resources.Limits.Memory().Value(); limit < connections+daemon+reviews {
+			t.Errorf("the container is limited to %d bytes, and the webhook's connections may take %d alone", limit, connections)
+		}
+	}
 	if c.Resources.Limits.Memory().IsZero() || c.Resources.Requests.Memory().IsZero() || c.Resources.Requests.Cpu().IsZero() {
 		t.Errorf("the container has the resources %+v, want requests and a limit of memory", c.Resources)
 	}
 }
 
-// mustOutlast demands that a Job is not ended before labelstream ends by itself.
+// mustOutlast demands that a Job is not ended before labelstream has ended by
+// itself, in each run that the Job allows, and that it does not run again with
+// settings that were wrong.
 func (r rendered) mustOutlast(t *testing.T, template *corev1.PodTemplateSpec) {
 	t.Helper()
 	for kind, path := range map[string][]string{
-		"Job":     {"spec", "activeDeadlineSeconds"},
-		"CronJob": {"spec", "jobTemplate", "spec", "activeDeadlineSeconds"},
+		"Job":     {"spec"},
+		"CronJob": {"spec", "jobTemplate", "spec"},
 	} {
 		for _, object := range r.of(kind) {
+			fields, _, err := unstructured.NestedMap(object.Object, path...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			job := into[batchv1.JobSpec](t, fields)
 			limit, err := time.ParseDuration(r.environment(t, container(t, template))["LABELSTREAM_ONCE_TIMEOUT"])
 			if err != nil {
 				t.Fatal(err)
 			}
-			seconds, _, err := unstructured.NestedInt64(object.Object, path...)
-			if deadline := time.Duration(seconds) * time.Second; err != nil || deadline <= limit {
-				t.Errorf("%s is ended after %s (%v), and labelstream ends after %s", titleOf(object), deadline, err, limit)
+			runs := time.Duration(*job.BackoffLimit) + 1
+			grace := time.Duration(*template.Spec.TerminationGracePeriodSeconds) * time.Second
+			if deadline := time.Duration(*job.ActiveDeadlineSeconds) * time.Second; deadline <= runs*(limit+grace) {
+				t.Errorf("%s is ended after %s, and %d runs of %s each are allowed", titleOf(object), deadline, runs, limit+grace)
+			}
+			want := &batchv1.PodFailurePolicyOnExitCodesRequirement{
+				ContainerName: new("labelstream"), Operator: batchv1.PodFailurePolicyOnExitCodesOpIn, Values: []int32{2},
+			}
+			if !slices.ContainsFunc(job.PodFailurePolicy.Rules, func(rule batchv1.PodFailurePolicyRule) bool {
+				return rule.Action == batchv1.PodFailurePolicyActionFailJob && cmp.Equal(rule.OnExitCodes, want)
+			}) {
+				t.Errorf("%s has the rules %+v, want one that ends it at exit code 2", titleOf(object), job.PodFailurePolicy.Rules)
 			}
 		}
 	}

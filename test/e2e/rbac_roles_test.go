@@ -97,6 +97,11 @@ func TestRoles(t *testing.T) {
 	}
 }
 
+// rolesLimit is after how long a run is killed. The first is looked at when all
+// of its scenario have been started, beside those of the others, and some of them
+// wait for the API server's answers before that.
+const rolesLimit = 6 * patience
+
 // nothing is left out of the permissions.
 const nothing = -1
 
@@ -159,7 +164,7 @@ func (s *scenario) start(t *testing.T, p *plane, account string, without int) *r
 		roles.restrict(slices.Delete(slices.Clone(r.permissions), without, without+1))
 	}
 	p.bind(t, account, roles)
-	r.process = spawn(t, invocation{kubeconfig: p.accountKubeconfig(t, account), args: args, settings: own, limit: 2 * patience})
+	r.process = spawn(t, invocation{kubeconfig: p.accountKubeconfig(t, account), args: args, settings: own, limit: rolesLimit})
 	ofKind := r.missing.resource == "pods" || r.missing.resource == "namespaces"
 	if s.reviewed && (without == nothing || ofKind && r.missing.verb == "get") {
 		r.review(t)

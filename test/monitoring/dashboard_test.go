@@ -136,7 +136,8 @@ func TestComponent(t *testing.T) {
 	if component, err = filepath.Rel(dir, component); err != nil {
 		t.Fatal(err)
 	}
-	text := "namespace: labelstream\ncomponents: [" + component + "]\n"
+	// No namespace: kubectl's present one would be that of what names none.
+	text := "components: [" + component + "]\n"
 	if err := os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

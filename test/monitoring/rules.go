@@ -31,11 +31,12 @@ type Group struct {
 
 // Rule is an alert.
 type Rule struct {
-	Alert       string            `json:"alert"`
-	Expr        string            `json:"expr"`
-	For         model.Duration    `json:"for,omitempty"`
-	Labels      map[string]string `json:"labels"`
-	Annotations map[string]string `json:"annotations"`
+	Alert         string            `json:"alert"`
+	Expr          string            `json:"expr"`
+	For           model.Duration    `json:"for,omitempty"`
+	KeepFiringFor model.Duration    `json:"keep_firing_for,omitempty"`
+	Labels        map[string]string `json:"labels"`
+	Annotations   map[string]string `json:"annotations"`
 }
 
 // ReadRules reads the spec of a PrometheusRule. A field that is not known here
@@ -89,7 +90,7 @@ func (r *Rules) Write(path string) error {
 }
 
 // Shorten divides by so much every time of a minute or more: how long an alert
-// is pending, the windows and offsets of its expression, and the numbers in it,
+// is pending, and fires when nothing is wrong any more, the windows and offsets of its expression, and the numbers in it,
 // which are seconds where they are 60 or more.
 func (r *Rules) Shorten(by int) error {
 	promql := parser.NewParser(parser.Options{})
@@ -104,7 +105,9 @@ func (r *Rules) Shorten(by int) error {
 				shorten(node, by)
 				return nil
 			})
-			rule.Expr, rule.For = expr.String(), rule.For/model.Duration(by)
+			rule.Expr = expr.String()
+			rule.For /= model.Duration(by)
+			rule.KeepFiringFor /= model.Duration(by)
 		}
 	}
 	return nil

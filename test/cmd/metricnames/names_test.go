@@ -23,7 +23,7 @@ var more = prometheus.HistogramOpts{Name: "labelstream_took_seconds"}`,
 		"test/main.go":        `package main; var name = "labelstream_other_module"`,
 		"README.md":           "",
 		"CHANGELOG.md":        "",
-		"docs/metrics.md":     "`labelstream_seen_total` and `labelstream_took_seconds`, of `/bin/labelstream`",
+		"docs/operations.md":  "`labelstream_seen_total` and `labelstream_took_seconds`, of `/bin/labelstream`",
 		"manifests/rule.yaml": "expr: rate(labelstream_took_seconds_bucket[5m]) / labelstream_took_seconds_count",
 		"manifests/dash.json": `{"expr": "labelstream_took_seconds_sum > 0"}`,
 	}
@@ -64,8 +64,8 @@ func TestCompare(t *testing.T) {
 			},
 		},
 		"declared and not documented": {
-			files: map[string]string{"docs/metrics.md": "`labelstream_seen_total`"},
-			want:  []string{"a/metrics.go:3: labelstream_took_seconds is in no document; add it to docs/operations.md"},
+			files: map[string]string{"docs/operations.md": "`labelstream_seen_total`", "docs/daemon.md": "`labelstream_took_seconds`"},
+			want:  []string{"a/metrics.go:3: labelstream_took_seconds is not in docs/operations.md"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
