@@ -27,8 +27,9 @@ const (
 	Sent Taken = "sent"
 	// Known says that it was sent before.
 	Known Taken = "known"
-	// LeftToWatch says that the object was being handled at the moment. What
-	// the review shows, the watch will.
+	// LeftToWatch says that the object was being handled at the moment, or that
+	// the watch has an older review of it still to bring. What the review shows,
+	// the watch will.
 	LeftToWatch Taken = "left_to_watch"
 	// Deferred says that it could not be taken, and a list will bring it.
 	Deferred Taken = "deferred"
@@ -158,15 +159,37 @@ func (s *source) enqueue(r *record.Record, queue Queue) Taken {
 		}
 		return Dropped
 	}
+	if !s.options.Watch {
+		return s.enqueueUnwatched(r, queue)
+	}
+	now := time.Now()
 	if !s.table.TryAcquire(r.Key) {
-		if s.options.Watch {
-			return LeftToWatch
-		}
+		s.table.Leave(r, now)
+		return LeftToWatch
+	}
+	defer s.table.Release(r.Key)
+	switch verdict, left := s.table.Claim(r, now); {
+	case left:
+		return LeftToWatch
+	case verdict == ledger.Skip:
+		return Known
+	}
+	if !queue.TryPut(r) {
+		s.table.Unsent(r.Key)
+		return Deferred
+	}
+	return Sent
+}
+
+// enqueueUnwatched is for where nothing would settle a claim before the next
+// list.
+func (s *source) enqueueUnwatched(r *record.Record, queue Queue) Taken {
+	if !s.table.TryAcquire(r.Key) {
 		s.table.Heal()
 		return Deferred
 	}
 	defer s.table.Release(r.Key)
-	if s.claim(r) == ledger.Skip {
+	if s.table.Review(r) == ledger.Skip {
 		return Known
 	}
 	if !queue.TryPut(r) {
@@ -174,13 +197,4 @@ func (s *source) enqueue(r *record.Record, queue Queue) Taken {
 		return Deferred
 	}
 	return Sent
-}
-
-// claim asks the ledger whether the record of a review is to be sent. Without
-// a watch nothing would settle a claim before the next resync.
-func (s *source) claim(r *record.Record) ledger.Verdict {
-	if s.options.Watch {
-		return s.table.Claim(r, time.Now())
-	}
-	return s.table.Event(r)
 }

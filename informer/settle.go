@@ -35,7 +35,7 @@ type settler struct {
 }
 
 // settle asks the API server for the objects of claims that no event has
-// settled in a minute, until ctx ends.
+// settled in time, until ctx ends.
 func (s *source) settle(ctx context.Context) {
 	ticker := time.NewTicker(settleInterval)
 	defer ticker.Stop()
@@ -66,7 +66,7 @@ func (s *source) settleDue(ctx context.Context) {
 }
 
 // settleOne returns false where it is no use to go on with others. A claim that
-// could not be settled is due again a minute later.
+// could not be settled is due again later.
 func (s *source) settleOne(ctx context.Context, claim ledger.Claim) bool {
 	o, err := s.object(ctx, claim)
 	switch {

@@ -70,7 +70,7 @@ func (w *walk) run(ctx context.Context) (string, error) {
 			return "", err
 		}
 	} else {
-		list := w.table.Begin(w.why == reasonResync)
+		list := w.table.Begin(w.why == reasonResync, time.Now())
 		defer list.Abandon()
 		w.decide = list.Item
 		if err := w.readAll(ctx); err != nil {

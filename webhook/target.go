@@ -13,8 +13,8 @@ const (
 	Sent Outcome = "sent"
 	// Known reviews show what was sent before.
 	Known Outcome = "known"
-	// LeftToWatch reviews came while the same object was being handled: its
-	// watch will bring what they show.
+	// LeftToWatch reviews came while the same object was being handled, or after
+	// one that did: its watch will bring what they show.
 	LeftToWatch Outcome = "left_to_watch"
 	// Deferred reviews could not be taken: their kind is listed again.
 	Deferred Outcome = "deferred"
