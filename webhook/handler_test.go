@@ -295,6 +295,65 @@ func TestTooLarge(t *testing.T) {
 	}
 }
 
+// TestTooManyTags has objects with more tags than are taken: they are allowed,
+// and their kind is listed again. Nothing of them is kept.
+func TestTooManyTags(t *testing.T) {
+	tagged := func(labels, annotations int) string {
+		many := func(n int) string { return "{" + strings.TrimSuffix(strings.Repeat(`"":"",`, n), ",") + "}" }
+		return `{"metadata":{"name":"a","labels":` + many(labels) + `,"annotations":` + many(annotations) + `}}`
+	}
+	most := (maxBodyBytes - 1000) / len(`"":"",`)
+	took := []string{"/pods /a map[:] map[:]"}
+	for name, test := range map[string]struct {
+		fields       string
+		code         int
+		count        []string
+		took, healed []string
+	}{
+		"as many as are taken":      {`"object":` + tagged(maxTags, maxTags), 200, []string{"pods CREATE sent"}, took, nil},
+		"a label more":              {`"object":` + tagged(maxTags+1, 1), 200, []string{"pods CREATE too_large"}, nil, []string{"/pods"}},
+		"an annotation more":        {`"object":` + tagged(1, maxTags+1), 200, []string{"pods CREATE too_large"}, nil, []string{"/pods"}},
+		"as many as a review has":   {`"object":` + tagged(most, 1), 200, []string{"pods CREATE too_large"}, nil, []string{"/pods"}},
+		"of an object that follows": {`"oldObject":` + tagged(1, 1) + `,"object":` + tagged(1, maxTags+1), 200, []string{"pods CREATE too_large"}, nil, []string{"/pods"}},
+		"and no JSON":               {`"object":` + tagged(maxTags+1, 1) + `}`, 400, nil, nil, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench()
+			if r := b.serve(post(strings.NewReader(short(pods + `,"operation":"CREATE",` + test.fields)))); r.StatusCode != test.code {
+				t.Errorf("answered %d, want %d", r.StatusCode, test.code)
+			}
+			took, healed := b.target.taken()
+			if diff := cmp.Diff([][]string{test.took, test.healed}, [][]string{took, healed}); diff != "" {
+				t.Errorf("took, healed (-want +got):\n%s", diff)
+			}
+			b.expectCounts(t, test.count...)
+			if r, ok := b.readers.Get().(*reader); ok && r.review.large() {
+				t.Error("the memory of a large review is kept")
+			}
+		})
+	}
+	var s scanner
+	var v review
+	if err := v.parse(&s, []byte(short(pods+`,"operation":"CREATE","object":`+tagged(most, most/1000)))); err != nil {
+		t.Fatal(err)
+	}
+	if got := cap(v.object.Labels); got > 2*maxTags {
+		t.Errorf("one review has %d tags in memory, want at most %d", got, 2*maxTags)
+	}
+}
+
+// TestLargeStringsAreNotKept has a review of escapes only.
+func TestLargeStringsAreNotKept(t *testing.T) {
+	b := newBench()
+	text := short(pods + `,"operation":"CREATE","object":{"metadata":{"name":"a","annotations":{"a":"` + strings.Repeat(`\n`, 1<<20) + `"}}}`)
+	if r := b.serve(post(strings.NewReader(text))); r.StatusCode != 200 {
+		t.Errorf("answered %d, want 200", r.StatusCode)
+	}
+	if r := b.readers.Get().(*reader); cap(r.scanner.unquoted) > keptBytes {
+		t.Errorf("%d bytes of a review's strings are kept", cap(r.scanner.unquoted))
+	}
+}
+
 // TestBudget has others hold all memory: a small review is taken all the same,
 // a larger one allowed unread.
 func TestBudget(t *testing.T) {

@@ -35,8 +35,8 @@ const (
 	connect     Outcome = "connect"
 	subresource Outcome = "subresource"
 	unnamed     Outcome = "unnamed"
-	// unread reviews were not read to their end: too large, over the budget,
-	// or cut off. Where their beginning names a chosen kind, that is listed
+	// unread reviews were not read to their end, or not taken: too large, over
+	// the budget, or cut off. Where their beginning names a chosen kind, that is listed
 	// again.
 	tooLarge   Outcome = "too_large"
 	overBudget Outcome = "over_budget"
