@@ -339,7 +339,7 @@ func TestFullQueue(t *testing.T) {
 		b.expectTaken(t, b.show(queue, "pods", labelled(podA, "a2")), Deferred)
 		b.expectTaken(t, b.show(queue, "pods", podB), Deferred)
 		b.api.set(podsPath, labelled(podA, "a2"), podB)
-		time.Sleep(20 * time.Second)
+		time.Sleep(healInterval + reviewTime + time.Second)
 		b.expectSent(t, "the list that heals", "a a2", "b b")
 	})
 }
@@ -380,15 +380,88 @@ func TestReviewsWithoutAWatch(t *testing.T) {
 		stop := b.start(t, podsKind())
 		defer stop()
 		b.expectSent(t, "the list", "a a")
+		time.Sleep(time.Minute)
+		b.expectRequests(t, podsPath+"?limit=50", podsPath+"?limit=50")
 		b.expectTaken(t, b.show(queue, "pods", labelled(podA, "a2")), Sent)
 		b.expectTaken(t, b.show(queue, "pods", labelled(podA, "a2")), Known)
 		b.expectTaken(t, b.show(queue, "pods", podB), Sent)
 		b.expectSent(t, "the reviews", "a a2", "b b")
 		time.Sleep(50 * time.Minute)
 		b.expectSent(t, "before the resync")
-		time.Sleep(11 * time.Minute)
-		b.expectSent(t, "the resync", "a a")
+		time.Sleep(9 * time.Minute)
+		b.expectSent(t, "the resync, within the hour", "a a")
+		b.expectRequests(t, podsPath+"?limit=50", podsPath+"?limit=50", podsPath+"?limit=50")
+	})
+}
+
+// TestFirstListWithoutAWatch is followed by another, once: what was written
+// while it ran has been shown to nobody.
+func TestFirstListWithoutAWatch(t *testing.T) {
+	for name, test := range map[string]struct {
+		reviews, watch bool
+		lists          int
+		want           []string
+	}{
+		"reviews alone":           {true, false, 2, []string{"a a2"}},
+		"reviews and a watch":     {true, true, 1, nil},
+		"neither one nor a watch": {false, false, 1, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b, _ := newReviewer(t)
+				b.options.Reviews, b.options.Watch = test.reviews, test.watch
+				b.options.ReviewTime = 20 * time.Second
+				b.api.set(podsPath, podA)
+				stop := b.start(t, podsKind())
+				defer stop()
+				b.expectSent(t, "the list", "a a")
+				b.api.set(podsPath, labelled(podA, "a2"))
+				time.Sleep(healInterval + b.options.ReviewTime - time.Second)
+				b.expectSent(t, "while the next waits")
+				time.Sleep(2 * time.Second)
+				b.expectSent(t, "the next", test.want...)
+				time.Sleep(time.Hour)
+				if n := len(b.api.asked()); n != test.lists {
+					t.Errorf("%d lists, want %d", n, test.lists)
+				}
+			})
+		})
+	}
+}
+
+// TestListsWaitForWrites has lists begin while writes are on their way that
+// reviews have shown: those of before have happened when the list is read, and
+// those that come meanwhile are not taken back.
+func TestListsWaitForWrites(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, queue := newReviewer(t)
+		b.options.Watch = false
+		b.options.ResyncInterval = time.Hour
+		b.api.set(podsPath, podA, podC)
+		stop := b.start(t, podsKind())
+		b.expectSent(t, "the list", "a a", "c c")
+		time.Sleep(healInterval - time.Second)
+		b.expectTaken(t, b.show(queue, "pods", labelled(podA, "a2")), Sent)
+		time.Sleep(2 * time.Second)
+		b.expectTaken(t, b.show(queue, "pods", podB), Sent)
+		b.api.set(podsPath, labelled(podA, "a2"), podC)
+		time.Sleep(reviewTime - 2*time.Second)
+		b.expectTaken(t, b.show(queue, "pods", labelled(podC, "c2")), Sent)
+		b.expectRequests(t, podsPath+"?limit=50")
+		time.Sleep(2 * time.Second)
 		b.expectRequests(t, podsPath+"?limit=50", podsPath+"?limit=50")
+		b.expectSent(t, "the reviews alone", "a a2", "b b", "c c2")
+		if n := b.Status()[0].Sent; n != 3 {
+			t.Errorf("%d objects are known, want 3", n)
+		}
+		// The wait ends with all else.
+		b.Reviews(queue).Heal(nil, []byte("pods"))
+		time.Sleep(healInterval + time.Second)
+		ended := time.Now()
+		stop()
+		if took := time.Since(ended); took != 0 {
+			t.Errorf("the end took %s", took)
+		}
 	})
 }
 
