@@ -27,6 +27,8 @@ const (
 	Sent Taken = "sent"
 	// Known says that it was sent before.
 	Known Taken = "known"
+	// Gone says that it was deleted, and its end has been sent.
+	Gone Taken = "gone"
 	// LeftToWatch says that the object was being handled at the moment, or that
 	// the watch has an older review of it still to bring. What the review shows,
 	// the watch will.
@@ -82,9 +84,10 @@ func (r *Reviews) Heal(group, resource []byte) {
 	}
 }
 
-// Take takes the state that an object is about to have. With a watch that is a
-// claim, which the watch settles, or a GET of the object's metadata.
-func (r *Reviews) Take(group, resource []byte, o *record.Object) Taken {
+// Take takes the state that an object is about to have, or had if it is about to
+// be deleted. With a watch that is a claim, which the watch settles, or a GET of
+// the object's metadata.
+func (r *Reviews) Take(group, resource []byte, o *record.Object, deleted bool) Taken {
 	// Held until the end: a table that Run has cleared takes nothing more.
 	r.in.mu.RLock()
 	defer r.in.mu.RUnlock()
@@ -100,7 +103,7 @@ func (r *Reviews) Take(group, resource []byte, o *record.Object) Taken {
 	}
 	for _, s := range sources {
 		if s.has(o) {
-			return s.take(o, r.queue)
+			return s.take(o, deleted, r.queue)
 		}
 	}
 	return Excluded
@@ -137,7 +140,7 @@ type reviewer struct {
 }
 
 // take takes an object of a review.
-func (s *source) take(o *record.Object, queue Queue) Taken {
+func (s *source) take(o *record.Object, deleted bool, queue Queue) Taken {
 	s.reviewer.mu.Lock()
 	defer s.reviewer.mu.Unlock()
 	r, ok := s.reviewer.builder.Build(o)
@@ -145,14 +148,14 @@ func (s *source) take(o *record.Object, queue Queue) Taken {
 	if !ok {
 		return Excluded
 	}
-	taken := s.enqueue(r, queue)
+	taken := s.enqueue(r, deleted, queue)
 	if taken == Sent {
 		s.metrics.reviewed.Inc()
 	}
 	return taken
 }
 
-func (s *source) enqueue(r *record.Record, queue Queue) Taken {
+func (s *source) enqueue(r *record.Record, deleted bool, queue Queue) Taken {
 	if s.table == nil {
 		if queue.TryPut(r) {
 			return Sent
@@ -164,10 +167,16 @@ func (s *source) enqueue(r *record.Record, queue Queue) Taken {
 	}
 	now := time.Now()
 	if !s.table.TryAcquire(r.Key) {
-		s.table.Leave(r, now)
+		if !deleted {
+			s.table.Leave(r, now)
+		}
 		return LeftToWatch
 	}
 	defer s.table.Release(r.Key)
+	if deleted && s.complete() && !s.table.Known(r.Key) {
+		// Of two who delete it at the same time, one is late.
+		return Gone
+	}
 	switch verdict, left := s.table.Claim(r, now); {
 	case left:
 		return LeftToWatch

@@ -35,6 +35,15 @@ func newReviewer(t *testing.T) (*bench, *fakeQueue) {
 
 // show takes the review of an object.
 func (b *bench) show(queue Queue, resource string, o metav1.PartialObjectMetadata) Taken {
+	return b.showEither(queue, resource, o, false)
+}
+
+// showDeleted takes the review of an object that is about to be deleted.
+func (b *bench) showDeleted(queue Queue, resource string, o metav1.PartialObjectMetadata) Taken {
+	return b.showEither(queue, resource, o, true)
+}
+
+func (b *bench) showEither(queue Queue, resource string, o metav1.PartialObjectMetadata, deleted bool) Taken {
 	group := ""
 	if plural, rest, ok := strings.Cut(resource, "."); ok {
 		resource, group = plural, rest
@@ -43,7 +52,7 @@ func (b *bench) show(queue Queue, resource string, o metav1.PartialObjectMetadat
 	for key, value := range o.Labels {
 		object.Labels = append(object.Labels, record.Tag{Key: []byte(key), Value: []byte(value)})
 	}
-	return b.Reviews(queue).Take([]byte(group), []byte(resource), object)
+	return b.Reviews(queue).Take([]byte(group), []byte(resource), object, deleted)
 }
 
 // labelled is an object with another label.
@@ -147,6 +156,51 @@ func TestReviewsWhileAnEventIsInHand(t *testing.T) {
 		b.expectSent(t, "what follows", "b b", "a a3", "a a4")
 		b.expectTaken(t, b.show(queue, "pods", labelled(podA, "a5")), Sent)
 		b.expectSent(t, "a review of its own", "a a5")
+	})
+}
+
+// TestLateDeletion has two delete an object at the same time: the review of the
+// second comes when the watch has told of its end.
+func TestLateDeletion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, queue := newReviewer(t)
+		b.api.set(podsPath, podA)
+		frames := make(chan []byte)
+		b.api.watches[podsPath] = []answer{live(frames)}
+		room := make(chan struct{})
+		b.sink.put = func(context.Context, string) error { <-room; return nil }
+		stop := b.start(t, podsKind())
+		defer stop()
+		synctest.Wait()
+		// Who is there is not known before the first list is complete.
+		go close(room)
+		b.expectTaken(t, b.showDeleted(queue, "pods", podB), Sent)
+		b.expectSent(t, "the list", "a a", "b b")
+		b.expectTaken(t, b.showDeleted(queue, "pods", podA), Known)
+		frames <- deleted(t, at(podA, "110", "a"))
+		frames <- deleted(t, at(podB, "111", "b"))
+		b.expectSent(t, "the ends", "a a", "b b")
+		b.expectTaken(t, b.showDeleted(queue, "pods", podA), Gone)
+		time.Sleep(10 * time.Minute)
+		b.expectSent(t, "after the ends")
+		b.expectRequests(t, podsPath+"?limit=50")
+		if got := testutil.ToFloat64(b.vectors.phantoms.WithLabelValues("pods")); got != 0 {
+			t.Errorf("%v phantoms, want none", got)
+		}
+		b.expectTaken(t, b.show(queue, "pods", podA), Sent)
+	})
+}
+
+// TestDeletionWithoutAWatch is told by its review alone.
+func TestDeletionWithoutAWatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, queue := newReviewer(t)
+		b.options.Watch = false
+		stop := b.start(t, podsKind())
+		defer stop()
+		synctest.Wait()
+		b.expectTaken(t, b.showDeleted(queue, "pods", podA), Sent)
+		b.expectSent(t, "the review", "a a")
 	})
 }
 

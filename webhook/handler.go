@@ -133,7 +133,7 @@ func (h *Handler) take(r *review, problem Outcome) (kind string, outcome Outcome
 	case len(r.subject().Name) == 0:
 		return kind, unnamed
 	}
-	return kind, h.target.Take(&Change{Group: r.group, Resource: r.resource, Object: r.subject()})
+	return kind, h.target.Take(&Change{Group: r.group, Resource: r.resource, Object: r.subject(), Deleted: r.deletes()})
 }
 
 func statusOf(problem Outcome) int {

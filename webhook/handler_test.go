@@ -32,7 +32,11 @@ func (f *fakeTarget) Take(c *Change) Outcome {
 		return NotChosen
 	}
 	o := plainOf(c.Object)
-	f.took = append(f.took, fmt.Sprintf("%s/%s %s/%s %v %v", c.Group, c.Resource, o.Namespace, o.Name, o.Labels, o.Annotations))
+	text := fmt.Sprintf("%s/%s %s/%s %v %v", c.Group, c.Resource, o.Namespace, o.Name, o.Labels, o.Annotations)
+	if c.Deleted {
+		text += " deleted"
+	}
+	f.took = append(f.took, text)
 	return f.outcome
 }
 
@@ -120,9 +124,9 @@ func TestReviews(t *testing.T) {
 	}{
 		{name: "create", review: short(pods + `,"operation":"CREATE","object":` + web + `,"oldObject":null`), took: tookA, count: `pods CREATE sent`},
 		{name: "update", review: short(pods + `,"operation":"UPDATE","object":` + web2 + `,"oldObject":` + web), took: tookB, count: `pods UPDATE sent`},
-		{name: "delete", review: short(pods + `,"operation":"DELETE","object":null,"oldObject":` + web), took: tookA, count: `pods DELETE sent`},
-		{name: "delete of a collection's item", review: short(pods + `,"operation":"DELETE","name":"","oldObject":` + web), took: tookA, count: `pods DELETE sent`},
-		{name: "objects before the operation", review: short(`"oldObject":` + web + `,"object":` + web2 + `,"operation":"DELETE",` + pods), took: tookA, count: `pods DELETE sent`},
+		{name: "delete", review: short(pods + `,"operation":"DELETE","object":null,"oldObject":` + web), took: tookA + " deleted", count: `pods DELETE sent`},
+		{name: "delete of a collection's item", review: short(pods + `,"operation":"DELETE","name":"","oldObject":` + web), took: tookA + " deleted", count: `pods DELETE sent`},
+		{name: "objects before the operation", review: short(`"oldObject":` + web + `,"object":` + web2 + `,"operation":"DELETE",` + pods), took: tookA + " deleted", count: `pods DELETE sent`},
 		{name: "another kind", review: short(`"resource":{"group":"apps","resource":"deployments"},"operation":"CREATE","object":{"metadata":{"name":"d"}}`), took: "apps/deployments /d map[] map[]", count: `deployments.apps CREATE sent`},
 		{name: "not chosen", review: short(`"resource":{"group":"evil.example.com","resource":"pods"},"operation":"CREATE","object":` + web), count: `other CREATE not_chosen`},
 		{name: "no resource", review: short(`"operation":"CREATE","object":` + web), count: `other CREATE not_chosen`},

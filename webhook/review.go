@@ -109,9 +109,11 @@ func (r *request) large() bool {
 	return false
 }
 
+func (r *request) deletes() bool { return string(r.operation) == "DELETE" }
+
 // subject is the object that the request is about.
 func (r *request) subject() *record.Object {
-	if string(r.operation) == "DELETE" {
+	if r.deletes() {
 		return &r.oldObject
 	}
 	return &r.object

@@ -13,6 +13,8 @@ const (
 	Sent Outcome = "sent"
 	// Known reviews show what was sent before.
 	Known Outcome = "known"
+	// Gone reviews are of deletions whose end has been sent before.
+	Gone Outcome = "gone"
 	// LeftToWatch reviews came while the same object was being handled, or after
 	// one that did: its watch will bring what they show.
 	LeftToWatch Outcome = "left_to_watch"
@@ -49,6 +51,8 @@ type Change struct {
 	// Group and Resource name the kind, such as "apps" and "deployments".
 	Group, Resource []byte
 	Object          *record.Object
+	// Deleted says that it is about to be deleted.
+	Deleted bool
 }
 
 // Target takes what reviews show. Its methods may be called at the same time,
