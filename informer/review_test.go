@@ -2,6 +2,7 @@ package informer
 
 import (
 	"context"
+	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -168,14 +169,19 @@ func TestLateDeletion(t *testing.T) {
 		frames := make(chan []byte)
 		b.api.watches[podsPath] = []answer{live(frames)}
 		room := make(chan struct{})
-		b.sink.put = func(context.Context, string) error { <-room; return nil }
+		b.sink.put = func(_ context.Context, text string) error {
+			if text == "a a" {
+				<-room
+			}
+			return nil
+		}
 		stop := b.start(t, podsKind())
 		defer stop()
 		synctest.Wait()
 		// Who is there is not known before the first list is complete.
-		go close(room)
 		b.expectTaken(t, b.showDeleted(queue, "pods", podB), Sent)
-		b.expectSent(t, "the list", "a a", "b b")
+		close(room)
+		b.expectSent(t, "the review and the list", "b b", "a a")
 		b.expectTaken(t, b.showDeleted(queue, "pods", podA), Known)
 		frames <- deleted(t, at(podA, "110", "a"))
 		frames <- deleted(t, at(podB, "111", "b"))
@@ -357,6 +363,67 @@ func TestReviewsThatCannotBeSettled(t *testing.T) {
 			t.Errorf("%d warnings, want 1", warnings)
 		}
 	})
+}
+
+// TestOneThatCannotBeAskedFor is no reason not to ask for the others, unless all
+// would fail.
+func TestOneThatCannotBeAskedFor(t *testing.T) {
+	code := func(code int32, reason metav1.StatusReason) answer {
+		return status("json", metav1.Status{Code: code, Reason: reason, Message: "no"})
+	}
+	for name, test := range map[string]struct {
+		answer answer
+		// goes says that the others are asked for in the same turn, listed that
+		// the kind is listed instead.
+		goes, listed bool
+	}{
+		"internal error":     {text(500, ""), true, false},
+		"bad gateway":        {text(502, ""), true, false},
+		"gateway timeout":    {text(504, ""), true, false},
+		"not allowed":        {code(405, metav1.StatusReasonMethodNotAllowed), true, true},
+		"no metadata":        {code(406, metav1.StatusReasonNotAcceptable), true, false},
+		"no object":          {func(w http.ResponseWriter, r *http.Request, _ []byte) { serve(w, r, []byte("[")) }, true, false},
+		"no answer":          {disconnect, false, false},
+		"no credentials":     {code(401, metav1.StatusReasonUnauthorized), false, false},
+		"forbidden":          {forbidden(), false, true},
+		"too many requests":  {code(429, metav1.StatusReasonTooManyRequests), false, false},
+		"server unavailable": {text(503, ""), false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b, queue := newReviewer(t)
+				b.api.set(podsPath, podA, podC)
+				const asked = "/api/v1/namespaces/shop/pods/"
+				b.api.script[asked+"b"] = repeat(100, test.answer)
+				stop := b.start(t, podsKind())
+				defer stop()
+				b.expectSent(t, "the list", "a a", "c c")
+				b.expectTaken(t, b.show(queue, "pods", podB), Sent)
+				b.expectTaken(t, b.show(queue, "pods", labelled(podC, "c2")), Sent)
+				time.Sleep(41 * time.Second)
+				want := []string{podsPath + "?limit=50", "GET " + asked + "b"}
+				if test.goes {
+					want = append(want, "GET "+asked+"c")
+				}
+				if diff := cmp.Diff(want, b.api.asked()); diff != "" {
+					t.Errorf("requests (-want +got):\n%s", diff)
+				}
+				time.Sleep(10 * time.Minute)
+				if got := len(requestsOf(b, podsPath)) > 1; got != test.listed {
+					t.Errorf("listed again: %v, want %v", got, test.listed)
+				}
+				warnings := 0
+				for _, entry := range b.logs.AllEntries() {
+					if entry.Message == "Cannot ask whether what a review has shown came to be; trying again" {
+						warnings++
+					}
+				}
+				if warnings != 1 {
+					t.Errorf("%d warnings, want 1", warnings)
+				}
+			})
+		})
+	}
 }
 
 // TestManyRefusedReviews has more of them than are worth asking for: the kind

@@ -117,15 +117,38 @@ func (t *Table) restore(e *entry, prior uint64) {
 	e.state = prior&^(seen|written) | e.state&(seen|written|refused|lost)
 }
 
-// Due returns claims of which a state has waited for 40 s at the time now, the
-// oldest first, at most so many. Whoever asked the API server for such an object
-// answers by Confirm or Forget; without an answer it is due again 40 s later, or
-// at once if there is a newer claim of the object, unless an event or a list has
-// settled it.
+// Due returns claims of which a state has waited for 40 s at the time now, at most
+// so many: those first that were not asked for yet, or longest ago, and of these
+// the oldest.
 func (t *Table) Due(now time.Time, most int) []Claim {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.claims.due(now, most)
+}
+
+// Ask takes that the API server is asked at the time now for the object of a
+// claim that is due. What it says is for Confirm or Forget to take; without an
+// answer the claim is due again 40 s later, or at once if there is a newer one of
+// the object, unless an event or a list has settled it. Ask returns false where
+// that has happened already.
+func (t *Table) Ask(c Claim, now time.Time) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	w := t.claims.waiting(c)
+	if w != nil {
+		w.asked, w.again = now, false
+	}
+	return w != nil
+}
+
+// Again has a claim be due at once that was asked for in vain, after those that
+// were not asked for yet, or longer ago.
+func (t *Table) Again(c Claim) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if w := t.claims.waiting(c); w != nil {
+		w.again = true
+	}
 }
 
 // Confirm takes the state that the API server says a due claim's object has. It
@@ -194,8 +217,10 @@ type waiting struct {
 	prior uint64
 	// fresh says that nothing but claims has shown the object.
 	fresh bool
-	// asked is when the last claim was due.
+	// asked is when the last claim was asked for, again that it is due since that
+	// was in vain.
 	asked time.Time
+	again bool
 }
 
 // state is one that a review has shown.
@@ -244,7 +269,7 @@ func (c *claims) put(r *record.Record, s state, e *entry) *waiting {
 		w.prior = e.state
 	}
 	c.numbers++
-	w.number, w.asked = c.numbers, time.Time{}
+	w.number, w.asked, w.again = c.numbers, time.Time{}, false
 	w.states = append(w.states, s)
 	return w
 }
@@ -253,16 +278,15 @@ func (c *claims) due(now time.Time, most int) []Claim {
 	limit := now.Add(-claimAge)
 	var waits []*waiting
 	for _, w := range c.byKey {
-		if !w.states[0].at.After(limit) && !w.asked.After(limit) {
+		if !w.states[0].at.After(limit) && (w.again || !w.asked.After(limit)) {
 			waits = append(waits, w)
 		}
 	}
 	slices.SortFunc(waits, func(a, b *waiting) int {
-		return cmp.Or(a.states[0].at.Compare(b.states[0].at), cmp.Compare(a.number, b.number))
+		return cmp.Or(a.asked.Compare(b.asked), a.states[0].at.Compare(b.states[0].at), cmp.Compare(a.number, b.number))
 	})
 	var due []Claim
 	for _, w := range waits[:min(most, len(waits))] {
-		w.asked = now
 		due = append(due, w.Claim)
 	}
 	return due

@@ -19,10 +19,21 @@ func mustClaim(t *testing.T, table *Table, id uint64, value int, now time.Time) 
 	return v
 }
 
-// dueNames takes what is due at most 10 at a time.
+// ask asks for what is due.
+func ask(table *Table, now time.Time, most int) []Claim {
+	due := table.Due(now, most)
+	for _, c := range due {
+		if !table.Ask(c, now) {
+			panic("what is due does not wait")
+		}
+	}
+	return due
+}
+
+// dueNames asks for what is due, at most 10 at a time.
 func dueNames(table *Table, after time.Duration) []string {
 	var names []string
-	for _, c := range table.Due(noon.Add(after), 10) {
+	for _, c := range ask(table, noon.Add(after), 10) {
 		names = append(names, c.Namespace+"/"+c.Name)
 	}
 	return names
@@ -87,11 +98,30 @@ func TestNewerClaimsDoNotPutOffTheOldest(t *testing.T) {
 	}
 }
 
+// One that was asked for in vain may be due at once. One that has been settled is
+// not asked for.
+func TestAsk(t *testing.T) {
+	table := newTable(t)
+	mustClaim(t, table, 1, 1, noon)
+	claim := ask(table, noon.Add(claimAge), 1)[0]
+	table.Again(claim)
+	mustClaim(t, table, 2, 1, noon.Add(time.Second))
+	want := []string{"production/web-2", "production/web-1"}
+	if diff := cmp.Diff(want, dueNames(table, claimAge+time.Second)); diff != "" {
+		t.Errorf("due (-want +got):\n%s", diff)
+	}
+	table.Event(recordOf(1, 1))
+	if table.Ask(claim, noon.Add(claimAge)) {
+		t.Error("a settled claim is asked for")
+	}
+	table.Again(claim)
+}
+
 // One that was asked for and claimed again meanwhile is due at once.
 func TestClaimedWhileAskedFor(t *testing.T) {
 	table := newTable(t)
 	mustClaim(t, table, 1, 1, noon)
-	asked := table.Due(noon.Add(claimAge), 1)[0]
+	asked := ask(table, noon.Add(claimAge), 1)[0]
 	mustClaim(t, table, 1, 2, noon.Add(claimAge))
 	if table.Forget(asked) || table.Claims() != 1 {
 		t.Error("the answer from before the second claim counts")
@@ -126,7 +156,7 @@ func TestClaimIsSettled(t *testing.T) {
 				if got := mustClaim(t, table, 1, 2, noon); got != Send || table.Claims() != 1 {
 					t.Fatalf("claim: %v, %d claims", got, table.Claims())
 				}
-				asked := table.Due(noon.Add(claimAge), 1)[0]
+				asked := ask(table, noon.Add(claimAge), 1)[0]
 				if got := c.settle(table); got != c.want {
 					t.Errorf("got %v, want %v", got, c.want)
 				}
@@ -197,7 +227,7 @@ func TestOvertakenIsNoPhantom(t *testing.T) {
 	if got := table.Changes(); got != 1 {
 		t.Errorf("%d changes, want 1", got)
 	}
-	due := table.Due(noon.Add(claimAge), 2)
+	due := ask(table, noon.Add(claimAge), 2)
 	if len(due) != 1 || table.Forget(due[0]) || table.Len() != 1 {
 		t.Errorf("%d claims due, %d objects; want 1 and 1", len(due), table.Len())
 	}
@@ -239,7 +269,7 @@ func TestConfirm(t *testing.T) {
 			table := newTable(t)
 			table.Event(recordOf(1, 1))
 			mustClaim(t, table, 1, 2, noon)
-			asked := table.Due(noon.Add(claimAge), 1)[0]
+			asked := ask(table, noon.Add(claimAge), 1)[0]
 			if got := table.Confirm(asked, recordOf(1, c.value)); got != c.want {
 				t.Errorf("confirm: %v, want %v", got, c.want)
 			}
@@ -261,7 +291,7 @@ func TestForget(t *testing.T) {
 			}
 			mustClaim(t, table, 1, 2, noon)
 			mustClaim(t, table, 1, 3, noon) // of the same object
-			claim := table.Due(noon.Add(claimAge), 1)[0]
+			claim := ask(table, noon.Add(claimAge), 1)[0]
 			if got := table.Forget(claim); got != !known {
 				t.Errorf("a phantom: %v, want %v", got, !known)
 			}
@@ -282,7 +312,7 @@ func TestNewerClaimOutlivesTheAnswerToTheOlder(t *testing.T) {
 	table := newTable(t)
 	table.Event(recordOf(1, 1))
 	mustClaim(t, table, 1, 2, noon)
-	asked := table.Due(noon.Add(claimAge), 1)[0]
+	asked := ask(table, noon.Add(claimAge), 1)[0]
 	if got := mustClaim(t, table, 1, 3, noon.Add(claimAge)); got != Send {
 		t.Fatalf("second claim: %v", got)
 	}

@@ -220,7 +220,7 @@ func (c *cluster) ask() {
 	}
 	c.now = c.now.Add(time.Duration(c.rng.IntN(most)) * time.Second)
 	c.commit()
-	for _, claim := range c.table.Due(c.now, 2) {
+	for _, claim := range ask(c.table, c.now, 2) {
 		var id uint64
 		if _, err := fmt.Sscanf(claim.Name, "web-%d", &id); err != nil {
 			panic(err)

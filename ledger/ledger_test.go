@@ -57,7 +57,7 @@ func forget(id uint64) operation { return func(s *scene) any { return s.Forget(s
 // dueOf is the claim of the object that is due; a test that has none fails by
 // what comes of it.
 func (s *scene) dueOf(id uint64) Claim {
-	for _, c := range s.Due(s.now, 100) {
+	for _, c := range ask(s.Table, s.now, 100) {
 		if c.Key == keyOf(id) {
 			return c
 		}

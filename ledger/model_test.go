@@ -33,6 +33,7 @@ type modelClaim struct {
 	// number is the moment of the last claim, asked the time at which it was due.
 	number int
 	asked  time.Time
+	again  bool
 	fresh  bool
 	// states are what was claimed and not shown yet, before the value before
 	// them, or none.
@@ -196,7 +197,8 @@ func (m *model) wait(id uint64, s modelState, most int) {
 		claim.states[1].at = claim.states[0].at
 		claim.states = claim.states[1:]
 	}
-	claim.number, claim.asked, claim.object, claim.deleted = m.moment, time.Time{}, nil, m.deleted[id]
+	claim.number, claim.asked, claim.again = m.moment, time.Time{}, false
+	claim.object, claim.deleted = nil, m.deleted[id]
 	if o != nil {
 		claim.object = new(*o)
 	}
@@ -245,17 +247,17 @@ func (m *model) unsent(id uint64) {
 func (m *model) due(now time.Time, most int) []uint64 {
 	var due []uint64
 	for id, claim := range m.claims {
-		if now.Sub(claim.states[0].at) >= 40*time.Second && (claim.asked.IsZero() || now.Sub(claim.asked) >= 40*time.Second) {
+		if now.Sub(claim.states[0].at) >= 40*time.Second && (claim.asked.IsZero() || claim.again || now.Sub(claim.asked) >= 40*time.Second) {
 			due = append(due, id)
 		}
 	}
 	slices.SortFunc(due, func(a, b uint64) int {
 		one, other := m.claims[a], m.claims[b]
-		return cmp.Or(one.states[0].at.Compare(other.states[0].at), one.number-other.number)
+		return cmp.Or(one.asked.Compare(other.asked), one.states[0].at.Compare(other.states[0].at), one.number-other.number)
 	})
 	due = append([]uint64(nil), due[:min(most, len(due))]...)
 	for _, id := range due {
-		m.claims[id].asked = now
+		m.claims[id].asked, m.claims[id].again = now, false
 	}
 	return due
 }
@@ -417,7 +419,7 @@ func (p *pair) stepList(id uint64, value int) {
 // stepDue lets time pass, takes what is due, and answers a claim.
 func (p *pair) stepDue(id uint64, value int) {
 	p.now = p.now.Add(time.Duration(id%3) * 20 * time.Second)
-	due := p.table.Due(p.now, value)
+	due := ask(p.table, p.now, value)
 	var ids []uint64
 	for _, c := range due {
 		ids = append(ids, p.ids[c.Key])
@@ -432,6 +434,13 @@ func (p *pair) stepDue(id uint64, value int) {
 	waits := p.table.claims.waiting(c) != nil
 	if waits && p.model.claims[asked] == nil {
 		p.t.Fatalf("claim of %d waits in the table alone, after %q", asked, p.log)
+	}
+	if id%5 == 0 {
+		p.table.Again(c)
+		if waits {
+			p.model.claims[asked].again = true
+		}
+		return
 	}
 	if value%2 == 0 {
 		phantom := p.table.Forget(c)
