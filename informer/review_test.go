@@ -169,8 +169,8 @@ func TestLateDeletion(t *testing.T) {
 		frames := make(chan []byte)
 		b.api.watches[podsPath] = []answer{live(frames)}
 		room := make(chan struct{})
-		b.sink.put = func(_ context.Context, text string) error {
-			if text == "a a" {
+		b.sink.put = func(_ context.Context, key string) error {
+			if strings.HasSuffix(key, "/a") {
 				<-room
 			}
 			return nil
