@@ -3,6 +3,7 @@ package informer
 import (
 	"context"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -585,6 +586,38 @@ func TestListsWaitForWrites(t *testing.T) {
 		}
 	})
 }
+
+// TestMadeUpReviews has somebody show objects that there are not, where nothing
+// but a list can tell, and none is due: one comes as soon as they are too many.
+func TestMadeUpReviews(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, _ := newReviewer(t)
+		b.options.Watch = false
+		b.api.set(podsPath, podA)
+		stop := b.start(t, podsKind())
+		defer stop()
+		b.expectSent(t, "the list", "a a")
+		time.Sleep(time.Minute)
+		nowhere := nowhereQueue{}
+		for i := range 100_000 {
+			b.show(nowhere, "pods", named("shop", strconv.Itoa(i)))
+			if i == 99_998 {
+				time.Sleep(time.Hour)
+				b.expectRequests(t, podsPath+"?limit=50", podsPath+"?limit=50")
+			}
+		}
+		time.Sleep(time.Minute)
+		b.expectRequests(t, podsPath+"?limit=50", podsPath+"?limit=50", podsPath+"?limit=50")
+		if n := b.Status()[0].Sent; n != 1 {
+			t.Errorf("%d objects are known, want 1", n)
+		}
+	})
+}
+
+// nowhereQueue has room for everything.
+type nowhereQueue struct{}
+
+func (nowhereQueue) TryPut(*record.Record) bool { return true }
 
 // TestReviewsOnly reads nothing, and sends all that it is shown.
 func TestReviewsOnly(t *testing.T) {
