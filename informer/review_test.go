@@ -3,6 +3,7 @@ package informer
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -211,6 +212,37 @@ func TestDeletionWithoutAWatch(t *testing.T) {
 	})
 }
 
+// TestDeletionWhileAnEventIsInHand leaves nothing to the watch but the end: what
+// is created then under the name is sent.
+func TestDeletionWhileAnEventIsInHand(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, queue := newReviewer(t)
+		b.api.set(podsPath, podA)
+		frames := make(chan []byte)
+		b.api.watches[podsPath] = []answer{live(frames)}
+		room := make(chan struct{})
+		var full atomic.Bool
+		b.sink.put = func(context.Context, string) error {
+			if full.Load() {
+				<-room
+			}
+			return nil
+		}
+		stop := b.start(t, podsKind())
+		defer stop()
+		b.expectSent(t, "the list", "a a")
+		full.Store(true)
+		frames <- modified(t, at(podA, "110", "a2"))
+		synctest.Wait()
+		b.expectTaken(t, b.showDeleted(queue, "pods", labelled(podA, "a2")), LeftToWatch)
+		full.Store(false)
+		close(room)
+		frames <- deleted(t, at(podA, "111", "a2"))
+		b.expectSent(t, "the event and the end", "a a2", "a a2")
+		b.expectTaken(t, b.show(queue, "pods", labelled(podA, "a3")), Sent)
+	})
+}
+
 // TestEventsOfBefore has a change of something else on its way while a review
 // shows another: what was known before is not sent once more.
 func TestEventsOfBefore(t *testing.T) {
@@ -374,21 +406,21 @@ func TestOneThatCannotBeAskedFor(t *testing.T) {
 	}
 	for name, test := range map[string]struct {
 		answer answer
-		// goes says that the others are asked for in the same turn, listed that
-		// the kind is listed instead.
-		goes, listed bool
+		// goes says that the others are asked for in the same turn, soon that
+		// this one is again in the next, and listed that the kind is instead.
+		goes, soon, listed bool
 	}{
-		"internal error":     {text(500, ""), true, false},
-		"bad gateway":        {text(502, ""), true, false},
-		"gateway timeout":    {text(504, ""), true, false},
-		"not allowed":        {code(405, metav1.StatusReasonMethodNotAllowed), true, true},
-		"no metadata":        {code(406, metav1.StatusReasonNotAcceptable), true, false},
-		"no object":          {func(w http.ResponseWriter, r *http.Request, _ []byte) { serve(w, r, []byte("[")) }, true, false},
-		"no answer":          {disconnect, false, false},
-		"no credentials":     {code(401, metav1.StatusReasonUnauthorized), false, false},
-		"forbidden":          {forbidden(), false, true},
-		"too many requests":  {code(429, metav1.StatusReasonTooManyRequests), false, false},
-		"server unavailable": {text(503, ""), false, false},
+		"internal error":     {text(500, ""), true, false, false},
+		"bad gateway":        {text(502, ""), true, false, false},
+		"gateway timeout":    {text(504, ""), true, false, false},
+		"not allowed":        {code(405, metav1.StatusReasonMethodNotAllowed), true, false, true},
+		"no metadata":        {code(406, metav1.StatusReasonNotAcceptable), true, false, false},
+		"no object":          {func(w http.ResponseWriter, r *http.Request, _ []byte) { serve(w, r, []byte("[")) }, true, false, false},
+		"no answer":          {disconnect, false, true, false},
+		"no credentials":     {code(401, metav1.StatusReasonUnauthorized), false, false, false},
+		"forbidden":          {forbidden(), false, false, true},
+		"too many requests":  {code(429, metav1.StatusReasonTooManyRequests), false, true, false},
+		"server unavailable": {text(503, ""), false, true, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -408,6 +440,11 @@ func TestOneThatCannotBeAskedFor(t *testing.T) {
 				}
 				if diff := cmp.Diff(want, b.api.asked()); diff != "" {
 					t.Errorf("requests (-want +got):\n%s", diff)
+				}
+				time.Sleep(settleInterval)
+				again := len(slices.DeleteFunc(b.api.asked(), func(request string) bool { return request != "GET "+asked+"b" })) > 1
+				if again != test.soon {
+					t.Errorf("asked for again in the next turn: %v, want %v", again, test.soon)
 				}
 				time.Sleep(10 * time.Minute)
 				if got := len(requestsOf(b, podsPath)) > 1; got != test.listed {
@@ -513,6 +550,23 @@ func TestReviewsWithoutAWatch(t *testing.T) {
 		time.Sleep(9 * time.Minute)
 		b.expectSent(t, "the resync, within the hour", "a a")
 		b.expectRequests(t, podsPath+"?limit=50", podsPath+"?limit=50", podsPath+"?limit=50")
+	})
+}
+
+// TestResyncWithoutAWatch waits for writes, and sends all in time nevertheless.
+func TestResyncWithoutAWatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, _ := newReviewer(t)
+		b.options.Watch = false
+		b.options.ResyncInterval = 4 * time.Minute
+		b.api.set(podsPath, podA)
+		stop := b.start(t, podsKind())
+		defer stop()
+		b.expectSent(t, "the first list", "a a")
+		time.Sleep(3*time.Minute + 5*time.Second)
+		b.expectSent(t, "the list after it")
+		time.Sleep(55 * time.Second)
+		b.expectSent(t, "within the interval", "a a")
 	})
 }
 
