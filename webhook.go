@@ -146,7 +146,7 @@ func (r reviewTarget) Take(c *webhook.Change) webhook.Outcome {
 	if t == nil {
 		return webhook.Standby
 	}
-	return webhook.Outcome(t.reviews.Take(c.Group, c.Resource, c.Object))
+	return webhook.Outcome(t.reviews.Take(c.Group, c.Resource, c.Object, c.Deleted))
 }
 
 // Heal implements webhook.Target.

@@ -44,12 +44,18 @@ type Options struct {
 	Watch bool
 	// ResyncInterval is how often Follow sends all again; 0 means never.
 	ResyncInterval time.Duration
+	// ReviewTime is how long a list waits before it is read, where reviews are
+	// not confirmed by a watch; 0 means 30 seconds.
+	ReviewTime time.Duration
 	// Reviews says that [Informers.Reviews] is used. With Watch, the claims that
 	// come of it are settled.
 	Reviews bool
 	// ReviewsOnly reads nothing, and sends what reviews show.
 	ReviewsOnly bool
 }
+
+// unconfirmed says that reviews are all that is seen between two lists.
+func (o *Options) unconfirmed() bool { return o.Reviews && o.Follow && !o.Watch }
 
 // Informers are the shared informers of all kinds, and of all namespaces where
 // these are read one by one. Its methods are safe for concurrent use.
@@ -90,6 +96,9 @@ func New(client rest.Interface, kinds []*Kind, cfg *config.Config, sink Sink, op
 	}
 	if options.FinalAfter == 0 {
 		options.FinalAfter = finalAfter
+	}
+	if options.ReviewTime == 0 {
+		options.ReviewTime = reviewTime
 	}
 	options.Follow = options.Follow && !options.ReviewsOnly
 	options.Watch = options.Watch && options.Follow

@@ -27,8 +27,11 @@ const (
 	Sent Taken = "sent"
 	// Known says that it was sent before.
 	Known Taken = "known"
-	// LeftToWatch says that the object was being handled at the moment. What
-	// the review shows, the watch will.
+	// Gone says that it was deleted, and its end has been sent.
+	Gone Taken = "gone"
+	// LeftToWatch says that the object was being handled at the moment, or that
+	// the watch has an older review of it still to bring. What the review shows,
+	// the watch will.
 	LeftToWatch Taken = "left_to_watch"
 	// Deferred says that it could not be taken, and a list will bring it.
 	Deferred Taken = "deferred"
@@ -81,9 +84,10 @@ func (r *Reviews) Heal(group, resource []byte) {
 	}
 }
 
-// Take takes the state that an object is about to have. With a watch that is a
-// claim, which the watch settles, or a GET of the object's metadata.
-func (r *Reviews) Take(group, resource []byte, o *record.Object) Taken {
+// Take takes the state that an object is about to have, or had if it is about to
+// be deleted. With a watch that is a claim, which the watch settles, or a GET of
+// the object's metadata.
+func (r *Reviews) Take(group, resource []byte, o *record.Object, deleted bool) Taken {
 	// Held until the end: a table that Run has cleared takes nothing more.
 	r.in.mu.RLock()
 	defer r.in.mu.RUnlock()
@@ -99,7 +103,7 @@ func (r *Reviews) Take(group, resource []byte, o *record.Object) Taken {
 	}
 	for _, s := range sources {
 		if s.has(o) {
-			return s.take(o, r.queue)
+			return s.take(o, deleted, r.queue)
 		}
 	}
 	return Excluded
@@ -136,7 +140,7 @@ type reviewer struct {
 }
 
 // take takes an object of a review.
-func (s *source) take(o *record.Object, queue Queue) Taken {
+func (s *source) take(o *record.Object, deleted bool, queue Queue) Taken {
 	s.reviewer.mu.Lock()
 	defer s.reviewer.mu.Unlock()
 	r, ok := s.reviewer.builder.Build(o)
@@ -144,29 +148,57 @@ func (s *source) take(o *record.Object, queue Queue) Taken {
 	if !ok {
 		return Excluded
 	}
-	taken := s.enqueue(r, queue)
+	taken := s.enqueue(r, deleted, queue)
 	if taken == Sent {
 		s.metrics.reviewed.Inc()
 	}
 	return taken
 }
 
-func (s *source) enqueue(r *record.Record, queue Queue) Taken {
+func (s *source) enqueue(r *record.Record, deleted bool, queue Queue) Taken {
 	if s.table == nil {
 		if queue.TryPut(r) {
 			return Sent
 		}
 		return Dropped
 	}
+	if !s.options.Watch {
+		return s.enqueueUnwatched(r, queue)
+	}
+	now := time.Now()
 	if !s.table.TryAcquire(r.Key) {
-		if s.options.Watch {
-			return LeftToWatch
+		if !deleted {
+			s.table.Leave(r, now)
 		}
+		return LeftToWatch
+	}
+	defer s.table.Release(r.Key)
+	if deleted && s.complete() && !s.table.Known(r.Key) {
+		// Of two who delete it at the same time, one is late.
+		return Gone
+	}
+	switch verdict, left := s.table.Claim(r, now); {
+	case left:
+		return LeftToWatch
+	case verdict == ledger.Skip:
+		return Known
+	}
+	if !queue.TryPut(r) {
+		s.table.Unsent(r.Key)
+		return Deferred
+	}
+	return Sent
+}
+
+// enqueueUnwatched is for where nothing would settle a claim before the next
+// list.
+func (s *source) enqueueUnwatched(r *record.Record, queue Queue) Taken {
+	if !s.table.TryAcquire(r.Key) {
 		s.table.Heal()
 		return Deferred
 	}
 	defer s.table.Release(r.Key)
-	if s.claim(r) == ledger.Skip {
+	if s.table.Review(r) == ledger.Skip {
 		return Known
 	}
 	if !queue.TryPut(r) {
@@ -174,13 +206,4 @@ func (s *source) enqueue(r *record.Record, queue Queue) Taken {
 		return Deferred
 	}
 	return Sent
-}
-
-// claim asks the ledger whether the record of a review is to be sent. Without
-// a watch nothing would settle a claim before the next resync.
-func (s *source) claim(r *record.Record) ledger.Verdict {
-	if s.options.Watch {
-		return s.table.Claim(r, time.Now())
-	}
-	return s.table.Event(r)
 }

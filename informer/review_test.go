@@ -2,7 +2,11 @@ package informer
 
 import (
 	"context"
+	"net/http"
+	"slices"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -34,6 +38,15 @@ func newReviewer(t *testing.T) (*bench, *fakeQueue) {
 
 // show takes the review of an object.
 func (b *bench) show(queue Queue, resource string, o metav1.PartialObjectMetadata) Taken {
+	return b.showEither(queue, resource, o, false)
+}
+
+// showDeleted takes the review of an object that is about to be deleted.
+func (b *bench) showDeleted(queue Queue, resource string, o metav1.PartialObjectMetadata) Taken {
+	return b.showEither(queue, resource, o, true)
+}
+
+func (b *bench) showEither(queue Queue, resource string, o metav1.PartialObjectMetadata, deleted bool) Taken {
 	group := ""
 	if plural, rest, ok := strings.Cut(resource, "."); ok {
 		resource, group = plural, rest
@@ -42,7 +55,7 @@ func (b *bench) show(queue Queue, resource string, o metav1.PartialObjectMetadat
 	for key, value := range o.Labels {
 		object.Labels = append(object.Labels, record.Tag{Key: []byte(key), Value: []byte(value)})
 	}
-	return b.Reviews(queue).Take([]byte(group), []byte(resource), object)
+	return b.Reviews(queue).Take([]byte(group), []byte(resource), object, deleted)
 }
 
 // labelled is an object with another label.
@@ -112,6 +125,194 @@ func TestReviewsOvertakeEvents(t *testing.T) {
 	})
 }
 
+// TestReviewsWhileAnEventIsInHand has the watch wait for room with an object
+// while reviews show what follows: the watch brings it, in order and once.
+func TestReviewsWhileAnEventIsInHand(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, queue := newReviewer(t)
+		b.api.set(podsPath, podA)
+		frames := make(chan []byte)
+		b.api.watches[podsPath] = []answer{live(frames)}
+		room := make(chan struct{})
+		var full atomic.Bool
+		b.sink.put = func(context.Context, string) error {
+			if full.Load() {
+				<-room
+			}
+			return nil
+		}
+		stop := b.start(t, podsKind())
+		defer stop()
+		b.expectSent(t, "the list", "a a")
+		full.Store(true)
+		frames <- modified(t, at(podA, "110", "a2"))
+		synctest.Wait()
+		b.expectTaken(t, b.show(queue, "pods", labelled(podA, "a3")), LeftToWatch)
+		full.Store(false)
+		close(room)
+		b.expectSent(t, "the event", "a a2")
+		// Nobody has the turn any more, and yet this one must not overtake a3.
+		b.expectTaken(t, b.show(queue, "pods", labelled(podA, "a4")), LeftToWatch)
+		b.expectTaken(t, b.show(queue, "pods", podB), Sent)
+		frames <- modified(t, at(podA, "111", "a3"))
+		frames <- modified(t, at(podA, "112", "a4"))
+		b.expectSent(t, "what follows", "b b", "a a3", "a a4")
+		b.expectTaken(t, b.show(queue, "pods", labelled(podA, "a5")), Sent)
+		b.expectSent(t, "a review of its own", "a a5")
+	})
+}
+
+// TestLateDeletion has two delete an object at the same time: the review of the
+// second comes when the watch has told of its end.
+func TestLateDeletion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, queue := newReviewer(t)
+		b.api.set(podsPath, podA)
+		frames := make(chan []byte)
+		b.api.watches[podsPath] = []answer{live(frames)}
+		room := make(chan struct{})
+		b.sink.put = func(_ context.Context, key string) error {
+			if strings.HasSuffix(key, "/a") {
+				<-room
+			}
+			return nil
+		}
+		stop := b.start(t, podsKind())
+		defer stop()
+		synctest.Wait()
+		// Who is there is not known before the first list is complete.
+		b.expectTaken(t, b.showDeleted(queue, "pods", podB), Sent)
+		close(room)
+		b.expectSent(t, "the review and the list", "b b", "a a")
+		b.expectTaken(t, b.showDeleted(queue, "pods", podA), Known)
+		frames <- deleted(t, at(podA, "110", "a"))
+		frames <- deleted(t, at(podB, "111", "b"))
+		b.expectSent(t, "the ends", "a a", "b b")
+		b.expectTaken(t, b.showDeleted(queue, "pods", podA), Gone)
+		time.Sleep(10 * time.Minute)
+		b.expectSent(t, "after the ends")
+		b.expectRequests(t, podsPath+"?limit=50")
+		if got := testutil.ToFloat64(b.vectors.phantoms.WithLabelValues("pods")); got != 0 {
+			t.Errorf("%v phantoms, want none", got)
+		}
+		b.expectTaken(t, b.show(queue, "pods", podA), Sent)
+	})
+}
+
+// TestDeletionWithoutAWatch is told by its review alone.
+func TestDeletionWithoutAWatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, queue := newReviewer(t)
+		b.options.Watch = false
+		stop := b.start(t, podsKind())
+		defer stop()
+		synctest.Wait()
+		b.expectTaken(t, b.showDeleted(queue, "pods", podA), Sent)
+		b.expectSent(t, "the review", "a a")
+	})
+}
+
+// TestDeletionWhileAnEventIsInHand leaves nothing to the watch but the end: what
+// is created then under the name is sent.
+func TestDeletionWhileAnEventIsInHand(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, queue := newReviewer(t)
+		b.api.set(podsPath, podA)
+		frames := make(chan []byte)
+		b.api.watches[podsPath] = []answer{live(frames)}
+		room := make(chan struct{})
+		var full atomic.Bool
+		b.sink.put = func(context.Context, string) error {
+			if full.Load() {
+				<-room
+			}
+			return nil
+		}
+		stop := b.start(t, podsKind())
+		defer stop()
+		b.expectSent(t, "the list", "a a")
+		full.Store(true)
+		frames <- modified(t, at(podA, "110", "a2"))
+		synctest.Wait()
+		b.expectTaken(t, b.showDeleted(queue, "pods", labelled(podA, "a2")), LeftToWatch)
+		full.Store(false)
+		close(room)
+		frames <- deleted(t, at(podA, "111", "a2"))
+		b.expectSent(t, "the event and the end", "a a2", "a a2")
+		b.expectTaken(t, b.show(queue, "pods", labelled(podA, "a3")), Sent)
+	})
+}
+
+// TestEventsOfBefore has a change of something else on its way while a review
+// shows another: what was known before is not sent once more.
+func TestEventsOfBefore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, queue := newReviewer(t)
+		b.api.set(podsPath, podA)
+		frames := make(chan []byte)
+		b.api.watches[podsPath] = []answer{live(frames)}
+		stop := b.start(t, podsKind())
+		defer stop()
+		b.expectSent(t, "the list", "a a")
+		b.expectTaken(t, b.show(queue, "pods", labelled(podA, "a2")), Sent)
+		frames <- modified(t, at(podA, "110", "a"))
+		frames <- modified(t, at(podA, "111", "a2"))
+		time.Sleep(10 * time.Minute)
+		b.expectSent(t, "the review and the events", "a a2")
+		b.expectRequests(t, podsPath+"?limit=50")
+	})
+}
+
+// TestFullQueueBesideTheWatch has no room for the record of a review: it and
+// those that follow come by the watch, in order.
+func TestFullQueueBesideTheWatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, queue := newReviewer(t)
+		b.api.set(podsPath, podA)
+		frames := make(chan []byte)
+		b.api.watches[podsPath] = []answer{live(frames)}
+		stop := b.start(t, podsKind())
+		defer stop()
+		b.expectSent(t, "the list", "a a")
+		queue.full = true
+		b.expectTaken(t, b.show(queue, "pods", labelled(podA, "a2")), Deferred)
+		queue.full = false
+		b.expectTaken(t, b.show(queue, "pods", labelled(podA, "a3")), LeftToWatch)
+		frames <- modified(t, at(podA, "110", "a"))
+		frames <- modified(t, at(podA, "111", "a2"))
+		frames <- modified(t, at(podA, "112", "a3"))
+		b.expectSent(t, "the events", "a a2", "a a3")
+		b.api.set(podsPath, labelled(podA, "a3"))
+		time.Sleep(10 * time.Minute)
+		b.expectSent(t, "the list that heals")
+		b.expectRequests(t, podsPath+"?limit=50", podsPath+"?limit=50")
+	})
+}
+
+// TestListBeforeTheWrite has a resync begin after a review, and read the object
+// before its write: what the review has shown is not taken back.
+func TestListBeforeTheWrite(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, queue := newReviewer(t)
+		b.options.ResyncInterval = 2 * time.Minute
+		b.api.set(podsPath, podA)
+		frames := make(chan []byte)
+		b.api.watches[podsPath] = []answer{live(frames)}
+		stop := b.start(t, podsKind())
+		defer stop()
+		b.expectSent(t, "the list", "a a")
+		time.Sleep(90 * time.Second)
+		b.expectTaken(t, b.show(queue, "pods", labelled(podA, "a2")), Sent)
+		b.expectTaken(t, b.show(queue, "pods", podB), Sent)
+		b.expectSent(t, "the reviews", "a a2", "b b")
+		time.Sleep(30 * time.Second)
+		b.expectRequests(t, podsPath+"?limit=50", podsPath+"?limit=50")
+		frames <- modified(t, at(podA, "110", "a2"))
+		frames <- added(t, at(podB, "111", "b"))
+		b.expectSent(t, "the resync and the events")
+	})
+}
+
 // TestReviewIsCorrected has an event say otherwise.
 func TestReviewIsCorrected(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -130,8 +331,8 @@ func TestReviewIsCorrected(t *testing.T) {
 	})
 }
 
-// TestReviewOfWhatWasRefused has no event come: after a minute the API server
-// is asked. What was never created is forgotten, what was not changed is sent
+// TestReviewOfWhatWasRefused has no event come: before a minute is over the API
+// server is asked. What was never created is forgotten, what was not changed is sent
 // as it is.
 func TestReviewOfWhatWasRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -145,10 +346,10 @@ func TestReviewOfWhatWasRefused(t *testing.T) {
 		b.expectTaken(t, b.show(queue, "pods", labelled(podC, "c2")), Sent)
 		b.api.set(podsPath, podA, labelled(podC, "c2")) // whose event is late
 		b.expectSent(t, "the reviews", "a a2", "b b", "c c2")
-		time.Sleep(59 * time.Second)
+		time.Sleep(39 * time.Second)
 		b.expectRequests(t, podsPath+"?limit=50")
 		time.Sleep(7 * time.Second)
-		b.expectSent(t, "after a minute", "a a")
+		b.expectSent(t, "after 46 s", "a a")
 		const asked = "GET /api/v1/namespaces/shop/pods/"
 		b.expectRequests(t, podsPath+"?limit=50", asked+"a", asked+"b", asked+"c")
 		if got := b.Status()[0].Sent; got != 2 {
@@ -197,6 +398,72 @@ func TestReviewsThatCannotBeSettled(t *testing.T) {
 	})
 }
 
+// TestOneThatCannotBeAskedFor is no reason not to ask for the others, unless all
+// would fail.
+func TestOneThatCannotBeAskedFor(t *testing.T) {
+	code := func(code int32, reason metav1.StatusReason) answer {
+		return status("json", metav1.Status{Code: code, Reason: reason, Message: "no"})
+	}
+	for name, test := range map[string]struct {
+		answer answer
+		// goes says that the others are asked for in the same turn, soon that
+		// this one is again in the next, and listed that the kind is instead.
+		goes, soon, listed bool
+	}{
+		"internal error":     {text(500, ""), true, false, false},
+		"bad gateway":        {text(502, ""), true, false, false},
+		"gateway timeout":    {text(504, ""), true, false, false},
+		"not allowed":        {code(405, metav1.StatusReasonMethodNotAllowed), true, false, true},
+		"no metadata":        {code(406, metav1.StatusReasonNotAcceptable), true, false, false},
+		"no object":          {func(w http.ResponseWriter, r *http.Request, _ []byte) { serve(w, r, []byte("[")) }, true, false, false},
+		"no answer":          {disconnect, false, true, false},
+		"no credentials":     {code(401, metav1.StatusReasonUnauthorized), false, false, false},
+		"forbidden":          {forbidden(), false, false, true},
+		"too many requests":  {code(429, metav1.StatusReasonTooManyRequests), false, true, false},
+		"server unavailable": {text(503, ""), false, true, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b, queue := newReviewer(t)
+				b.api.set(podsPath, podA, podC)
+				const asked = "/api/v1/namespaces/shop/pods/"
+				b.api.script[asked+"b"] = repeat(100, test.answer)
+				stop := b.start(t, podsKind())
+				defer stop()
+				b.expectSent(t, "the list", "a a", "c c")
+				b.expectTaken(t, b.show(queue, "pods", podB), Sent)
+				b.expectTaken(t, b.show(queue, "pods", labelled(podC, "c2")), Sent)
+				time.Sleep(41 * time.Second)
+				want := []string{podsPath + "?limit=50", "GET " + asked + "b"}
+				if test.goes {
+					want = append(want, "GET "+asked+"c")
+				}
+				if diff := cmp.Diff(want, b.api.asked()); diff != "" {
+					t.Errorf("requests (-want +got):\n%s", diff)
+				}
+				time.Sleep(settleInterval)
+				again := len(slices.DeleteFunc(b.api.asked(), func(request string) bool { return request != "GET "+asked+"b" })) > 1
+				if again != test.soon {
+					t.Errorf("asked for again in the next turn: %v, want %v", again, test.soon)
+				}
+				time.Sleep(10 * time.Minute)
+				if got := len(requestsOf(b, podsPath)) > 1; got != test.listed {
+					t.Errorf("listed again: %v, want %v", got, test.listed)
+				}
+				warnings := 0
+				for _, entry := range b.logs.AllEntries() {
+					if entry.Message == "Cannot ask whether what a review has shown came to be; trying again" {
+						warnings++
+					}
+				}
+				if warnings != 1 {
+					t.Errorf("%d warnings, want 1", warnings)
+				}
+			})
+		})
+	}
+}
+
 // TestManyRefusedReviews has more of them than are worth asking for: the kind
 // is listed instead, which settles all.
 func TestManyRefusedReviews(t *testing.T) {
@@ -231,7 +498,7 @@ func TestFullQueue(t *testing.T) {
 		b.expectTaken(t, b.show(queue, "pods", labelled(podA, "a2")), Deferred)
 		b.expectTaken(t, b.show(queue, "pods", podB), Deferred)
 		b.api.set(podsPath, labelled(podA, "a2"), podB)
-		time.Sleep(20 * time.Second)
+		time.Sleep(healInterval + reviewTime + time.Second)
 		b.expectSent(t, "the list that heals", "a a2", "b b")
 	})
 }
@@ -256,11 +523,8 @@ func TestReviewBesideTheList(t *testing.T) {
 			close(room)
 			b.api.set(podsPath, labelled(podA, "a2"))
 			time.Sleep(time.Minute)
-			want := []string{"a a"}
-			if !test.watch {
-				want = append(want, "a a2")
-			}
-			b.expectSent(t, "list and what heals", want...)
+			// The watch brings nothing here: the object is asked for.
+			b.expectSent(t, "list and what settles or heals", "a a", "a a2")
 		})
 	}
 }
@@ -275,17 +539,139 @@ func TestReviewsWithoutAWatch(t *testing.T) {
 		stop := b.start(t, podsKind())
 		defer stop()
 		b.expectSent(t, "the list", "a a")
+		time.Sleep(time.Minute)
+		b.expectRequests(t, podsPath+"?limit=50", podsPath+"?limit=50")
 		b.expectTaken(t, b.show(queue, "pods", labelled(podA, "a2")), Sent)
 		b.expectTaken(t, b.show(queue, "pods", labelled(podA, "a2")), Known)
 		b.expectTaken(t, b.show(queue, "pods", podB), Sent)
 		b.expectSent(t, "the reviews", "a a2", "b b")
 		time.Sleep(50 * time.Minute)
 		b.expectSent(t, "before the resync")
-		time.Sleep(11 * time.Minute)
-		b.expectSent(t, "the resync", "a a")
-		b.expectRequests(t, podsPath+"?limit=50", podsPath+"?limit=50")
+		time.Sleep(9 * time.Minute)
+		b.expectSent(t, "the resync, within the hour", "a a")
+		b.expectRequests(t, podsPath+"?limit=50", podsPath+"?limit=50", podsPath+"?limit=50")
 	})
 }
+
+// TestResyncWithoutAWatch waits for writes, and sends all in time nevertheless.
+func TestResyncWithoutAWatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, _ := newReviewer(t)
+		b.options.Watch = false
+		b.options.ResyncInterval = 4 * time.Minute
+		b.api.set(podsPath, podA)
+		stop := b.start(t, podsKind())
+		defer stop()
+		b.expectSent(t, "the first list", "a a")
+		time.Sleep(3*time.Minute + 5*time.Second)
+		b.expectSent(t, "the list after it")
+		time.Sleep(55 * time.Second)
+		b.expectSent(t, "within the interval", "a a")
+	})
+}
+
+// TestFirstListWithoutAWatch is followed by another, once: what was written
+// while it ran has been shown to nobody.
+func TestFirstListWithoutAWatch(t *testing.T) {
+	for name, test := range map[string]struct {
+		reviews, watch bool
+		lists          int
+		want           []string
+	}{
+		"reviews alone":           {true, false, 2, []string{"a a2"}},
+		"reviews and a watch":     {true, true, 1, nil},
+		"neither one nor a watch": {false, false, 1, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b, _ := newReviewer(t)
+				b.options.Reviews, b.options.Watch = test.reviews, test.watch
+				b.options.ReviewTime = 20 * time.Second
+				b.api.set(podsPath, podA)
+				stop := b.start(t, podsKind())
+				defer stop()
+				b.expectSent(t, "the list", "a a")
+				b.api.set(podsPath, labelled(podA, "a2"))
+				time.Sleep(healInterval + b.options.ReviewTime - time.Second)
+				b.expectSent(t, "while the next waits")
+				time.Sleep(2 * time.Second)
+				b.expectSent(t, "the next", test.want...)
+				time.Sleep(time.Hour)
+				if n := len(b.api.asked()); n != test.lists {
+					t.Errorf("%d lists, want %d", n, test.lists)
+				}
+			})
+		})
+	}
+}
+
+// TestListsWaitForWrites has lists begin while writes are on their way that
+// reviews have shown: those of before have happened when the list is read, and
+// those that come meanwhile are not taken back.
+func TestListsWaitForWrites(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, queue := newReviewer(t)
+		b.options.Watch = false
+		b.options.ResyncInterval = time.Hour
+		b.api.set(podsPath, podA, podC)
+		stop := b.start(t, podsKind())
+		b.expectSent(t, "the list", "a a", "c c")
+		time.Sleep(healInterval - time.Second)
+		b.expectTaken(t, b.show(queue, "pods", labelled(podA, "a2")), Sent)
+		time.Sleep(2 * time.Second)
+		b.expectTaken(t, b.show(queue, "pods", podB), Sent)
+		b.api.set(podsPath, labelled(podA, "a2"), podC)
+		time.Sleep(reviewTime - 2*time.Second)
+		b.expectTaken(t, b.show(queue, "pods", labelled(podC, "c2")), Sent)
+		b.expectRequests(t, podsPath+"?limit=50")
+		time.Sleep(2 * time.Second)
+		b.expectRequests(t, podsPath+"?limit=50", podsPath+"?limit=50")
+		b.expectSent(t, "the reviews alone", "a a2", "b b", "c c2")
+		if n := b.Status()[0].Sent; n != 3 {
+			t.Errorf("%d objects are known, want 3", n)
+		}
+		// The wait ends with all else.
+		b.Reviews(queue).Heal(nil, []byte("pods"))
+		time.Sleep(healInterval + time.Second)
+		ended := time.Now()
+		stop()
+		if took := time.Since(ended); took != 0 {
+			t.Errorf("the end took %s", took)
+		}
+	})
+}
+
+// TestMadeUpReviews has somebody show objects that there are not, where nothing
+// but a list can tell, and none is due: one comes as soon as they are too many.
+func TestMadeUpReviews(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, _ := newReviewer(t)
+		b.options.Watch = false
+		b.api.set(podsPath, podA)
+		stop := b.start(t, podsKind())
+		defer stop()
+		b.expectSent(t, "the list", "a a")
+		time.Sleep(time.Minute)
+		nowhere := nowhereQueue{}
+		for i := range 100_000 {
+			b.show(nowhere, "pods", named("shop", strconv.Itoa(i)))
+			if i == 99_998 {
+				time.Sleep(time.Hour)
+				b.expectRequests(t, podsPath+"?limit=50", podsPath+"?limit=50")
+			}
+		}
+		time.Sleep(time.Minute)
+		b.expectRequests(t, podsPath+"?limit=50", podsPath+"?limit=50", podsPath+"?limit=50")
+		if n := b.Status()[0].Sent; n != 1 {
+			t.Errorf("%d objects are known, want 1", n)
+		}
+	})
+}
+
+// nowhereQueue has room for everything.
+type nowhereQueue struct{}
+
+func (nowhereQueue) TryPut(*record.Record) bool { return true }
 
 // TestReviewsOnly reads nothing, and sends all that it is shown.
 func TestReviewsOnly(t *testing.T) {

@@ -2,7 +2,9 @@ package informer
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -19,6 +21,9 @@ const (
 	settleMost     = 50
 	// getTimeout bounds one request for an object.
 	getTimeout = 10 * time.Second
+	// settleQuiet is after how long without a failure the next is told: longer
+	// than until an object is asked for again.
+	settleQuiet = 2 * time.Minute
 )
 
 // acceptObject asks for metadata alone. The last form is what a server that
@@ -29,13 +34,13 @@ const acceptObject = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=
 type settler struct {
 	builder *record.Builder
 	pulse   pulse
-	// failing says that the last request has failed. The errors of two
-	// objects differ, so the first is told and no other.
-	failing bool
+	// failed is when a request has failed last. The errors of two objects
+	// differ, so the first is told and no other.
+	failed time.Time
 }
 
 // settle asks the API server for the objects of claims that no event has
-// settled in a minute, until ctx ends.
+// settled in time, until ctx ends.
 func (s *source) settle(ctx context.Context) {
 	ticker := time.NewTicker(settleInterval)
 	defer ticker.Stop()
@@ -54,41 +59,69 @@ func (s *source) settle(ctx context.Context) {
 func (s *source) settleDue(ctx context.Context) {
 	due := s.table.Due(time.Now(), settleMost+1)
 	if len(due) > settleMost {
-		s.table.Heal()
+		s.listInstead()
 		return
 	}
 	for _, claim := range due {
 		s.settler.pulse.within(getTimeout + stepTime)
-		if !s.settleOne(ctx, claim) {
+		if s.table.Ask(claim, time.Now()) && !s.settleOne(ctx, claim) {
 			return
 		}
 	}
 }
 
+// listInstead has a list settle what is due.
+func (s *source) listInstead() {
+	// The next look may come before that list begins.
+	if !s.table.NeedsHealing() {
+		s.table.Heal()
+	}
+}
+
 // settleOne returns false where it is no use to go on with others. A claim that
-// could not be settled is due again a minute later.
+// could not be settled is due again later.
 func (s *source) settleOne(ctx context.Context, claim ledger.Claim) bool {
 	o, err := s.object(ctx, claim)
 	switch {
 	case ctx.Err() != nil:
 		return false
 	case err == nil:
-		s.settler.failing = false
 		return s.confirm(ctx, claim, o) == nil
 	case apierrors.IsNotFound(err):
-		s.settler.failing = false
 		if s.table.Forget(claim) {
 			s.metrics.phantoms.Inc()
 		}
 		return true
 	}
 	s.metrics.failed("get", err)
-	if apierrors.IsForbidden(err) {
-		s.table.Heal()
+	if apierrors.IsForbidden(err) || apierrors.IsMethodNotSupported(err) {
+		s.listInstead()
 	}
-	if !s.settler.failing {
-		s.settler.failing = true
+	now := time.Now()
+	if now.Sub(s.settler.failed) > settleQuiet {
 		s.log.WithError(s.describe("get", err)).Warn("Cannot ask whether what a review has shown came to be; trying again")
+	}
+	s.settler.failed = now
+	all := ofAll(err)
+	if all && !refusal(err) {
+		s.table.Again(claim)
+	}
+	return !all
+}
+
+// errUnreadable marks an answer that makes no sense.
+var errUnreadable = errors.New("decode")
+
+// ofAll tells whether an error is no fault of the one object that was asked for:
+// the server does not answer, lets us do nothing, or has too much to do.
+func ofAll(err error) bool {
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) {
+		return !errors.Is(err, errUnreadable)
+	}
+	switch status.Status().Code {
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		return true
 	}
 	return false
 }
@@ -125,7 +158,7 @@ func (s *source) object(ctx context.Context, claim ledger.Claim) (*record.Object
 	var o object
 	text.value(body)
 	if text.object(&o); text.err != nil {
-		return nil, fmt.Errorf("decode %s %s/%s: %w", s.kind.Resource, claim.Namespace, claim.Name, text.err)
+		return nil, fmt.Errorf("%w %s %s/%s: %w", errUnreadable, s.kind.Resource, claim.Namespace, claim.Name, text.err)
 	}
 	return &o.Object, nil
 }

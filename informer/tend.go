@@ -49,6 +49,16 @@ func (s *source) tend(ctx context.Context) {
 	s.tendPulse.rest()
 }
 
+// complete tells whether the first list is.
+func (s *source) complete() bool {
+	select {
+	case <-s.listed:
+		return true
+	default:
+		return false
+	}
+}
+
 // again lists beside the watch.
 func (s *source) again(ctx context.Context, why reason) {
 	s.tendPulse.rest()
@@ -63,6 +73,10 @@ func (s *source) again(ctx context.Context, why reason) {
 func (s *source) untilResync(begun time.Time) time.Duration {
 	interval := s.options.ResyncInterval
 	interval -= rand.N(interval/10 + 1)
+	if s.options.unconfirmed() {
+		// It begins so long before it is read.
+		interval -= s.options.ReviewTime
+	}
 	return max(0, time.Until(begun.Add(interval)))
 }
 

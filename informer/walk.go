@@ -30,6 +30,9 @@ const (
 	// finalAfter is how long a refusal must last to be believed: an API server
 	// that starts says 403 and 404 to everyone for a moment.
 	finalAfter = 30 * time.Second
+	// reviewTime is how long an API server waits for webhooks at most: a write
+	// that was shown before has happened then, or never will.
+	reviewTime = 30 * time.Second
 )
 
 // walk is one list: page after page, each retried until it has been read.
@@ -65,18 +68,29 @@ func newWalk(s *source, why reason) *walk {
 // run reads all pages and returns the first one's resourceVersion.
 func (w *walk) run(ctx context.Context) (string, error) {
 	gone := 0
+	first := !w.complete()
 	if w.table == nil {
 		if err := w.readAll(ctx); err != nil {
 			return "", err
 		}
 	} else {
-		list := w.table.Begin(w.why == reasonResync)
+		list := w.table.Begin(w.why == reasonResync, time.Now())
 		defer list.Abandon()
 		w.decide = list.Item
+		if w.options.unconfirmed() && !first {
+			if err := w.letCommit(ctx); err != nil {
+				return "", err
+			}
+		}
 		if err := w.readAll(ctx); err != nil {
 			return "", err
 		}
 		gone, _ = list.End()
+		if w.options.unconfirmed() && first {
+			// Of what was written until now, reviews may have come before there
+			// was anybody to take them, or before the list began.
+			w.table.Heal()
+		}
 	}
 	now := time.Now()
 	w.tracker.update(func(s *Status) {
@@ -87,6 +101,19 @@ func (w *walk) run(ctx context.Context) (string, error) {
 			WithField("seconds", now.Sub(w.started).Round(time.Millisecond).Seconds()).Info("Listed")
 	}
 	return w.version, nil
+}
+
+// letCommit waits until what was shown before the list began can be read. What
+// is shown meanwhile is newer than the list. The error is the context's.
+func (w *walk) letCommit(ctx context.Context) error {
+	w.listPulse.within(w.options.ReviewTime + stepTime)
+	select {
+	case <-time.After(w.options.ReviewTime):
+		w.started = time.Now()
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // readAll reads page after page, and retries by itself. The error is the

@@ -30,7 +30,7 @@ func (f *filler) object(id uint64, value byte) *record.Record {
 
 func fill(table *Table) {
 	var f filler
-	list := table.Begin(true)
+	list := table.Begin(true, noon)
 	for id := range uint64(million) {
 		list.Item(f.object(id, 1))
 	}
@@ -56,7 +56,7 @@ var workloads = map[string]func(*Table){
 	"replace-by-list": func(table *Table) {
 		fill(table)
 		var f filler
-		list := table.Begin(false)
+		list := table.Begin(false, noon)
 		for id := range uint64(million) {
 			list.Item(f.object(million+id, 1))
 		}
@@ -65,7 +65,7 @@ var workloads = map[string]func(*Table){
 	"relist": func(table *Table) {
 		fill(table)
 		var f filler
-		list := table.Begin(false)
+		list := table.Begin(false, noon)
 		for id := range uint64(million) {
 			list.Item(f.object(id, 1))
 		}
@@ -152,7 +152,7 @@ func BenchmarkMillion(b *testing.B) {
 		}
 	})
 	b.Run("item-unchanged", func(b *testing.B) {
-		list := table.Begin(false)
+		list := table.Begin(false, noon)
 		defer list.Abandon()
 		id := uint64(0)
 		for b.Loop() {
@@ -178,11 +178,11 @@ func BenchmarkMillion(b *testing.B) {
 	})
 	b.Run("list-begin", func(b *testing.B) {
 		for b.Loop() {
-			table.Begin(false)
+			table.Begin(false, noon)
 		}
 	})
 	b.Run("list-end", func(b *testing.B) {
-		list := table.Begin(false)
+		list := table.Begin(false, noon)
 		table.entries.update(func(e *entry) { e.state |= seen })
 		for b.Loop() {
 			list.End()

@@ -83,7 +83,14 @@ type Table struct {
 	faults, healed uint64
 	// changes counts the events that were of a change.
 	changes uint64
+	// shown is how many objects [Table.Review] has added since the last complete
+	// list began.
+	shown int
 }
+
+// maxShown is how many objects reviews may add before a list must confirm them:
+// 2 MiB of them.
+const maxShown = 100_000
 
 // New returns an empty table. [Table.Clear] must be called before it is
 // dropped: its memory is not the garbage collector's.
@@ -96,20 +103,39 @@ func New() *Table {
 }
 
 // Event takes the state that a watch says an object has. It wins over older
-// items of the present list, settles a claim, and is sent where it differs
+// items of the present list, settles claims, and is sent where it differs
 // from what was sent last. One that a review has shown before a newer one has
-// been sent already, and is skipped.
+// been sent already, and is skipped; so is one of the state before that.
 func (t *Table) Event(r *record.Record) Verdict {
 	hash := t.hash(r)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.claims.overtaken(r.Key, hash) {
+	switch t.claims.event(r.Key, hash) {
+	case outdated:
+		return Skip
+	case overtaken:
 		t.changes++
 		return Skip
 	}
-	t.claims.remove(r.Key)
 	if e := t.entries.find(r.Key); e == nil || e.state&(claimed|deleted) != 0 || e.state&hashMask != hash {
 		t.changes++
+	}
+	return t.note(r.Key, hash, seen|written)
+}
+
+// Review takes the state that a review says an object is about to have, where
+// there is no watch. It wins over older items of the present list, and is sent
+// where it differs from what was sent last. Whoever makes up reviews makes up
+// objects: where too many have been shown by reviews alone, the table needs
+// healing, by which it forgets those that there are not.
+func (t *Table) Review(r *record.Record) Verdict {
+	hash := t.hash(r)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.entries.find(r.Key) == nil {
+		if t.shown++; t.shown%maxShown == 0 {
+			t.faults++
+		}
 	}
 	return t.note(r.Key, hash, seen|written)
 }
@@ -120,7 +146,7 @@ func (t *Table) Event(r *record.Record) Verdict {
 func (t *Table) Delete(key uint64) (known bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.claims.remove(key)
+	t.claims.gone(key)
 	e := t.entries.find(key)
 	known = e != nil && e.state&deleted == 0
 	if known {
@@ -137,6 +163,14 @@ func (t *Table) Delete(key uint64) (known bool) {
 		t.deleted++
 	}
 	return known
+}
+
+// Known tells whether there is such an object, as far as the table knows.
+func (t *Table) Known(key uint64) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e := t.entries.find(key)
+	return e != nil && e.state&deleted == 0
 }
 
 // Changes is the number of events so far by which an object came to be, ended,
@@ -172,7 +206,7 @@ func (t *Table) Clear() {
 	defer t.mu.Unlock()
 	t.entries.clear()
 	t.claims = newClaims(maxClaims)
-	t.deleted, t.list, t.faults, t.healed, t.changes = 0, nil, 0, 0, 0
+	t.deleted, t.list, t.faults, t.healed, t.changes, t.shown = 0, nil, 0, 0, 0, 0
 }
 
 // hash is of all series, labels and annotations: the flat form says where each

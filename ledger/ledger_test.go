@@ -29,8 +29,47 @@ func item(id uint64, value int) operation {
 }
 
 func claim(id uint64, value int) operation {
-	return func(s *scene) any { return s.Claim(recordOf(id, value), s.now).String() }
+	return func(s *scene) any {
+		v, left := s.Claim(recordOf(id, value), s.now)
+		if left {
+			return "left"
+		}
+		return v.String()
+	}
 }
+
+// leave is a review that meets a held turn, unsent one whose record finds no room.
+func leave(id uint64, value int) operation {
+	return func(s *scene) any { s.Leave(recordOf(id, value), s.now); return nil }
+}
+
+func unsent(id uint64) operation {
+	return func(s *scene) any { s.Unsent(keyOf(id)); return nil }
+}
+
+// confirm and forget are the answers to what is asked of one object that is due.
+func confirm(id uint64, value int) operation {
+	return func(s *scene) any { return s.Confirm(s.dueOf(id), recordOf(id, value)).String() }
+}
+
+func forget(id uint64) operation { return func(s *scene) any { return s.Forget(s.dueOf(id)) } }
+
+// dueOf is the claim of the object that is due; a test that has none fails by
+// what comes of it.
+func (s *scene) dueOf(id uint64) Claim {
+	for _, c := range ask(s.Table, s.now, 100) {
+		if c.Key == keyOf(id) {
+			return c
+		}
+	}
+	return Claim{}
+}
+
+func later(d time.Duration) operation {
+	return func(s *scene) any { s.now = s.now.Add(d); return nil }
+}
+
+func waits(s *scene) any { return s.Claims() }
 
 func remove(id uint64) operation { return func(s *scene) any { return s.Delete(keyOf(id)) } }
 func lose(id uint64) operation   { return func(s *scene) any { return s.Lost(keyOf(id)) } }
@@ -44,7 +83,7 @@ func accept(id uint64) operation {
 }
 
 func begin(all bool) operation {
-	return func(s *scene) any { s.list = s.Begin(all); return nil }
+	return func(s *scene) any { s.list = s.Begin(all, s.now); return nil }
 }
 
 func end(s *scene) any {
@@ -205,8 +244,8 @@ func TestTable(t *testing.T) {
 
 func TestItemOfASupersededListIsSkipped(t *testing.T) {
 	table := newTable(t)
-	first := table.Begin(false)
-	second := table.Begin(false)
+	first := table.Begin(false, noon)
+	second := table.Begin(false, noon)
 	if got := first.Item(recordOf(1, 1)); got != Skip {
 		t.Errorf("the first list's item: %v", got)
 	}
@@ -228,7 +267,7 @@ func TestHeal(t *testing.T) {
 	if !table.NeedsHealing() {
 		t.Error("does not need healing")
 	}
-	table.Begin(false).End()
+	table.Begin(false, noon).End()
 	if table.NeedsHealing() {
 		t.Error("needs healing after a complete list")
 	}

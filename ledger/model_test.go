@@ -1,13 +1,14 @@
 package ledger
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 )
 
 // model is the ledger's contract in the plainest form: a map, and the moment
@@ -29,15 +30,45 @@ type modelObject struct {
 }
 
 type modelClaim struct {
-	due   time.Time
-	order int
-	fresh bool
-	// states are what was claimed and not shown yet.
-	states []int
+	// number is the moment of the last claim, asked the time at which it was due.
+	number int
+	asked  time.Time
+	again  bool
+	fresh  bool
+	// states are what was claimed and not shown yet, before the value before
+	// them, or none.
+	states []modelState
+	before int
+	// object is the object before the last claim, deleted when it was deleted.
+	object  *modelObject
+	deleted int
+}
+
+type modelState struct {
+	value int
+	at    time.Time
+	sent  bool
+}
+
+// none is no value.
+const none = -1
+
+func (c *modelClaim) newest() *modelState { return &c.states[len(c.states)-1] }
+
+// sent are the states that were sent.
+func (c *modelClaim) sent() int {
+	n := 0
+	for _, s := range c.states {
+		if s.sent {
+			n++
+		}
+	}
+	return n
 }
 
 type modelList struct {
 	began, faults int
+	at            time.Time
 	all           bool
 }
 
@@ -60,7 +91,6 @@ func (m *model) meet(id uint64, value int, written bool) Verdict {
 		o = &modelObject{}
 		m.objects[id] = o
 	}
-	delete(m.claims, id)
 	o.met = m.moment
 	if written {
 		o.written = m.moment
@@ -71,20 +101,43 @@ func (m *model) meet(id uint64, value int, written bool) Verdict {
 	return Verdict(send)
 }
 
-func (m *model) begin(all bool) {
-	m.list = &modelList{began: m.moment, faults: m.faults, all: all || m.list != nil && m.list.all}
+// settle ends an object's first claims.
+func (m *model) settle(id uint64, states, shown int) {
+	claim := m.claims[id]
+	claim.states, claim.fresh, claim.before = claim.states[states:], false, shown
+	if len(claim.states) == 0 {
+		delete(m.claims, id)
+	}
+}
+
+func (m *model) begin(all bool, now time.Time) {
+	m.list = &modelList{began: m.moment, faults: m.faults, at: now, all: all || m.list != nil && m.list.all}
+}
+
+// newer tells whether the object was claimed after what the list reads.
+func (m *model) newer(id uint64) bool {
+	claim := m.claims[id]
+	return claim != nil && m.list.at.Sub(claim.newest().at) < 40*time.Second
 }
 
 func (m *model) item(id uint64, value int) Verdict {
-	if o := m.objects[id]; o != nil && o.written > m.list.began || m.deleted[id] > m.list.began {
+	o := m.objects[id]
+	if o != nil && o.written > m.list.began || m.deleted[id] > m.list.began {
 		return Skip
 	}
+	if m.newer(id) {
+		if o == nil || o.sent != value {
+			return Skip
+		}
+		return m.meet(id, value, false)
+	}
+	delete(m.claims, id)
 	return m.meet(id, value, false)
 }
 
 func (m *model) end() (gone int) {
 	for id, o := range m.objects {
-		if o.met < m.list.began {
+		if o.met < m.list.began && !m.newer(id) {
 			delete(m.objects, id)
 			delete(m.claims, id)
 			gone++
@@ -95,10 +148,20 @@ func (m *model) end() (gone int) {
 }
 
 func (m *model) event(id uint64, value int) Verdict {
-	if claim, waits := m.claims[id]; waits {
-		if i := slices.Index(claim.states, value); i >= 0 && i < len(claim.states)-1 {
-			claim.states, claim.fresh = claim.states[i+1:], false
+	if claim := m.claims[id]; claim != nil {
+		sent := claim.sent()
+		i := slices.IndexFunc(claim.states, func(s modelState) bool { return s.value == value })
+		switch {
+		case claim.before == value && sent > 0:
 			return Skip
+		case claim.before == value:
+		case i < 0:
+			m.settle(id, sent, value)
+		case i < sent-1:
+			m.settle(id, i+1, value)
+			return Skip
+		default:
+			m.settle(id, i+1, value)
 		}
 	}
 	delete(m.deleted, id)
@@ -108,56 +171,127 @@ func (m *model) event(id uint64, value int) Verdict {
 func (m *model) delete(id uint64) bool {
 	_, known := m.objects[id]
 	delete(m.objects, id)
-	delete(m.claims, id)
+	if claim := m.claims[id]; claim != nil {
+		m.settle(id, claim.sent(), none)
+	}
 	m.deleted[id] = m.moment
 	return known
 }
 
-func (m *model) claim(id uint64, value int, now time.Time, most int) Verdict {
+// wait adds a state that waits.
+func (m *model) wait(id uint64, s modelState, most int) {
+	claim := m.claims[id]
 	o := m.objects[id]
-	if o != nil && !o.lost && o.sent == value {
-		return Skip
+	if claim == nil {
+		if len(m.claims) == most {
+			m.faults++
+			return
+		}
+		claim = &modelClaim{fresh: o == nil && s.sent, before: none}
+		if o != nil && o.sent != s.value {
+			claim.before = o.sent
+		}
+		m.claims[id] = claim
 	}
-	claim := &modelClaim{due: now.Add(time.Minute), order: m.moment, fresh: o == nil, states: []int{value}}
-	before, waits := m.claims[id]
-	if waits {
-		claim.fresh = before.fresh
-		claim.states = append(before.states, value)
-		claim.states = claim.states[max(0, len(claim.states)-maxStates):]
+	if claim.states = append(claim.states, s); len(claim.states) > maxStates {
+		claim.states[1].at = claim.states[0].at
+		claim.states = claim.states[1:]
 	}
-	room := waits || len(m.claims) < most
+	claim.number, claim.asked, claim.again = m.moment, time.Time{}, false
+	claim.object, claim.deleted = nil, m.deleted[id]
+	if o != nil {
+		claim.object = new(*o)
+	}
+}
+
+func (m *model) claim(id uint64, value int, now time.Time, most int) (v Verdict, left bool) {
+	if claim := m.claims[id]; claim != nil && !claim.newest().sent {
+		m.leave(id, value, now, most)
+		return Skip, true
+	}
+	if o := m.objects[id]; o != nil && !o.lost && o.sent == value {
+		return Skip, false
+	}
+	m.wait(id, modelState{value, now, true}, most)
 	delete(m.deleted, id)
 	m.meet(id, value, true)
-	if room {
-		m.claims[id] = claim
-	} else {
-		m.faults++
+	return Send, false
+}
+
+func (m *model) leave(id uint64, value int, now time.Time, most int) {
+	if claim := m.claims[id]; claim != nil && claim.newest().value == value {
+		return
 	}
-	return Send
+	m.wait(id, modelState{value, now, false}, most)
+}
+
+// unsent takes the last claim back.
+func (m *model) unsent(id uint64) {
+	m.faults++
+	claim, o := m.claims[id], m.objects[id]
+	if claim == nil {
+		o.lost = true
+		return
+	}
+	claim.newest().sent = false
+	claim.fresh = claim.fresh && claim.sent() > 0
+	if claim.object == nil {
+		delete(m.objects, id)
+		m.deleted[id] = claim.deleted
+		return
+	}
+	o.sent, o.lost, o.refused = claim.object.sent, claim.object.lost, claim.object.refused
 }
 
 // due returns the objects of the claims that are due, the oldest first.
 func (m *model) due(now time.Time, most int) []uint64 {
 	var due []uint64
 	for id, claim := range m.claims {
-		if !claim.due.After(now) {
+		if now.Sub(claim.states[0].at) >= 40*time.Second && (claim.asked.IsZero() || claim.again || now.Sub(claim.asked) >= 40*time.Second) {
 			due = append(due, id)
 		}
 	}
-	slices.SortFunc(due, func(a, b uint64) int { return m.claims[a].order - m.claims[b].order })
+	slices.SortFunc(due, func(a, b uint64) int {
+		one, other := m.claims[a], m.claims[b]
+		return cmp.Or(one.asked.Compare(other.asked), one.states[0].at.Compare(other.states[0].at), one.number-other.number)
+	})
 	due = append([]uint64(nil), due[:min(most, len(due))]...)
 	for _, id := range due {
-		m.moment++
-		m.claims[id].due, m.claims[id].order = now.Add(time.Minute), m.moment
+		m.claims[id].asked, m.claims[id].again = now, false
 	}
 	return due
 }
 
-func (m *model) forget(id uint64) {
-	if m.claims[id].fresh {
+// answer takes the value that a GET shows, or none.
+func (m *model) answer(id uint64, value int) {
+	claim := m.claims[id]
+	done := claim.sent()
+	for i, s := range claim.states {
+		if s.value == value {
+			done = i + 1
+		}
+	}
+	for done < len(claim.states) && claim.asked.Sub(claim.states[done].at) >= 40*time.Second {
+		done++
+	}
+	m.settle(id, done, value)
+}
+
+func (m *model) confirm(id uint64, value int) Verdict {
+	m.answer(id, value)
+	if claim := m.claims[id]; claim != nil && claim.sent() > 0 {
+		return Skip
+	}
+	return m.meet(id, value, true)
+}
+
+func (m *model) forget(id uint64) (phantom bool) {
+	phantom = m.claims[id].fresh
+	m.answer(id, none)
+	if phantom {
 		delete(m.objects, id)
 	}
-	delete(m.claims, id)
+	return phantom
 }
 
 func (m *model) lose(id uint64) bool {
@@ -182,7 +316,9 @@ type pair struct {
 	// asked are claims that were due; some are settled by now.
 	asked []Claim
 	ids   map[uint64]uint64
-	log   []string
+	// claims is how many there were.
+	claims int
+	log    []string
 }
 
 const modelClaims = 3
@@ -199,7 +335,7 @@ func (p *pair) step(op byte, id uint64, value int) {
 	m.moment++
 	p.ids[keyOf(id)] = id
 	r := recordOf(id, value)
-	switch op % 16 {
+	switch op % 17 {
 	case 0, 1, 2:
 		p.same("event", id, value, p.table.Event(r), m.event(id, value))
 	case 3, 4, 5, 6:
@@ -214,7 +350,10 @@ func (p *pair) step(op byte, id uint64, value int) {
 	case 9:
 		p.stepList(id, value)
 	case 10, 11:
-		p.same("claim", id, value, p.table.Claim(r, p.now), m.claim(id, value, p.now, modelClaims))
+		p.stepReview(id, value)
+	case 16:
+		p.table.Leave(r, p.now)
+		m.leave(id, value, p.now, modelClaims)
 	case 12:
 		p.stepDue(id, value)
 	case 13:
@@ -234,6 +373,19 @@ func (p *pair) step(op byte, id uint64, value int) {
 	p.same("needs healing", id, value, p.table.NeedsHealing(), m.faults != m.healed)
 }
 
+// stepReview takes a review, and sometimes finds no room for its record.
+func (p *pair) stepReview(id uint64, value int) {
+	v, left := p.table.Claim(recordOf(id, value), p.now)
+	want, wantLeft := p.model.claim(id, value, p.now, modelClaims)
+	p.same("claim", id, value, []any{v, left}, []any{want, wantLeft})
+	if v == Send && (p.claims+int(id))%4 == 0 {
+		p.table.Unsent(keyOf(id))
+		p.model.unsent(id)
+		p.log = append(p.log, "unsent")
+	}
+	p.claims++
+}
+
 // stepList begins, ends or abandons a list.
 func (p *pair) stepList(id uint64, value int) {
 	switch {
@@ -241,8 +393,8 @@ func (p *pair) stepList(id uint64, value int) {
 		if p.list != nil {
 			p.ended = p.list
 		}
-		p.list = p.table.Begin(id%2 == 0)
-		p.model.begin(id%2 == 0)
+		p.list = p.table.Begin(id%2 == 0, p.now)
+		p.model.begin(id%2 == 0, p.now)
 	case value == 1:
 		p.list.Abandon()
 		p.model.list = nil
@@ -251,8 +403,8 @@ func (p *pair) stepList(id uint64, value int) {
 		gone, ok := p.list.End()
 		p.same("end", id, value, []any{gone, ok}, []any{p.model.end(), true})
 		p.ended, p.list = p.list, nil
-		for _, o := range p.model.objects {
-			if o.lost && !p.table.NeedsHealing() {
+		for id, o := range p.model.objects {
+			if o.lost && !p.table.NeedsHealing() && p.model.claims[id] == nil {
 				p.t.Fatalf("a lost object is left that nothing will heal, after %q", p.log)
 			}
 		}
@@ -267,7 +419,7 @@ func (p *pair) stepList(id uint64, value int) {
 // stepDue lets time pass, takes what is due, and answers a claim.
 func (p *pair) stepDue(id uint64, value int) {
 	p.now = p.now.Add(time.Duration(id%3) * 20 * time.Second)
-	due := p.table.Due(p.now, value)
+	due := ask(p.table, p.now, value)
 	var ids []uint64
 	for _, c := range due {
 		ids = append(ids, p.ids[c.Key])
@@ -279,27 +431,34 @@ func (p *pair) stepDue(id uint64, value int) {
 	}
 	c := p.asked[int(id)%len(p.asked)]
 	asked := p.ids[c.Key]
-	waits := p.table.claims.has(c)
+	waits := p.table.claims.waiting(c) != nil
 	if waits && p.model.claims[asked] == nil {
 		p.t.Fatalf("claim of %d waits in the table alone, after %q", asked, p.log)
 	}
-	if value%2 == 0 {
-		p.table.Forget(c)
+	if id%5 == 0 {
+		p.table.Again(c)
 		if waits {
-			p.model.forget(asked)
+			p.model.claims[asked].again = true
+		}
+		return
+	}
+	if value%2 == 0 {
+		phantom := p.table.Forget(c)
+		if waits {
+			p.same("forget", asked, value, phantom, p.model.forget(asked))
 		}
 		return
 	}
 	want := Skip
 	if waits {
-		want = p.model.meet(asked, value, true)
+		want = p.model.confirm(asked, value)
 	}
 	p.same("confirm", asked, value, p.table.Confirm(c, recordOf(asked, value)), want)
 }
 
 func (p *pair) same(what string, id uint64, value int, got, want any) {
 	p.log = append(p.log[max(0, len(p.log)-30):], fmt.Sprintf("%s(%d, %d)=%v", what, id, value, want))
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := gocmp.Diff(want, got); diff != "" {
 		p.t.Fatalf("after %q (-want +got):\n%s", p.log, diff)
 	}
 }
@@ -313,8 +472,9 @@ func (p *pair) finish() {
 		if e == nil {
 			p.t.Fatalf("object %d is not in the table", id)
 		}
+		claim := p.model.claims[id]
 		got := []bool{e.state&claimed != 0, e.state&lost != 0, e.state&refused != 0, e.state&deleted != 0}
-		want := []bool{p.model.claims[id] != nil, o.lost, o.refused, false}
+		want := []bool{claim != nil && claim.sent() > 0, o.lost, o.refused, false}
 		p.same("claimed, lost, refused, deleted", id, 0, got, want)
 	}
 }
@@ -341,7 +501,7 @@ func TestLedgerIsLikeItsModel(t *testing.T) {
 			rng := rand.New(rand.NewPCG(1, c.objects))
 			p := newPair(t)
 			for range c.steps {
-				op := byte(rng.UintN(16))
+				op := byte(rng.UintN(17))
 				if op == 9 && rng.Uint64N(c.objects/4) > 0 {
 					op = 0 // with many objects a list takes long
 				}

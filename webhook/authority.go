@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"math/big"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -36,6 +37,13 @@ const (
 	secretLeaf    = "tls.crt"
 	secretLeafKey = "tls.key"
 )
+
+// authorityName is what the names of our authorities begin with.
+const authorityName = "labelstream webhook "
+
+// maxTrusted bounds how many authorities are trusted at a time. There are more
+// than two only where all has been made anew more than once.
+const maxTrusted = 5
 
 // authority is a certificate authority of our own, and the certificate that is
 // served. It is not changed once it is made.
@@ -70,7 +78,7 @@ func (a *authority) issuer() *x509.Certificate {
 // A certificate is renewed by the newest authority. A new authority is first
 // only trusted, beside the one before, and used later.
 func (a *authority) renewed(names []string, now, known time.Time) (*authority, error) {
-	if a == nil || !usable(a.trusted[0], now) {
+	if a.ended(now) {
 		return newAuthority(names, now)
 	}
 	newest, leaf := a.trusted[0], a.leaf.Leaf
@@ -85,6 +93,9 @@ func (a *authority) renewed(names []string, now, known time.Time) (*authority, e
 	}
 	return a, nil
 }
+
+// ended tells whether there is no authority that can issue anything.
+func (a *authority) ended(now time.Time) bool { return a == nil || !usable(a.trusted[0], now) }
 
 // due tells whether two thirds of a certificate's life are over.
 func due(c *x509.Certificate, now time.Time) bool {
@@ -104,6 +115,19 @@ func newAuthority(names []string, now time.Time) (*authority, error) {
 	}
 	a := &authority{trusted: []*x509.Certificate{ca}, key: key}
 	return a.withLeaf(names, now)
+}
+
+// beside has those authorities of ours trusted that others may still use, as long
+// as they last.
+func (a *authority) beside(others []*x509.Certificate, now time.Time) (*authority, error) {
+	trusted := slices.Clone(a.trusted)
+	for _, ca := range others {
+		ours := ca.IsCA && strings.HasPrefix(ca.Subject.CommonName, authorityName) && usable(ca, now)
+		if ours && len(trusted) < maxTrusted && !slices.ContainsFunc(trusted, ca.Equal) {
+			trusted = append(trusted, ca)
+		}
+	}
+	return assemble(trusted, a.key, a.data[secretLeaf], a.data[secretLeafKey])
 }
 
 // withSuccessor adds a new authority, which is not used yet.
@@ -151,7 +175,7 @@ func newCA(now time.Time) (*x509.Certificate, *ecdsa.PrivateKey, error) {
 	template := &x509.Certificate{
 		// The names of two authorities must differ, or a chain might be built
 		// to the wrong one.
-		Subject:               pkix.Name{CommonName: "labelstream webhook " + now.UTC().Format(time.RFC3339)},
+		Subject:               pkix.Name{CommonName: authorityName + now.UTC().Format(time.RFC3339)},
 		NotBefore:             now.Add(-backdated),
 		NotAfter:              now.Add(authorityLife),
 		KeyUsage:              x509.KeyUsageCertSign,
@@ -191,19 +215,35 @@ func assemble(trusted []*x509.Certificate, key *ecdsa.PrivateKey, leaf, leafKey 
 	})
 }
 
-// parseAuthority reads what is kept in a Secret.
-func parseAuthority(data map[string][]byte) (*authority, error) {
-	a := &authority{data: data}
-	for rest := data[secretBundle]; ; {
+// parseBundle reads the certificates of a text in PEM.
+func parseBundle(text []byte) ([]*x509.Certificate, error) {
+	var all []*x509.Certificate
+	for {
 		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			break
+		if block, text = pem.Decode(text); block == nil {
+			return all, nil
 		}
 		ca, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", secretBundle, err)
+			return nil, err
 		}
-		a.trusted = append(a.trusted, ca)
+		all = append(all, ca)
+	}
+}
+
+// isOurs tells whether a Secret's data may be of an authority of ours, though it
+// may not be whole.
+func isOurs(data map[string][]byte) bool {
+	_, ok := data[secretCAKey]
+	return ok
+}
+
+// parseAuthority reads what is kept in a Secret.
+func parseAuthority(data map[string][]byte) (*authority, error) {
+	a := &authority{data: data}
+	var err error
+	if a.trusted, err = parseBundle(data[secretBundle]); err != nil {
+		return nil, fmt.Errorf("%s: %w", secretBundle, err)
 	}
 	if len(a.trusted) == 0 {
 		return nil, fmt.Errorf("%s: no certificate in PEM", secretBundle)

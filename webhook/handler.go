@@ -16,9 +16,9 @@ import (
 // Handler answers admission reviews: each is allowed, whatever becomes of it.
 // The answer is 200 with the review's uid and apiVersion where the review can
 // be told to be one: its JSON is whole, and has kind, apiVersion and a uid. A
-// review that is larger than 7 MiB, or comes while too many others are being
-// read, is allowed if its first bytes name these and the resource, and its
-// kind is listed again. All else is an error that has the API server do what
+// review that is larger than 7 MiB, or of an object with more than 10,000 labels
+// or annotations, or comes while too many others are being read, is allowed if
+// its first bytes name these and the resource, and its kind is listed again. All else is an error that has the API server do what
 // the failurePolicy says:
 //
 //	400  no JSON, no AdmissionReview of v1 or v1beta1, or no uid
@@ -88,11 +88,14 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	problem := body.read(r.Body)
 
 	memory := h.readers.Get().(*reader)
-	defer h.readers.Put(memory)
+	defer h.keep(memory)
 	review := &memory.review
 	err := review.parse(&memory.scanner, body.bytes())
-	if problem != "" {
+	switch {
+	case problem != "":
 		err = review.checkBeginning()
+	case err == nil && memory.scanner.tooMany:
+		problem = tooLarge
 	}
 	if err != nil {
 		h.refuse(w, statusOf(problem), err.Error())
@@ -102,6 +105,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	memory.answer = appendAnswer(memory.answer[:0], review)
 	h.write(w, memory.answer)
 	h.metrics.answered(kind, review.operation, outcome, time.Since(begun))
+}
+
+// keep keeps a reader for the next review, unless the last has made it large.
+func (h *Handler) keep(r *reader) {
+	if !r.review.large() && cap(r.scanner.unquoted) <= keptBytes {
+		h.readers.Put(r)
+	}
 }
 
 // take takes a review, of which only the beginning has been read if there was a
@@ -123,7 +133,7 @@ func (h *Handler) take(r *review, problem Outcome) (kind string, outcome Outcome
 	case len(r.subject().Name) == 0:
 		return kind, unnamed
 	}
-	return kind, h.target.Take(&Change{Group: r.group, Resource: r.resource, Object: r.subject()})
+	return kind, h.target.Take(&Change{Group: r.group, Resource: r.resource, Object: r.subject(), Deleted: r.deletes()})
 }
 
 func statusOf(problem Outcome) int {

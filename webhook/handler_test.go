@@ -32,7 +32,11 @@ func (f *fakeTarget) Take(c *Change) Outcome {
 		return NotChosen
 	}
 	o := plainOf(c.Object)
-	f.took = append(f.took, fmt.Sprintf("%s/%s %s/%s %v %v", c.Group, c.Resource, o.Namespace, o.Name, o.Labels, o.Annotations))
+	text := fmt.Sprintf("%s/%s %s/%s %v %v", c.Group, c.Resource, o.Namespace, o.Name, o.Labels, o.Annotations)
+	if c.Deleted {
+		text += " deleted"
+	}
+	f.took = append(f.took, text)
 	return f.outcome
 }
 
@@ -120,9 +124,9 @@ func TestReviews(t *testing.T) {
 	}{
 		{name: "create", review: short(pods + `,"operation":"CREATE","object":` + web + `,"oldObject":null`), took: tookA, count: `pods CREATE sent`},
 		{name: "update", review: short(pods + `,"operation":"UPDATE","object":` + web2 + `,"oldObject":` + web), took: tookB, count: `pods UPDATE sent`},
-		{name: "delete", review: short(pods + `,"operation":"DELETE","object":null,"oldObject":` + web), took: tookA, count: `pods DELETE sent`},
-		{name: "delete of a collection's item", review: short(pods + `,"operation":"DELETE","name":"","oldObject":` + web), took: tookA, count: `pods DELETE sent`},
-		{name: "objects before the operation", review: short(`"oldObject":` + web + `,"object":` + web2 + `,"operation":"DELETE",` + pods), took: tookA, count: `pods DELETE sent`},
+		{name: "delete", review: short(pods + `,"operation":"DELETE","object":null,"oldObject":` + web), took: tookA + " deleted", count: `pods DELETE sent`},
+		{name: "delete of a collection's item", review: short(pods + `,"operation":"DELETE","name":"","oldObject":` + web), took: tookA + " deleted", count: `pods DELETE sent`},
+		{name: "objects before the operation", review: short(`"oldObject":` + web + `,"object":` + web2 + `,"operation":"DELETE",` + pods), took: tookA + " deleted", count: `pods DELETE sent`},
 		{name: "another kind", review: short(`"resource":{"group":"apps","resource":"deployments"},"operation":"CREATE","object":{"metadata":{"name":"d"}}`), took: "apps/deployments /d map[] map[]", count: `deployments.apps CREATE sent`},
 		{name: "not chosen", review: short(`"resource":{"group":"evil.example.com","resource":"pods"},"operation":"CREATE","object":` + web), count: `other CREATE not_chosen`},
 		{name: "no resource", review: short(`"operation":"CREATE","object":` + web), count: `other CREATE not_chosen`},
@@ -292,6 +296,65 @@ func TestTooLarge(t *testing.T) {
 			t.Errorf("%d bytes: took, healed (-want +got):\n%s", test.size, diff)
 		}
 		b.expectCounts(t, test.count)
+	}
+}
+
+// TestTooManyTags has objects with more tags than are taken: they are allowed,
+// and their kind is listed again. Nothing of them is kept.
+func TestTooManyTags(t *testing.T) {
+	tagged := func(labels, annotations int) string {
+		many := func(n int) string { return "{" + strings.TrimSuffix(strings.Repeat(`"":"",`, n), ",") + "}" }
+		return `{"metadata":{"name":"a","labels":` + many(labels) + `,"annotations":` + many(annotations) + `}}`
+	}
+	most := (maxBodyBytes - 1000) / len(`"":"",`)
+	took := []string{"/pods /a map[:] map[:]"}
+	for name, test := range map[string]struct {
+		fields       string
+		code         int
+		count        []string
+		took, healed []string
+	}{
+		"as many as are taken":      {`"object":` + tagged(maxTags, maxTags), 200, []string{"pods CREATE sent"}, took, nil},
+		"a label more":              {`"object":` + tagged(maxTags+1, 1), 200, []string{"pods CREATE too_large"}, nil, []string{"/pods"}},
+		"an annotation more":        {`"object":` + tagged(1, maxTags+1), 200, []string{"pods CREATE too_large"}, nil, []string{"/pods"}},
+		"as many as a review has":   {`"object":` + tagged(most, 1), 200, []string{"pods CREATE too_large"}, nil, []string{"/pods"}},
+		"of an object that follows": {`"oldObject":` + tagged(1, 1) + `,"object":` + tagged(1, maxTags+1), 200, []string{"pods CREATE too_large"}, nil, []string{"/pods"}},
+		"and no JSON":               {`"object":` + tagged(maxTags+1, 1) + `}`, 400, nil, nil, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench()
+			if r := b.serve(post(strings.NewReader(short(pods + `,"operation":"CREATE",` + test.fields)))); r.StatusCode != test.code {
+				t.Errorf("answered %d, want %d", r.StatusCode, test.code)
+			}
+			took, healed := b.target.taken()
+			if diff := cmp.Diff([][]string{test.took, test.healed}, [][]string{took, healed}); diff != "" {
+				t.Errorf("took, healed (-want +got):\n%s", diff)
+			}
+			b.expectCounts(t, test.count...)
+			if r, ok := b.readers.Get().(*reader); ok && r.review.large() {
+				t.Error("the memory of a large review is kept")
+			}
+		})
+	}
+	var s scanner
+	var v review
+	if err := v.parse(&s, []byte(short(pods+`,"operation":"CREATE","object":`+tagged(most, most/1000)))); err != nil {
+		t.Fatal(err)
+	}
+	if got := cap(v.object.Labels); got > 2*maxTags {
+		t.Errorf("one review has %d tags in memory, want at most %d", got, 2*maxTags)
+	}
+}
+
+// TestLargeStringsAreNotKept has a review of escapes only.
+func TestLargeStringsAreNotKept(t *testing.T) {
+	b := newBench()
+	text := short(pods + `,"operation":"CREATE","object":{"metadata":{"name":"a","annotations":{"a":"` + strings.Repeat(`\n`, 1<<20) + `"}}}`)
+	if r := b.serve(post(strings.NewReader(text))); r.StatusCode != 200 {
+		t.Errorf("answered %d, want 200", r.StatusCode)
+	}
+	if r := b.readers.Get().(*reader); cap(r.scanner.unquoted) > keptBytes {
+		t.Errorf("%d bytes of a review's strings are kept", cap(r.scanner.unquoted))
 	}
 }
 

@@ -27,6 +27,18 @@ var (
 	errNoRequest = errors.New("the AdmissionReview has no request with a uid, or was cut off")
 )
 
+// maxTags is how many labels, or annotations, of an object are taken: the 256 KiB
+// that annotations may have are 10,000 of 26 bytes. A review of 7 MiB may have a
+// million empty ones, each of which would take 48 bytes.
+const maxTags = 10_000
+
+// keptTags and keptBytes are what is kept from one review to the next: more than
+// nearly any needs.
+const (
+	keptTags  = 256
+	keptBytes = 64 << 10
+)
+
 // maxUIDBytes is far more than a uid has: an answer repeats it.
 const maxUIDBytes = 253
 
@@ -87,9 +99,21 @@ func resetObject(o *record.Object) {
 	*o = record.Object{Labels: o.Labels[:0], Annotations: o.Annotations[:0]}
 }
 
+// large tells whether the review's memory is too much to keep.
+func (r *request) large() bool {
+	for _, o := range []*record.Object{&r.object, &r.oldObject} {
+		if cap(o.Labels) > keptTags || cap(o.Annotations) > keptTags {
+			return true
+		}
+	}
+	return false
+}
+
+func (r *request) deletes() bool { return string(r.operation) == "DELETE" }
+
 // subject is the object that the request is about.
 func (r *request) subject() *record.Object {
-	if string(r.operation) == "DELETE" {
+	if r.deletes() {
 		return &r.oldObject
 	}
 	return &r.object
@@ -193,13 +217,23 @@ func (s *scanner) metadata(o *record.Object) {
 }
 
 // tags reads an object of strings. Of equal keys all are there: a record takes
-// the last.
+// the last. Where they are too many, none is.
 func (s *scanner) tags(tags []record.Tag) []record.Tag {
 	if !s.enter() {
 		return tags
 	}
 	for key, ok := s.key(); ok; key, ok = s.key() {
+		if len(tags) == maxTags {
+			s.tooMany = true
+		}
+		if s.tooMany {
+			s.skip()
+			continue
+		}
 		tags = append(tags, record.Tag{Key: key, Value: s.string()})
+	}
+	if s.tooMany {
+		return tags[:0]
 	}
 	return tags
 }

@@ -22,6 +22,8 @@ type scanner struct {
 	failed bool
 	// first says that the innermost open object has had no key yet.
 	first bool
+	// tooMany says that an object had more tags than are taken.
+	tooMany bool
 	// depth is how many objects have been entered.
 	depth int
 	// unquoted holds the strings that stand in the text in another form.
@@ -33,7 +35,7 @@ type scanner struct {
 // begin takes a text. The strings given before are not valid any more.
 func (s *scanner) begin(text []byte) {
 	s.text, s.at = text, 0
-	s.failed, s.first, s.depth = false, false, 0
+	s.failed, s.first, s.tooMany, s.depth = false, false, false, 0
 	s.unquoted = s.unquoted[:0]
 }
 

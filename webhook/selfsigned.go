@@ -3,6 +3,7 @@ package webhook
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -139,7 +140,7 @@ func (s *SelfSigned) step(ctx context.Context) error {
 	} else {
 		s.replace(kept)
 	}
-	next, err := s.current.renewed(s.names, s.now(), s.known)
+	next, err := s.next(ctx)
 	if err != nil {
 		return err
 	}
@@ -150,6 +151,32 @@ func (s *SelfSigned) step(ctx context.Context) error {
 		s.replace(next)
 	}
 	return s.publish(ctx)
+}
+
+// next is the authority that should follow the current one.
+func (s *SelfSigned) next(ctx context.Context) (*authority, error) {
+	now := s.now()
+	next, err := s.current.renewed(s.names, now, s.known)
+	if err != nil || !s.current.ended(now) {
+		return next, err
+	}
+	// All is made anew. Replicas that run may have another authority, such as
+	// that of a Secret that was deleted: it stays trusted.
+	c, err := s.configuration(ctx)
+	if apierrors.IsNotFound(err) || apierrors.IsForbidden(err) {
+		// What is to be done about it is said where it is written.
+		return next, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var others []*x509.Certificate
+	for _, hook := range c.Webhooks {
+		// What makes no sense is no authority of ours.
+		bundle, _ := parseBundle(hook.ClientConfig.CABundle)
+		others = append(others, bundle...)
+	}
+	return next.beside(others, now)
 }
 
 // replace serves with another authority's certificate, unless it is the same.
@@ -204,17 +231,24 @@ func (s *SelfSigned) read(ctx context.Context) (*authority, string, error) {
 	if err != nil {
 		return nil, "", s.explain(err, "secrets", "", s.options.Secret)
 	}
-	if len(kept.Data) == 0 {
+	if len(kept.Data) == 0 && isOpaque(kept.Type) {
 		return nil, kept.Metadata.ResourceVersion, nil
+	}
+	if !isOpaque(kept.Type) || !isOurs(kept.Data) {
+		return nil, "", fmt.Errorf("keep the webhook's certificate: Secret %q in namespace %q holds something of somebody else's: "+
+			"delete it, or name another by LABELSTREAM_WEBHOOK_SECRET", s.options.Secret, s.options.Namespace)
 	}
 	a, err := parseAuthority(kept.Data)
 	if err != nil {
 		s.log.WithError(err).WithField("secret", s.options.Namespace+"/"+s.options.Secret).
-			Warn("The Secret of the webhook's certificate holds something else; writing it anew")
+			Warn("The Secret of the webhook's certificate makes no sense; writing it anew")
 		return nil, kept.Metadata.ResourceVersion, nil
 	}
 	return a, kept.Metadata.ResourceVersion, nil
 }
+
+// isOpaque tells whether a Secret's type is that of ours.
+func isOpaque(kind string) bool { return kind == "" || kind == "Opaque" }
 
 // keep writes the Secret, if it still has the version.
 func (s *SelfSigned) keep(ctx context.Context, a *authority, version string) error {
@@ -240,12 +274,22 @@ type clientConfig struct {
 	CABundle []byte `json:"caBundle"`
 }
 
+func (s *SelfSigned) configurationPath() string {
+	return "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/" + s.options.Configuration
+}
+
+// configuration is that of the webhook as the API server has it.
+func (s *SelfSigned) configuration(ctx context.Context) (*configuration, error) {
+	var c configuration
+	err := s.get(ctx, s.configurationPath(), &c)
+	return &c, s.explain(err, "validatingwebhookconfigurations", "admissionregistration.k8s.io", s.options.Configuration)
+}
+
 // publish has the API server trust what the current authority says.
 func (s *SelfSigned) publish(ctx context.Context) error {
-	path := "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/" + s.options.Configuration
-	var c configuration
-	if err := s.get(ctx, path, &c); err != nil {
-		return s.explain(err, "validatingwebhookconfigurations", "admissionregistration.k8s.io", s.options.Configuration)
+	c, err := s.configuration(ctx)
+	if err != nil {
+		return err
 	}
 	if len(c.Webhooks) == 0 {
 		return fmt.Errorf("keep the webhook's certificate: ValidatingWebhookConfiguration %q has no webhooks", s.options.Configuration)
@@ -264,7 +308,7 @@ func (s *SelfSigned) publish(ctx context.Context) error {
 	}
 	s.known = time.Time{}
 	c.APIVersion, c.Kind = "admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration"
-	if err := s.apply(ctx, path, fieldManager, &c, nil); err != nil {
+	if err := s.apply(ctx, s.configurationPath(), fieldManager, c, nil); err != nil {
 		return s.explain(err, "validatingwebhookconfigurations", "admissionregistration.k8s.io", s.options.Configuration)
 	}
 	s.known = s.now()

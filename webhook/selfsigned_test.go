@@ -3,6 +3,8 @@ package webhook
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -34,6 +36,8 @@ type fakeStore struct {
 	mu sync.Mutex
 	// data is the Secret's, nil where there is none.
 	data map[string][]byte
+	// typ is the Secret's type, Opaque where "".
+	typ string
 	// bundles are those of the configuration's webhooks by name, nil where
 	// there is no configuration.
 	bundles map[string][]byte
@@ -123,7 +127,7 @@ func (f *fakeStore) secret(r *http.Request, body []byte) (int, any) {
 	if f.data == nil {
 		return failure(404)
 	}
-	return 200, secret{Metadata: metadata{Name: "labelstream-webhook", ResourceVersion: fmt.Sprint(f.version)}, Data: f.data}
+	return 200, secret{Metadata: metadata{Name: "labelstream-webhook", ResourceVersion: fmt.Sprint(f.version)}, Type: f.typ, Data: f.data}
 }
 
 func (f *fakeStore) configuration(r *http.Request, body []byte) (int, any) {
@@ -230,7 +234,8 @@ func TestFirstStart(t *testing.T) {
 		t.Error("ready without a certificate")
 	}
 	step(t, s)
-	store.expectRequests(t, "GET secret", "PATCH secret labelstream-maker", "PATCH secret labelstream", "GET configuration", "PATCH configuration labelstream")
+	store.expectRequests(t, "GET secret", "PATCH secret labelstream-maker", "GET configuration",
+		"PATCH secret labelstream", "GET configuration", "PATCH configuration labelstream")
 	store.expectTrusted(t, s)
 	if err := s.Ready(); err != nil {
 		t.Error(err)
@@ -299,15 +304,117 @@ func TestRepair(t *testing.T) {
 	store.bundles["labelstream.example.com"] = []byte("theirs")
 	step(t, s)
 	store.expectTrusted(t, s)
-	store.data = map[string][]byte{"tls.crt": []byte("theirs")}
+	store.data = map[string][]byte{secretCAKey: []byte("broken")}
 	hook.Reset()
 	step(t, s)
 	store.expectTrusted(t, s)
 	if !s.leaf().Equal(leaf) {
 		t.Error("another certificate is served")
 	}
-	if got := hook.AllEntries()[0].Message; got != "The Secret of the webhook's certificate holds something else; writing it anew" {
+	if got := hook.AllEntries()[0].Message; got != "The Secret of the webhook's certificate makes no sense; writing it anew" {
 		t.Errorf("logged %q", got)
+	}
+}
+
+// TestSecretOfOthers is left as it is, at the start and later; what is served
+// meanwhile is served on.
+func TestSecretOfOthers(t *testing.T) {
+	const want = `keep the webhook's certificate: Secret "labelstream-webhook" in namespace "cost" holds something of somebody else's: ` +
+		`delete it, or name another by LABELSTREAM_WEBHOOK_SECRET`
+	ours := made(t)
+	for name, test := range map[string]struct {
+		typ  string
+		data map[string][]byte
+	}{
+		"other keys":       {"Opaque", map[string][]byte{"password": []byte("secret")}},
+		"a certificate":    {"kubernetes.io/tls", map[string][]byte{secretLeaf: ours.data[secretLeaf], secretLeafKey: ours.data[secretLeafKey], secretBundle: ours.bundle()}},
+		"our keys of TLS":  {"", map[string][]byte{secretLeaf: ours.data[secretLeaf], secretLeafKey: ours.data[secretLeafKey]}},
+		"our data":         {"kubernetes.io/tls", ours.data},
+		"a type and empty": {"kubernetes.io/service-account-token", map[string][]byte{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store := newFakeStore(t)
+			store.data, store.typ = test.data, test.typ
+			s, _ := newReplica(t, store)
+			if err := s.step(t.Context()); err == nil || err.Error() != want || s.Ready() == nil {
+				t.Errorf("at the start: %v, ready: %v", err, s.Ready())
+			}
+			store.expectRequests(t, "GET secret")
+			store.data, store.typ = nil, ""
+			step(t, s)
+			leaf := s.leaf()
+			store.set(func() { store.data, store.typ, store.requests = test.data, test.typ, nil })
+			if err := s.step(t.Context()); err == nil || err.Error() != want || s.Ready() != nil || !s.leaf().Equal(leaf) {
+				t.Errorf("later: %v, ready: %v", err, s.Ready())
+			}
+			store.expectRequests(t, "GET secret")
+		})
+	}
+}
+
+// TestNewReplicaWithoutTheSecret has the Secret deleted, and a new replica make
+// all anew before an old one writes it back: what that one serves stays trusted.
+func TestNewReplicaWithoutTheSecret(t *testing.T) {
+	store := newFakeStore(t)
+	now := time.Now()
+	replica := func() *SelfSigned {
+		s, _ := newReplica(t, store)
+		s.now = func() time.Time { return now }
+		return s
+	}
+	old := replica()
+	step(t, old)
+	served := old.leaf()
+	ended := must(t)(newAuthority(old.names, now.Add(-6*365*day)))
+	theirs := *ended.trusted[0]
+	theirs.Subject, theirs.RawSubject, theirs.NotAfter = pkix.Name{CommonName: "theirs"}, nil, now.Add(day)
+	signed, err := issue(&theirs, &theirs, &ended.key.PublicKey, ended.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	others := append(certificatePEM(signed), ended.bundle()...)
+	store.bundles["labelstream.example.com"] = append(others, store.bundles["labelstream.example.com"]...)
+	store.bundles["second.example.com"] = []byte("no certificate")
+	store.data = nil
+	fresh := replica()
+	step(t, fresh)
+	store.expectTrusted(t, fresh)
+	if n := len(fresh.current.trusted); n != 2 {
+		t.Errorf("%d authorities are trusted, want the new one and the old", n)
+	}
+	trusted := &authority{data: map[string][]byte{secretBundle: store.bundles["labelstream.example.com"]}}
+	for name, leaf := range map[string]*x509.Certificate{"the old": served, "the new": fresh.leaf()} {
+		if _, err := leaf.Verify(x509.VerifyOptions{Roots: pool(trusted), DNSName: old.names[0]}); err != nil {
+			t.Errorf("%s certificate: %v", name, err)
+		}
+	}
+	step(t, old)
+	store.expectTrusted(t, old)
+	if !old.leaf().Equal(fresh.leaf()) {
+		t.Error("the replicas serve different certificates")
+	}
+	// However often that happens, the bundle does not grow without end.
+	for range maxTrusted + 2 {
+		store.data = nil
+		now = now.Add(time.Hour)
+		step(t, replica())
+	}
+	kept, err := parseAuthority(store.data)
+	if err != nil || len(kept.trusted) != maxTrusted {
+		t.Errorf("%d authorities are trusted, %v, want %d", len(kept.trusted), err, maxTrusted)
+	}
+}
+
+// TestNewReplicaCannotReadTheConfiguration makes nothing that could take the
+// trust from others, unless there is nothing to be read.
+func TestNewReplicaCannotReadTheConfiguration(t *testing.T) {
+	for code, makes := range map[int]bool{403: true, 404: true, 500: false} {
+		store := newFakeStore(t)
+		store.fail["GET configuration"] = code
+		s, _ := newReplica(t, store)
+		if err := s.step(t.Context()); err == nil || (s.Ready() == nil) != makes {
+			t.Errorf("%d: %v, ready: %v, want %v", code, err, s.Ready(), makes)
+		}
 	}
 }
 

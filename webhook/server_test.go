@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -102,7 +103,7 @@ type serverBench struct {
 	stop   func() error
 }
 
-func startServer(t *testing.T, certificates Certificates, handler http.Handler) *serverBench {
+func startServer(t *testing.T, certificates Certificates, handler http.Handler, prepare ...func(*Server)) *serverBench {
 	t.Helper()
 	b := &serverBench{target: &fakeTarget{outcome: Sent}}
 	if handler == nil {
@@ -115,6 +116,9 @@ func startServer(t *testing.T, certificates Certificates, handler http.Handler) 
 	if b.Server, err = Listen("127.0.0.1:0", handler, certificates, prometheus.NewRegistry(), log); err != nil {
 		t.Fatal(err)
 	}
+	for _, prepare := range prepare {
+		prepare(b.Server)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- b.Run(ctx) }()
@@ -125,6 +129,11 @@ func startServer(t *testing.T, certificates Certificates, handler http.Handler) 
 		}
 	})
 	return b
+}
+
+// endure has a server wait for silent callers for as long as a test may take.
+func endure(s *Server) {
+	s.server.ReadHeaderTimeout, s.server.ReadTimeout, s.server.WriteTimeout = 0, 0, 0
 }
 
 // client is one that trusts the authorities, with the connections of its own.
@@ -239,8 +248,8 @@ func callers(t *testing.T) *authority {
 	return a
 }
 
-// TestRotation replaces the certificate 1,000 times while requests come over
-// new connections: none fails, and after each time one is served with the new
+// TestRotation replaces the certificate 1,000 times while requests come all the
+// time, over new connections: none fails, and after each time one is served with the new
 // certificate, long before the files would be read anyway.
 func TestRotation(t *testing.T) {
 	files := newCertFiles(t)
@@ -249,10 +258,10 @@ func TestRotation(t *testing.T) {
 	certificates, _ := newFiles(t, files, "")
 	running(t, certificates)
 	b := startServer(t, certificates, nil)
-	patient, end := context.WithTimeout(t.Context(), patience)
-	defer end()
-	ctx, cancel := context.WithCancelCause(patient)
-	served := make(chan []byte)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	// served is the certificate of the last answer, news says that it is another.
+	var served atomic.Pointer[x509.Certificate]
+	news := make(chan struct{}, 1)
 	var callers sync.WaitGroup
 	defer callers.Wait()
 	defer cancel(nil)
@@ -267,9 +276,12 @@ func TestRotation(t *testing.T) {
 					cancel(errors.New("a request failed"))
 					return
 				}
-				select {
-				case served <- r.TLS.PeerCertificates[0].Raw:
-				case <-ctx.Done():
+				now := r.TLS.PeerCertificates[0]
+				if before := served.Swap(now); before == nil || !before.Equal(now) {
+					select {
+					case news <- struct{}{}:
+					default:
+					}
 				}
 			}
 		})
@@ -277,9 +289,12 @@ func TestRotation(t *testing.T) {
 	for i := range 1000 {
 		next := two[(i+1)%2]
 		files.set(t, next)
-		for with := []byte(nil); !bytes.Equal(with, next.leaf.Leaf.Raw); {
+		late := time.After(patience)
+		for now := served.Load(); now == nil || !now.Equal(next.leaf.Leaf); now = served.Load() {
 			select {
-			case with = <-served:
+			case <-news:
+			case <-late:
+				t.Fatalf("rotation %d: the certificate is not served", i)
 			case <-ctx.Done():
 				t.Fatalf("rotation %d: %v", i, context.Cause(ctx))
 			}
@@ -448,7 +463,7 @@ func TestSlowConnections(t *testing.T) {
 	files.set(t, a)
 	certificates, _ := newFiles(t, files, "")
 	handler := NewHandler("/validate", 0, &fakeTarget{outcome: Sent}, prometheus.NewRegistry())
-	b := startServer(t, certificates, handler)
+	b := startServer(t, certificates, handler, endure)
 	config := &tls.Config{RootCAs: pool(a), ServerName: "localhost", ClientSessionCache: tls.NewLRUClientSessionCache(1)}
 	for range 1000 {
 		c, err := tls.Dial("tcp", b.Address().String(), config)
@@ -492,6 +507,7 @@ func TestTooManyConnections(t *testing.T) {
 		t.Fatal(err)
 	}
 	server.listener.limit = 2
+	endure(server)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- server.Run(ctx) }()

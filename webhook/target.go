@@ -13,8 +13,10 @@ const (
 	Sent Outcome = "sent"
 	// Known reviews show what was sent before.
 	Known Outcome = "known"
-	// LeftToWatch reviews came while the same object was being handled: its
-	// watch will bring what they show.
+	// Gone reviews are of deletions whose end has been sent before.
+	Gone Outcome = "gone"
+	// LeftToWatch reviews came while the same object was being handled, or after
+	// one that did: its watch will bring what they show.
 	LeftToWatch Outcome = "left_to_watch"
 	// Deferred reviews could not be taken: their kind is listed again.
 	Deferred Outcome = "deferred"
@@ -35,8 +37,8 @@ const (
 	connect     Outcome = "connect"
 	subresource Outcome = "subresource"
 	unnamed     Outcome = "unnamed"
-	// unread reviews were not read to their end: too large, over the budget,
-	// or cut off. Where their beginning names a chosen kind, that is listed
+	// unread reviews were not read to their end, or not taken: too large, over
+	// the budget, or cut off. Where their beginning names a chosen kind, that is listed
 	// again.
 	tooLarge   Outcome = "too_large"
 	overBudget Outcome = "over_budget"
@@ -49,6 +51,8 @@ type Change struct {
 	// Group and Resource name the kind, such as "apps" and "deployments".
 	Group, Resource []byte
 	Object          *record.Object
+	// Deleted says that it is about to be deleted.
+	Deleted bool
 }
 
 // Target takes what reviews show. Its methods may be called at the same time,

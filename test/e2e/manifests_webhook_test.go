@@ -113,6 +113,12 @@ func TestManifestsWebhook(t *testing.T) {
 	configuration := into[admissionregistrationv1.ValidatingWebhookConfiguration](t, objects[0].Object)
 	r := newReviewer(t)
 	pointTo(t, configuration, r.Server)
+	hook := &configuration.Webhooks[0]
+	if got := hook.TimeoutSeconds; got == nil || *got != 1 {
+		t.Errorf("the API server waits for a webhook as %+v says, want one second", hook)
+	}
+	// Each call must come here, on a machine that is busy as well.
+	hook.TimeoutSeconds = new(int32(30))
 	client := p.client
 	_, err := client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Create(t.Context(), configuration, metav1.CreateOptions{})
 	if err != nil {

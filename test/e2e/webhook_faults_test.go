@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"fmt"
+	"net"
 	"os"
 	"strconv"
 	"strings"
@@ -49,7 +51,10 @@ func (p *plane) ignored(t *testing.T, namespace string) int {
 type faulted struct {
 	*hooked
 	authority *authority
-	inv       invocation
+	// host is an address that no other test listens on, so that its port is free
+	// when the daemon starts again.
+	host string
+	inv  invocation
 }
 
 // webhookFaults begin and end.
@@ -78,7 +83,7 @@ func (f *faulted) restart(t *testing.T) {
 // when the daemon has taken it.
 func (f *faulted) certify(t *testing.T, end time.Time) {
 	t.Helper()
-	certificate, key := f.authority.issueUntil(t, end, "127.0.0.1")
+	certificate, key := f.authority.issueUntil(t, end, f.host)
 	for name, text := range map[string][]byte{"WEBHOOK_CERT_FILE": certificate, "WEBHOOK_KEY_FILE": key} {
 		if err := os.WriteFile(f.inv.settings[name], text, 0o600); err != nil {
 			t.Fatal(err)
@@ -107,16 +112,19 @@ func (f *faulted) shownPods(t *testing.T) int {
 // list of all, and once the fault has ended it is shown what is written again.
 func TestWebhookFaults(t *testing.T) {
 	t.Parallel()
-	for _, fault := range webhookFaults {
-		for how, more := range map[string]settings{
-			"watch":  {},
-			"resync": {"WATCH_ENABLED": "false", "RESYNC_INTERVAL": "2s"},
+	for i, fault := range webhookFaults {
+		for j, follow := range []struct {
+			how  string
+			more settings
+		}{
+			{"watch", nil},
+			{"resync", settings{"WATCH_ENABLED": "false", "RESYNC_INTERVAL": "2s"}},
 		} {
-			t.Run(fault.name+" "+how, func(t *testing.T) {
+			t.Run(fault.name+" "+follow.how, func(t *testing.T) {
 				t.Parallel()
-				f := &faulted{authority: newAuthority(t)}
-				namespace := "webhook-" + fault.name + "-" + how
-				testWebhookFault(t, f, namespace, following.and(more),
+				f := &faulted{authority: newAuthority(t), host: fmt.Sprintf("127.97.%d.%d", i+1, j+1)}
+				namespace := "webhook-" + fault.name + "-" + follow.how
+				testWebhookFault(t, f, namespace, following.and(follow.more),
 					func() { fault.begin(f, t) }, func() { fault.end(f, t) })
 			})
 		}
@@ -130,8 +138,8 @@ func testWebhookFault(t *testing.T, f *faulted, namespace string, base settings,
 	j := newJournal(t)
 	// Requests of one that is killed end before their bodies do.
 	j.cut = true
-	f.inv = invocation{user: p.follower(t, namespace, "pods"), settings: base.and(f.authority.files(t, "127.0.0.1")).and(settings{
-		"DESTINATION": j.URL(), "NAMESPACES": namespace, "WEBHOOK_ENABLED": "true",
+	f.inv = invocation{user: p.follower(t, namespace, "pods"), settings: base.and(f.authority.files(t, f.host)).and(settings{
+		"DESTINATION": j.URL(), "NAMESPACES": namespace, "WEBHOOK_ENABLED": "true", "WEBHOOK_ADDRESS": net.JoinHostPort(f.host, "0"),
 		// Each request has a connection of its own, and so a handshake.
 		"WEBHOOK_RECONNECT": "1",
 	})}

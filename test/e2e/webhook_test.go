@@ -151,7 +151,7 @@ var reviewLabels = regexp.MustCompile(`^labelstream_webhook_reviews_total\{kind=
 //
 // How many they are is not said. An API server shows a change again where its
 // cache was behind when it made it, and a deletion at each of its steps: so there
-// may always be reviews of what is known, or is being handled.
+// may always be reviews of what is known or gone, or is being handled.
 func (d *daemon) awaitReviews(t *testing.T, want ...string) {
 	t.Helper()
 	want = slices.Sorted(slices.Values(append(want, probed)))
@@ -161,7 +161,7 @@ func (d *daemon) awaitReviews(t *testing.T, want ...string) {
 		return !slices.ContainsFunc(want, func(review string) bool { return counts[review] == 0 })
 	})
 	got := slices.DeleteFunc(slices.Sorted(maps.Keys(d.reviews(t))), func(review string) bool {
-		repeated := strings.HasSuffix(review, " known") || strings.HasSuffix(review, " left_to_watch")
+		repeated := strings.HasSuffix(review, " known") || strings.HasSuffix(review, " gone") || strings.HasSuffix(review, " left_to_watch")
 		return repeated && !slices.Contains(want, review)
 	})
 	if diff := gocmp.Diff(want, got); diff != "" {
