@@ -1,18 +1,9 @@
 package main
 
 import (
-	"os"
-	"runtime/debug"
-
 	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/sirupsen/logrus"
 )
-
-// gcPercent is how much the heap may grow, in percent of what lives, before it
-// is collected. What lives is a few MiB of buffers that are used again, and
-// little garbage comes: half of Go's default saves memory where buffers are
-// full of large annotations, and costs no processor time that can be measured.
-const gcPercent = 50
 
 // heapShare of the container's memory limit is where the garbage collector
 // begins to work harder. The rest is for what it does not know: the ledger, the
@@ -26,9 +17,6 @@ func saveMemory(log logrus.FieldLogger) {
 		log.WithError(err).Debug("The container's memory limit is not known")
 	} else {
 		log.WithField("bytes", limit).Debug("The garbage collector knows the memory limit")
-	}
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
 	}
 	if err := releaseStartup(); err != nil {
 		log.WithError(err).Debug("Pages of the binary that only the start needed stay in memory")

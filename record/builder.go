@@ -57,6 +57,10 @@ type Builder struct {
 type pair struct {
 	name       string
 	key, value []byte
+	// place is where the tag stands in the object, -1 for an external label.
+	place int
+	// whole says that value is the whole label in flat form.
+	whole bool
 }
 
 // NewBuilder returns a builder for the objects of kind.
@@ -77,7 +81,7 @@ func NewBuilder(kind *Kind, cfg *config.Config) *Builder {
 	}
 	for _, name := range sortedNames(cfg.ExternalLabels) {
 		if strings.HasPrefix(name, tagPrefix) {
-			b.optional = append(b.optional, pair{name: name, value: []byte(cfg.ExternalLabels[name])})
+			b.optional = append(b.optional, pair{name: name, value: []byte(cfg.ExternalLabels[name]), place: -1})
 		}
 	}
 	return b
@@ -130,32 +134,51 @@ func (b *Builder) isExcluded(o *Object) bool {
 
 // add appends one series: what sorts before the tags, the tags, the rest.
 func (b *Builder) add(s *series, keys *keyTable, o *Object, tags []Tag) {
-	b.collect(keys, tags)
+	sorted := b.collect(keys, tags)
 	r := &b.record
 	r.Series = AppendCount(r.Series, s.count(o)+len(b.pairs))
 	r.Series = s.append(r.Series, s.before, o)
-	for _, p := range b.pairs {
+	for i := range b.pairs {
+		p := &b.pairs[i]
+		if p.whole {
+			r.Series = append(r.Series, p.value...)
+			continue
+		}
+		from := len(r.Series)
 		r.Series = AppendLabel(r.Series, p.name, p.value)
+		// In an object that is not sorted a name may be another than the key's.
+		if sorted && p.place >= 0 {
+			keys.remember(p.place, r.Series[from:], len(p.value))
+		}
 	}
 	r.Series = s.append(r.Series, s.after, o)
 	r.Count++
 }
 
 // collect gathers the labels that tags become in b.pairs, sorted, each name
-// once.
-func (b *Builder) collect(keys *keyTable, tags []Tag) {
+// once. It returns whether the tags stood in this order.
+func (b *Builder) collect(keys *keyTable, tags []Tag) (sorted bool) {
 	b.pairs = b.pairs[:0]
 	sorted, before := true, ""
 	for place := range tags {
 		tag := &tags[place]
 		name := keys.name(place, tag.Key)
 		sorted = keys.ascends(place, before, name) && sorted
-		if name != "" {
-			b.pairs = append(b.pairs, pair{name: name, key: tag.Key, value: tag.Value})
-			before = name
+		if name == "" {
+			continue
+		}
+		before = name
+		if label := keys.label(place, tag.Value); label != nil {
+			b.pairs = append(b.pairs, pair{name: name, key: tag.Key, value: label, place: place, whole: true})
+		} else {
+			b.pairs = append(b.pairs, pair{name: name, key: tag.Key, value: tag.Value, place: place})
 		}
 	}
 	if !sorted {
+		for i := range b.pairs {
+			p := &b.pairs[i]
+			p.value, p.whole = tags[p.place].Value, false
+		}
 		b.pairs = lastOfKey(b.pairs)
 	}
 	b.checkValues()
@@ -163,6 +186,7 @@ func (b *Builder) collect(keys *keyTable, tags []Tag) {
 		unique(b.pairs)
 	}
 	b.addOptional()
+	return sorted
 }
 
 // checkValues puts what is sent in place of each value, and leaves out the
@@ -171,11 +195,13 @@ func (b *Builder) checkValues() {
 	kept := 0
 	for i := range b.pairs {
 		p := &b.pairs[i]
-		value, ok := b.value(p.value)
-		if !ok {
-			continue
+		if !p.whole {
+			value, ok := b.value(p.value)
+			if !ok {
+				continue
+			}
+			p.value = value
 		}
-		p.value = value
 		if kept < i {
 			b.pairs[kept] = *p
 		}

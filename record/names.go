@@ -25,10 +25,11 @@ type keyTable struct {
 	keep  func(key string) bool
 	names config.Names
 	known map[string]tagName
-	// last has the keys of the objects before by their place in the object:
-	// objects of one owner have the same keys, and lists have them one after
-	// the other, so comparing with these mostly spares a look into known.
-	last []tagName
+	// last has the tags of the objects before by their place in the object:
+	// objects of one owner have the same keys and mostly the same values, and
+	// lists have them one after the other, so comparing with these spares a look
+	// into known, and to check a value again.
+	last []lastTag
 	// ascending is how many of last are known to have label names that ascend.
 	ascending int
 }
@@ -36,6 +37,18 @@ type keyTable struct {
 // tagName is a tag's key, and the label name that it becomes, "" where no
 // filter passes it.
 type tagName struct{ key, name string }
+
+// lastTag is a tag at its place in the object before.
+type lastTag struct {
+	tagName
+	// label is the label that it became, in flat form, and value the length of the
+	// label's value, which ends it. It is empty where there was none, or a long one.
+	label []byte
+	value int
+}
+
+// maxLabel is how long a label may be to be remembered.
+const maxLabel = 256
 
 // maxPlaces bounds what is remembered by place. Few objects have as many tags.
 const maxPlaces = 64
@@ -56,11 +69,33 @@ func (t *keyTable) name(place int, key []byte) string {
 		// Nor is it worth memory by place.
 		t.last = t.last[:min(place, len(t.last))]
 	case place < len(t.last):
-		t.last[place] = n
+		t.last[place] = lastTag{tagName: n, label: t.last[place].label[:0]}
 	case place == len(t.last) && place < maxPlaces:
-		t.last = append(t.last, n)
+		t.last = append(t.last, lastTag{tagName: n})
 	}
 	return n.name
+}
+
+// label returns the label that the tag at this place became in the object before,
+// if it has the same key and value; else nil. name has just returned its name.
+func (t *keyTable) label(place int, value []byte) []byte {
+	if place >= len(t.last) {
+		return nil
+	}
+	last := &t.last[place]
+	if len(last.label) == 0 || len(value) != last.value || string(last.label[len(last.label)-last.value:]) != string(value) {
+		return nil
+	}
+	return last.label
+}
+
+// remember takes the label that the tag at this place has become. A value that is
+// sent as it is would be again.
+func (t *keyTable) remember(place int, label []byte, value int) {
+	if place < len(t.last) && len(label) <= maxLabel {
+		last := &t.last[place]
+		last.label, last.value = append(last.label[:0], label...), value
+	}
 }
 
 // learn asks the filters, and remembers what they say.

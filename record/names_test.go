@@ -306,9 +306,9 @@ func TestFiltersRunOnceAKey(t *testing.T) {
 	}
 }
 
-// TestKeysByPlace has one builder take objects that have some keys in common, in
-// any order, more than are remembered by place, overlong ones, and such that no
-// filter passes. A builder that has seen nothing gives the same.
+// TestKeysByPlace has one builder take objects that have some keys and values in
+// common, in any order, more than are remembered by place, overlong ones, and such
+// that no filter passes. A builder that has seen nothing gives the same.
 func TestKeysByPlace(t *testing.T) {
 	kind := only(nodeKind, true, false)
 	for name, cfg := range map[string]*config.Config{
@@ -318,12 +318,13 @@ func TestKeysByPlace(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			random := rand.New(rand.NewPCG(5, 6))
 			keys := []string{"a", "a.b", "a/b", "b", "no", "no2", "c", strings.Repeat("k", maxKeyBytes+1), "d", "e"}
+			values := []string{"v", "v", "v", "w", "", "<", "é", "\xff\xff\xff", "\uFFFD", strings.Repeat("x", maxLabel), strings.Repeat("y", 3000)}
 			b := NewBuilder(kind, cfg)
 			for range 3000 {
 				o := &Object{Name: []byte("n")}
 				for _, key := range keys {
-					if random.IntN(3) > 0 {
-						o.Labels = append(o.Labels, Tag{Key: []byte(key), Value: []byte("v")})
+					if random.IntN(4) > 0 {
+						o.Labels = append(o.Labels, Tag{Key: []byte(key), Value: []byte(values[random.IntN(len(values))])})
 					}
 				}
 				if random.IntN(10) == 0 {
@@ -334,7 +335,11 @@ func TestKeysByPlace(t *testing.T) {
 						o.Labels = append(o.Labels, Tag{Key: fmt.Appendf(nil, "z%03d", i), Value: []byte("v")})
 					}
 				}
-				want, got := build(t, NewBuilder(kind, cfg), o), build(t, b, o)
+				fresh := NewBuilder(kind, cfg)
+				want, got := build(t, fresh, o), build(t, b, o)
+				if want, got := fresh.TakeDrops(), b.TakeDrops(); want != got {
+					t.Fatalf("labels %q: dropped %+v, want %+v", o.Labels, got, want)
+				}
 				if diff := cmp.Diff(want, got); diff != "" {
 					t.Fatalf("labels %q (-want +got):\n%s", o.Labels, diff)
 				}
