@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -51,15 +52,22 @@ func build(ctx context.Context, directory string, withoutProduct bool) (programs
 	return p, nil
 }
 
-// install copies a program. The linker writes into mapped memory, which leaves a
-// file in the page cache of which the kernel maps some MiB more than of one that
-// was written or read, as one of an image is.
-func install(from, to string) error {
-	text, err := os.ReadFile(from)
+// install copies a program in pieces of 32 KiB, as an image is unpacked. Of a file
+// that was written in large pieces, or into mapped memory as the linker does it, the
+// page cache has larger folios, and the kernel maps up to 20 MiB more of it.
+func install(from, to string) (err error) {
+	source, err := os.Open(from)
 	if err != nil {
 		return fmt.Errorf("copy a program to measure: %w", err)
 	}
-	if err := os.WriteFile(to, text, 0o755); err != nil {
+	defer source.Close()
+	target, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o755)
+	if err != nil {
+		return fmt.Errorf("copy a program to measure: %w", err)
+	}
+	defer func() { err = errors.Join(err, target.Close()) }()
+	// Without their own ways to copy, the buffer is used.
+	if _, err := io.CopyBuffer(struct{ io.Writer }{target}, struct{ io.Reader }{source}, make([]byte, 32<<10)); err != nil {
 		return fmt.Errorf("copy a program to measure: %w", err)
 	}
 	return nil
