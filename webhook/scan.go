@@ -49,24 +49,8 @@ func (s *scanner) fail() { s.failed = true }
 
 // peek returns the next byte that is no white space, 0 at the end.
 func (s *scanner) peek() byte {
-	// An API server writes no white space.
-	if s.at < len(s.text) && s.text[s.at] > ' ' {
-		return s.text[s.at]
-	}
-	return s.peekPast()
-}
-
-// peekPast is peek where there may be white space.
-func (s *scanner) peekPast() byte {
-	for s.at < len(s.text) {
-		switch c := s.text[s.at]; c {
-		case ' ', '\t', '\r', '\n':
-			s.at++
-		default:
-			return c
-		}
-	}
-	return 0
+	s.at = afterSpace(s.text, s.at)
+	return byteAt(s.text, s.at)
 }
 
 // enter opens an object. Where the next value is none, it is skipped and enter
@@ -149,149 +133,183 @@ func (s *scanner) isTrue() bool {
 }
 
 // skip reads a value of any kind. It does not recurse: what is nested deeply
-// costs a bit a level.
+// costs a bit a level. Most of a review is read here.
 func (s *scanner) skip() {
-	for open := 0; !s.failed; {
-		switch c := s.peek(); c {
-		case '{', '[':
-			if open = s.open(open, c == '{'); open < 0 {
+	if s.failed {
+		return
+	}
+	text, i := s.text, s.at
+	// open values are around the next, and object says that the innermost is one.
+	open, object := 0, false
+value:
+	for {
+		i = afterSpace(text, i)
+		switch c := byteAt(text, i); {
+		case c == '"':
+			i, _ = afterString(text, i)
+		case c == '{' || c == '[':
+			if s.depth+open >= maxDepth {
 				s.fail()
 				return
 			}
-			if s.peek() == c+2 { // the bracket that closes
+			object = c == '{'
+			s.setObject(open, object)
+			open++
+			if i = afterSpace(text, i+1); byteAt(text, i) == c+2 { // the bracket that closes
 				break
 			}
-			if c == '{' {
-				s.skipKey()
-			}
-			continue
-		default:
-			s.scalar(c)
-		}
-		if open = s.close(open); open == 0 {
-			return
-		}
-	}
-}
-
-// open opens an object or array within so many others, and returns how many
-// are open then, or -1 where these are too many.
-func (s *scanner) open(open int, object bool) int {
-	if s.depth+open >= maxDepth {
-		return -1
-	}
-	s.at++
-	if bit := uint64(1) << (open % 64); object {
-		s.objects[open/64] |= bit
-	} else {
-		s.objects[open/64] &^= bit
-	}
-	return open + 1
-}
-
-// close reads what follows a value in so many open ones, up to the next value,
-// and returns how many are open then.
-func (s *scanner) close(open int) int {
-	for open > 0 && !s.failed {
-		last := open - 1
-		object := s.objects[last/64]&(1<<(last%64)) != 0
-		switch c := s.peek(); {
-		case c == ',':
-			s.at++
 			if object {
-				s.skipKey()
+				i = afterKey(text, i)
 			}
-			return open
-		case c == '}' && object, c == ']' && !object:
-			s.at++
-			open = last
+			continue value
 		default:
-			s.fail()
+			i = afterScalar(text, i)
+		}
+		for open > 0 {
+			i = afterSpace(text, i)
+			c := byteAt(text, i)
+			i++
+			if c == ',' {
+				if object {
+					i = afterKey(text, afterSpace(text, i))
+				}
+				continue value
+			}
+			if c != '}' && object || c != ']' && !object {
+				s.fail()
+				return
+			}
+			open--
+			object = open > 0 && s.isObject(open-1)
+		}
+		break
+	}
+	if s.at = i; i < 0 {
+		s.fail()
+	}
+}
+
+// setObject notes whether the value at a level is an object or an array.
+func (s *scanner) setObject(level int, object bool) {
+	if bit := uint64(1) << (level % 64); object {
+		s.objects[level/64] |= bit
+	} else {
+		s.objects[level/64] &^= bit
+	}
+}
+
+func (s *scanner) isObject(level int) bool { return s.objects[level/64]&(1<<(level%64)) != 0 }
+
+// bad is where a text goes on that is no JSON. The functions named after... give
+// the place after what stands at i, and bad for bad.
+const bad = -1
+
+// byteAt is 0 where the text has no byte.
+func byteAt(text []byte, i int) byte {
+	if uint(i) < uint(len(text)) {
+		return text[i]
+	}
+	return 0
+}
+
+func afterSpace(text []byte, i int) int {
+	// An API server writes no white space.
+	if uint(i) < uint(len(text)) && text[i] > ' ' {
+		return i
+	}
+	return afterSpaces(text, i)
+}
+
+func afterSpaces(text []byte, i int) int {
+	for {
+		switch byteAt(text, i) {
+		case ' ', '\t', '\r', '\n':
+			i++
+		default:
+			return i
 		}
 	}
-	return open
 }
 
-func (s *scanner) skipKey() {
-	if s.peek() != '"' {
-		s.fail()
-		return
+// afterKey is the place after a key and its colon.
+func afterKey(text []byte, i int) int {
+	if byteAt(text, i) != '"' {
+		return bad
 	}
-	s.skipString()
-	s.colon()
+	i, _ = afterString(text, i)
+	if i = afterSpace(text, i); byteAt(text, i) != ':' {
+		return bad
+	}
+	return i + 1
 }
 
-// scalar reads a value that begins with c and is neither object nor array.
-func (s *scanner) scalar(c byte) {
-	switch {
-	case c == '"':
-		s.skipString()
-	case c == 't':
-		s.word("true")
-	case c == 'f':
-		s.word("false")
-	case c == 'n':
-		s.word("null")
-	default:
-		s.number()
+// afterScalar is the place after a value that is neither string, object nor array.
+func afterScalar(text []byte, i int) int {
+	switch byteAt(text, i) {
+	case 't':
+		return afterWord(text, i, "true")
+	case 'f':
+		return afterWord(text, i, "false")
+	case 'n':
+		return afterWord(text, i, "null")
 	}
+	return afterNumber(text, i)
 }
 
-func (s *scanner) word(word string) {
-	if end := s.at + len(word); end <= len(s.text) && string(s.text[s.at:end]) == word {
-		s.at = end
-		return
+func afterWord(text []byte, i int, word string) int {
+	if end := i + len(word); end <= len(text) && string(text[i:end]) == word {
+		return end
 	}
-	s.fail()
+	return bad
 }
 
-// number reads a number of any size.
-func (s *scanner) number() {
-	if s.take('-', '-'); !s.take('0', '0') && !s.digits() {
-		s.fail()
-		return
+// afterNumber is the place after a number of any size.
+func afterNumber(text []byte, i int) int {
+	if byteAt(text, i) == '-' {
+		i++
 	}
-	if s.take('.', '.') && !s.digits() {
-		s.fail()
-		return
+	if byteAt(text, i) == '0' {
+		i++
+	} else {
+		i = afterDigits(text, i)
 	}
-	if s.take('e', 'e') || s.take('E', 'E') {
-		if !s.take('+', '+') {
-			s.take('-', '-')
+	if byteAt(text, i) == '.' {
+		i = afterDigits(text, i+1)
+	}
+	if c := byteAt(text, i); c == 'e' || c == 'E' {
+		i++
+		if c := byteAt(text, i); c == '+' || c == '-' {
+			i++
 		}
-		if !s.digits() {
-			s.fail()
-		}
+		i = afterDigits(text, i)
 	}
+	return i
 }
 
-// take reads a byte of the range, if that is the next.
-func (s *scanner) take(low, high byte) bool {
-	if s.at < len(s.text) && low <= s.text[s.at] && s.text[s.at] <= high {
-		s.at++
-		return true
+// afterDigits is the place after at least one digit.
+func afterDigits(text []byte, i int) int {
+	begin := i
+	for isDigit(byteAt(text, i)) {
+		i++
 	}
-	return false
+	if i == begin {
+		return bad
+	}
+	return i
 }
 
-func (s *scanner) digits() bool {
-	begin := s.at
-	for s.take('0', '9') {
-	}
-	return s.at > begin
-}
+func isDigit(c byte) bool { return '0' <= c && c <= '9' }
 
 const (
 	ones  = 0x0101010101010101
 	highs = 0x80 * ones
 )
 
-// skipString reads a string and tells whether it stands in the text as it is:
-// without escapes, and in ASCII.
-func (s *scanner) skipString() (plain bool) {
+// afterString is the place after the string that begins at i. The string is
+// plain where it stands in the text as it is: without escapes, and in ASCII.
+func afterString(text []byte, i int) (after int, plain bool) {
 	plain = true
-	text := s.text
-	for i := s.at + 1; i < len(text); {
+	for i++; ; {
 		// Eight bytes at a time, up to the first that is a control character, a
 		// quote, a backslash or beyond ASCII. A borrow only ever follows one.
 		for i+8 <= len(text) {
@@ -303,31 +321,26 @@ func (s *scanner) skipString() (plain bool) {
 			}
 			i += 8
 		}
-		if i == len(text) {
-			break
+		if i >= len(text) {
+			return bad, false
 		}
 		switch c := text[i]; {
 		case c == '"':
-			s.at = i + 1
-			return plain
+			return i + 1, plain
 		case c == '\\':
 			plain = false
 			n := escapeLength(text[i:])
 			if n == 0 {
-				s.fail()
-				return false
+				return bad, false
 			}
 			i += n
-		case c < ' ':
-			s.fail()
-			return false
+		case c < ' ': // or the end
+			return bad, false
 		default:
 			plain = plain && c < utf8.RuneSelf
 			i++
 		}
 	}
-	s.fail()
-	return false
 }
 
 // escapeLength is the length of the escape that text begins with, 0 where it
@@ -371,11 +384,13 @@ func hexRune(text []byte) (r rune, ok bool) {
 // unquote reads a string and returns what it says.
 func (s *scanner) unquote() []byte {
 	begin := s.at + 1
-	plain := s.skipString()
-	if s.failed {
+	after, plain := afterString(s.text, s.at)
+	if after < 0 {
+		s.fail()
 		return nil
 	}
-	quoted := s.text[begin : s.at-1 : s.at-1]
+	s.at = after
+	quoted := s.text[begin : after-1 : after-1]
 	if plain {
 		return quoted
 	}
