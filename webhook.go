@@ -141,12 +141,13 @@ type reviewTarget struct{ *daemon }
 var _ webhook.Target = reviewTarget{}
 
 // Take implements webhook.Target.
-func (r reviewTarget) Take(c *webhook.Change) webhook.Outcome {
+func (r reviewTarget) Take(c *webhook.Change) (kind string, outcome webhook.Outcome) {
 	t := r.reviewed()
 	if t == nil {
-		return webhook.Standby
+		return "", webhook.Standby
 	}
-	return webhook.Outcome(t.reviews.Take(c.Group, c.Resource, c.Object, c.Deleted))
+	kind, taken := t.reviews.Take(c.Group, c.Resource, c.Object, c.Deleted)
+	return kind, webhook.Outcome(taken)
 }
 
 // Heal implements webhook.Target.

@@ -106,7 +106,7 @@ func TestWebhookOfAFollower(t *testing.T) {
 	target := reviewTarget{newDaemon(&config.Config{}, "", prometheus.NewRegistry(), log)}
 	target.Heal(nil, []byte("pods"))
 	change := &webhook.Change{Resource: []byte("pods"), Object: &record.Object{Name: []byte("a")}}
-	if kind, got := target.Kind(nil, []byte("pods")), target.Take(change); got != webhook.Standby || kind != "" {
+	if kind, got := target.Take(change); got != webhook.Standby || kind != "" || target.Kind(nil, []byte("pods")) != "" {
 		t.Errorf("taken: %s %s", kind, got)
 	}
 }
@@ -147,12 +147,12 @@ func TestStandby(t *testing.T) {
 		for target.Kind(nil, []byte("pods")) == "" {
 			time.Sleep(time.Millisecond)
 		}
-		if got := target.Take(change); got != webhook.Sent {
-			t.Errorf("taken: %s, want %s", got, webhook.Sent)
+		if kind, got := target.Take(change); kind != "pods" || got != webhook.Sent {
+			t.Errorf("taken: %s %s, want %s", kind, got, webhook.Sent)
 		}
 		s.stop()
 		receiver.expect(t, "the review", "b ")
-		if got := target.Take(change); got != webhook.Standby {
+		if _, got := target.Take(change); got != webhook.Standby {
 			t.Errorf("taken: %s after the end", got)
 		}
 	}

@@ -67,10 +67,18 @@ func (in *Informers) Reviews(queue Queue) *Reviews { return &Reviews{in: in, que
 func (r *Reviews) Kind(group, resource []byte) string {
 	r.in.mu.RLock()
 	defer r.in.mu.RUnlock()
-	if sources := r.in.sourcesOf(group, resource); r.in.ctx != nil && len(sources) > 0 {
-		return sources[0].kind.Resource
+	if r.in.ctx == nil {
+		return ""
 	}
-	return ""
+	return nameOf(r.in.sourcesOf(group, resource))
+}
+
+// nameOf is the name of the kind that the sources are of, "" without any.
+func nameOf(sources []*source) string {
+	if len(sources) == 0 {
+		return ""
+	}
+	return sources[0].kind.Resource
 }
 
 // Heal has a kind listed again, of which a review could not be read.
@@ -85,20 +93,29 @@ func (r *Reviews) Heal(group, resource []byte) {
 }
 
 // Take takes the state that an object is about to have, or had if it is about to
-// be deleted. With a watch that is a claim, which the watch settles, or a GET of
-// the object's metadata.
-func (r *Reviews) Take(group, resource []byte, o *record.Object, deleted bool) Taken {
+// be deleted, and names its kind as [Reviews.Kind] does. With a watch that is a
+// claim, which the watch settles, or a GET of the object's metadata.
+func (r *Reviews) Take(group, resource []byte, o *record.Object, deleted bool) (kind string, taken Taken) {
 	// Held until the end: a table that Run has cleared takes nothing more.
 	r.in.mu.RLock()
 	defer r.in.mu.RUnlock()
-	if r.in.ctx == nil || r.in.ended {
-		return Standby
+	if r.in.ctx == nil {
+		return "", Standby
 	}
 	sources := r.in.sourcesOf(group, resource)
+	kind = nameOf(sources)
 	switch {
-	case len(sources) == 0:
-		return NotChosen
-	case !isName(o.Name, maxName) || len(o.Namespace) > 0 && !isName(o.Namespace, maxNamespace):
+	case r.in.ended:
+		return kind, Standby
+	case kind == "":
+		return kind, NotChosen
+	}
+	return kind, r.take(sources, o, deleted)
+}
+
+// take takes an object of the kind that the sources are of.
+func (r *Reviews) take(sources []*source, o *record.Object, deleted bool) Taken {
+	if !isName(o.Name, maxName) || len(o.Namespace) > 0 && !isName(o.Namespace, maxNamespace) {
 		return Excluded
 	}
 	for _, s := range sources {
@@ -116,7 +133,7 @@ func (in *Informers) sourcesOf(group, resource []byte) []*source {
 // isName tells whether a name can be one in the path of a request: whoever
 // reaches the webhook can make up names, and they are asked for.
 func isName(name []byte, longest int) bool {
-	return len(name) > 0 && len(name) <= longest && !bytes.ContainsAny(name, "/%") &&
+	return len(name) > 0 && len(name) <= longest && bytes.IndexByte(name, '/') < 0 && bytes.IndexByte(name, '%') < 0 &&
 		string(name) != "." && string(name) != ".."
 }
 

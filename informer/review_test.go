@@ -55,7 +55,8 @@ func (b *bench) showEither(queue Queue, resource string, o metav1.PartialObjectM
 	for key, value := range o.Labels {
 		object.Labels = append(object.Labels, record.Tag{Key: []byte(key), Value: []byte(value)})
 	}
-	return b.Reviews(queue).Take([]byte(group), []byte(resource), object, deleted)
+	_, taken := b.Reviews(queue).Take([]byte(group), []byte(resource), object, deleted)
+	return taken
 }
 
 // labelled is an object with another label.
@@ -434,11 +435,13 @@ func TestOneThatCannotBeAskedFor(t *testing.T) {
 				b.expectTaken(t, b.show(queue, "pods", podB), Sent)
 				b.expectTaken(t, b.show(queue, "pods", labelled(podC, "c2")), Sent)
 				time.Sleep(41 * time.Second)
-				want := []string{podsPath + "?limit=50", "GET " + asked + "b"}
+				want := []string{"GET " + asked + "b"}
 				if test.goes {
 					want = append(want, "GET "+asked+"c")
 				}
-				if diff := cmp.Diff(want, b.api.asked()); diff != "" {
+				// It is chance whether the kind is listed by now, where it is.
+				got := slices.DeleteFunc(b.api.asked(), func(request string) bool { return !strings.HasPrefix(request, "GET ") })
+				if diff := cmp.Diff(want, got); diff != "" {
 					t.Errorf("requests (-want +got):\n%s", diff)
 				}
 				time.Sleep(settleInterval)

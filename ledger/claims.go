@@ -21,7 +21,7 @@ const (
 	claimAge = 40 * time.Second
 	// maxStates bounds the states of one object that wait: as many writes as
 	// come while an event is on its way, and some.
-	maxStates = 32
+	maxStates = 16
 )
 
 // Claim is an object that a review has shown in a state that no event has
@@ -56,7 +56,7 @@ func (t *Table) Claim(r *record.Record, now time.Time) (v Verdict, left bool) {
 		return Skip, false
 	}
 	flags := uint64(seen | written)
-	if w := t.claims.put(r, state{hash: hash, at: now, sent: true}, e); w != nil {
+	if t.claims.put(w, r, state{hash: hash, at: now, sent: true}, e) {
 		flags |= claimed
 	} else {
 		t.faults++
@@ -77,10 +77,11 @@ func (t *Table) Leave(r *record.Record, now time.Time) {
 }
 
 func (t *Table) leave(r *record.Record, hash uint64, now time.Time) {
-	if w := t.claims.byKey[r.Key]; w != nil && w.newest().hash == hash {
+	w := t.claims.byKey[r.Key]
+	if w != nil && w.newest().hash == hash {
 		return
 	}
-	if t.claims.put(r, state{hash: hash, at: now}, t.entries.find(r.Key)) == nil {
+	if !t.claims.put(w, r, state{hash: hash, at: now}, t.entries.find(r.Key)) {
 		t.faults++
 	}
 }
@@ -244,13 +245,12 @@ func (w *waiting) sent() int {
 
 func newClaims(most int) claims { return claims{most: most, byKey: make(map[uint64]*waiting)} }
 
-// put adds a state of an object, of which the table has the entry e, or nil. It
-// returns nil where there is no room.
-func (c *claims) put(r *record.Record, s state, e *entry) *waiting {
-	w := c.byKey[r.Key]
+// put adds a state of an object, of which w waits, or nil, and the table has the
+// entry e, or nil. It returns false where there is no room.
+func (c *claims) put(w *waiting, r *record.Record, s state, e *entry) bool {
 	if w == nil {
 		if len(c.byKey) >= c.most {
-			return nil
+			return false
 		}
 		w = &waiting{Claim: Claim{Namespace: string(r.Namespace), Name: string(r.Name), Key: r.Key}}
 		switch {
@@ -263,7 +263,7 @@ func (c *claims) put(r *record.Record, s state, e *entry) *waiting {
 	}
 	if len(w.states) == maxStates {
 		w.states[1].at = w.states[0].at
-		w.states = slices.Delete(w.states, 0, 1)
+		w.states = w.states[1:]
 	}
 	if w.prior = 0; e != nil {
 		w.prior = e.state
@@ -271,7 +271,7 @@ func (c *claims) put(r *record.Record, s state, e *entry) *waiting {
 	c.numbers++
 	w.number, w.asked, w.again = c.numbers, time.Time{}, false
 	w.states = append(w.states, s)
-	return w
+	return true
 }
 
 func (c *claims) due(now time.Time, most int) []Claim {

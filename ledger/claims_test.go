@@ -75,10 +75,10 @@ func TestNewerClaimsDoNotPutOffTheOldest(t *testing.T) {
 		due     time.Duration
 	}{
 		"one":              {1, 0, 40 * time.Second},
-		"many":             {20, 0, 40 * time.Second},
-		"the first came":   {20, 1, 41 * time.Second},
+		"many":             {maxStates, 0, 40 * time.Second},
+		"the first came":   {maxStates, 1, 41 * time.Second},
 		"more than wait":   {maxStates + 5, 0, 40 * time.Second},
-		"all but one came": {20, 19, 59 * time.Second},
+		"all but one came": {maxStates, maxStates - 1, (40 + maxStates - 1) * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			table := newTable(t)

@@ -13,14 +13,15 @@ const (
 	// 1 MiB is for the rest of the review: 2 × 3 + 1.
 	maxBodyBytes = 7 << 20
 	// maxHeldBytes is what all reviews that are being read may take at a time,
-	// beside their first 4 KiB: two of the largest, or 1,000 of usual size.
+	// beside their first 8 KiB: two of the largest, or 1,000 of usual size.
 	maxHeldBytes = 16 << 20
 )
 
 // bufferSizes are those of the buffers that a body is read into, one after the
 // other: who sends slowly holds little. The first is for the beginning of a
-// review, which names the uid and the kind, and is had whatever the budget.
-var bufferSizes = [...]int{4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, maxBodyBytes + 1}
+// review, which names the uid and the kind, and is had whatever the budget; it
+// takes the whole of most.
+var bufferSizes = [...]int{8 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, maxBodyBytes + 1}
 
 // buffers lends the buffers, within a budget.
 type buffers struct {

@@ -48,6 +48,7 @@ type reader struct {
 	scanner scanner
 	review  review
 	answer  []byte
+	counter lastCounter
 }
 
 // NewHandler returns a handler for POST requests to the path. One in reconnect
@@ -104,7 +105,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	kind, outcome := h.take(review, problem)
 	memory.answer = appendAnswer(memory.answer[:0], review)
 	h.write(w, memory.answer)
-	h.metrics.answered(kind, review.operation, outcome, time.Since(begun))
+	h.metrics.answered(&memory.counter, kind, review.operation, outcome, time.Since(begun))
 }
 
 // keep keeps a reader for the next review, unless the last has made it large.
@@ -117,23 +118,16 @@ func (h *Handler) keep(r *reader) {
 // take takes a review, of which only the beginning has been read if there was a
 // problem.
 func (h *Handler) take(r *review, problem Outcome) (kind string, outcome Outcome) {
-	kind = h.target.Kind(r.group, r.resource)
-	switch {
-	case problem != "":
-		if kind != "" {
+	if problem != "" {
+		if kind = h.target.Kind(r.group, r.resource); kind != "" {
 			h.target.Heal(r.group, r.resource)
 		}
 		return kind, problem
-	case r.dryRun:
-		return kind, dryRun
-	case string(r.operation) == "CONNECT":
-		return kind, connect
-	case len(r.subresource) > 0:
-		return kind, subresource
-	case len(r.subject().Name) == 0:
-		return kind, unnamed
 	}
-	return kind, h.target.Take(&Change{Group: r.group, Resource: r.resource, Object: r.subject(), Deleted: r.deletes()})
+	if outcome = r.nothing(); outcome != "" {
+		return h.target.Kind(r.group, r.resource), outcome
+	}
+	return h.target.Take(&Change{Group: r.group, Resource: r.resource, Object: r.subject(), Deleted: r.deletes()})
 }
 
 func statusOf(problem Outcome) int {

@@ -25,11 +25,11 @@ type fakeTarget struct {
 	outcome Outcome
 }
 
-func (f *fakeTarget) Take(c *Change) Outcome {
+func (f *fakeTarget) Take(c *Change) (kind string, outcome Outcome) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.Kind(c.Group, c.Resource) == "" {
-		return NotChosen
+	if kind = f.Kind(c.Group, c.Resource); kind == "" {
+		return "", NotChosen
 	}
 	o := plainOf(c.Object)
 	text := fmt.Sprintf("%s/%s %s/%s %v %v", c.Group, c.Resource, o.Namespace, o.Name, o.Labels, o.Annotations)
@@ -37,7 +37,7 @@ func (f *fakeTarget) Take(c *Change) Outcome {
 		text += " deleted"
 	}
 	f.took = append(f.took, text)
-	return f.outcome
+	return kind, f.outcome
 }
 
 func (f *fakeTarget) Heal(group, resource []byte) {
@@ -510,9 +510,9 @@ func BenchmarkReview(b *testing.B) {
 
 type discard struct{}
 
-func (discard) Take(*Change) Outcome       { return Known }
-func (discard) Heal([]byte, []byte)        {}
-func (discard) Kind([]byte, []byte) string { return "pods" }
+func (discard) Take(*Change) (string, Outcome) { return "pods", Known }
+func (discard) Heal([]byte, []byte)            {}
+func (discard) Kind([]byte, []byte) string     { return "pods" }
 
 type nullWriter struct{ header http.Header }
 

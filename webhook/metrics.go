@@ -37,7 +37,7 @@ func newMetrics(registerer prometheus.Registerer, inFlight, held *atomic.Int64) 
 		}, valueOf(inFlight)),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "labelstream_webhook_held_bytes",
-			Help: "Memory that admission reviews take while they are read, beside their first 4 KiB.",
+			Help: "Memory that admission reviews take while they are read, beside their first 8 KiB.",
 		}, valueOf(held)))
 	return m
 }
@@ -46,12 +46,23 @@ func valueOf(n *atomic.Int64) func() float64 {
 	return func() float64 { return float64(n.Load()) }
 }
 
+// lastCounter is the counter of the last review: most reviews are as the one before
+// them.
+type lastCounter struct {
+	kind, operation string
+	outcome         Outcome
+	counter         prometheus.Counter
+}
+
 // answered counts a review that was answered.
-func (m *metrics) answered(kind string, operation []byte, outcome Outcome, took time.Duration) {
+func (m *metrics) answered(last *lastCounter, kind string, operation []byte, outcome Outcome, took time.Duration) {
 	if kind == "" {
 		kind = "other"
 	}
-	m.reviews.WithLabelValues(kind, operationLabel(operation), string(outcome)).Inc()
+	if label := operationLabel(operation); last.kind != kind || last.operation != label || last.outcome != outcome {
+		*last = lastCounter{kind, label, outcome, m.reviews.WithLabelValues(kind, label, string(outcome))}
+	}
+	last.counter.Inc()
 	m.duration.Observe(took.Seconds())
 }
 

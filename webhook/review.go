@@ -111,6 +111,21 @@ func (r *request) large() bool {
 
 func (r *request) deletes() bool { return string(r.operation) == "DELETE" }
 
+// nothing tells why there is nothing to take of the request, or "".
+func (r *request) nothing() Outcome {
+	switch {
+	case r.dryRun:
+		return dryRun
+	case string(r.operation) == "CONNECT":
+		return connect
+	case len(r.subresource) > 0:
+		return subresource
+	case len(r.subject().Name) == 0:
+		return unnamed
+	}
+	return ""
+}
+
 // subject is the object that the request is about.
 func (r *request) subject() *record.Object {
 	if r.deletes() {

@@ -58,8 +58,8 @@ type Change struct {
 // Target takes what reviews show. Its methods may be called at the same time,
 // and must not wait for anything.
 type Target interface {
-	// Take takes a change.
-	Take(*Change) Outcome
+	// Take takes a change, and names its kind as Kind does.
+	Take(*Change) (kind string, outcome Outcome)
 	// Heal takes that a review of the kind has not been read.
 	Heal(group, resource []byte)
 	// Kind returns the name of a kind that was chosen, or "".
