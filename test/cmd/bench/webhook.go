@@ -24,9 +24,12 @@ const (
 	webhookConnections = 32
 	// webhookInterval is that of 1,000 a second.
 	webhookInterval = time.Millisecond
-	// warmTime is how long a server has the connections' load before it is
-	// measured.
-	warmTime = time.Second
+	// warmTime is how long a server has the connections' load before each turn
+	// that is measured.
+	warmTime = 500 * time.Millisecond
+	// turnTime is at most how long a server has a load before it is the other
+	// server's turn: a machine that is shared is not as fast one moment as the next.
+	turnTime = 2 * time.Second
 	// slowConnections are there beside the others.
 	slowConnections = 1000
 )
@@ -98,12 +101,11 @@ func runWebhook(ctx context.Context, template *reviewTemplate, p programs, o opt
 	defer bare.close()
 	defer product.close()
 	for i := range pair {
-		if pair[i].bare, err = bare.measure(ctx, i, s.bare.command.Process.Pid, o.webhookTime); err != nil {
+		both := []*turns{{load: bare, pid: s.bare.command.Process.Pid}, {load: product, pid: s.daemon.command.Process.Pid}}
+		if err := takeTurns(ctx, i, o.webhookTime, both...); err != nil {
 			return pair, err
 		}
-		if pair[i].product, err = product.measure(ctx, i, s.daemon.command.Process.Pid, o.webhookTime); err != nil {
-			return pair, err
-		}
+		pair[i].bare, pair[i].product = both[0].usage(), both[1].usage()
 	}
 	return pair, s.checkSent(ctx, product.reviews.Load())
 }
@@ -211,22 +213,54 @@ func writeCertificate(certificateFile, keyFile string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// measure puts a load on the server, which is this process, for so long.
-func (l *load) measure(ctx context.Context, which, pid int, duration time.Duration) (u loadUsage, err error) {
+// turns are those that a server, which is this process, has under one load.
+type turns struct {
+	load *load
+	pid  int
+	sum  loadUsage
+	took []time.Duration
+}
+
+// takeTurns puts a load on each server for so long, in turns. Slow connections
+// take as long as a review of theirs, so beside them each has one turn.
+func takeTurns(ctx context.Context, which int, duration time.Duration, servers ...*turns) error {
+	turn := min(duration, turnTime)
+	if which == loadBesideSlow {
+		turn = duration
+	}
+	for rest := duration; rest > 0; rest -= turn {
+		for _, s := range servers {
+			if err := s.measure(ctx, which, min(turn, rest)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// usage is that of all turns.
+func (t *turns) usage() loadUsage {
+	t.sum.latencies = percentiles(t.took)
+	return t.sum
+}
+
+// measure puts a load on the server for so long.
+func (t *turns) measure(ctx context.Context, which int, duration time.Duration) (err error) {
+	l := t.load
 	// Connections are to be open and caches warm.
 	if err := l.flatOut(ctx, warmTime); err != nil {
-		return u, err
+		return err
 	}
 	if which == loadBesideSlow {
-		slow, err := l.slowly(ctx, l.slow)
-		if err != nil {
-			return u, err
+		slow, failure := l.slowly(ctx, l.slow)
+		if failure != nil {
+			return failure
 		}
 		defer func() { err = errors.Join(err, slow.end()) }()
 	}
-	before, err := processTime(pid)
+	before, err := processTime(t.pid)
 	if err != nil {
-		return u, err
+		return err
 	}
 	reviews, begun := l.reviews.Load(), time.Now()
 	var took []time.Duration
@@ -236,16 +270,18 @@ func (l *load) measure(ctx context.Context, which, pid int, duration time.Durati
 		took, err = l.paced(ctx, int(duration/webhookInterval), webhookInterval)
 	}
 	if err != nil {
-		return u, err
+		return err
 	}
-	u = loadUsage{Reviews: int(l.reviews.Load() - reviews), Wall: time.Since(begun), latencies: percentiles(took)}
-	after, err := processTime(pid)
+	t.took = append(t.took, took...)
+	t.sum.Reviews += int(l.reviews.Load() - reviews)
+	t.sum.Wall += time.Since(begun)
+	after, err := processTime(t.pid)
 	if err != nil {
-		return u, err
+		return err
 	}
-	u.CPU = after - before
-	u.PeakRSS, err = statusField(pid, "VmHWM")
-	return u, err
+	t.sum.CPU += after - before
+	t.sum.PeakRSS, err = statusField(t.pid, "VmHWM")
+	return err
 }
 
 // percentiles of how long reviews took.

@@ -6,7 +6,7 @@ import (
 )
 
 const webhookIntroduction = "The daemon's webhook beside a bare Go TLS server (`test/cmd/bare`) that reads the body and answers a constant; both with the same\n" +
-	"certificate, one after the other under each load, each with servers and a client of its own in every run. A review is of the creation\n" +
+	"certificate, in turns of two seconds under each load, each with a client of its own. A review is of the creation\n" +
 	"of a pod of 4 KB, as kube-apiserver writes it and over HTTP/1.1, as it calls every webhook that is not on its own host. The reviews\n" +
 	"are of 2,000 pods in turn, each with another value of a label: every one must be answered, allowed with its uid, and must\n" +
 	"arrive at the receiver, once. The client, the receiver and the API server share the machine.\n"

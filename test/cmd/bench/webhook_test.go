@@ -74,6 +74,8 @@ type fakeWebhook struct {
 	// format of the answer, which is given the uid, and its status.
 	format string
 	status int
+	// refused is the name of a pod whose reviews are not answered so.
+	refused string
 	// reconnect ends the connection with each answer.
 	reconnect   bool
 	connections atomic.Int64
@@ -114,6 +116,10 @@ func (f *fakeWebhook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.reviews[review.Request.UID] = pod.Labels["example.com/release"]
 	f.names[pod.Name]++
 	f.mu.Unlock()
+	if pod.Name == f.refused {
+		http.Error(w, "no", http.StatusBadRequest)
+		return
+	}
 	if f.reconnect {
 		w.Header().Set("Connection", "close")
 		f.connections.Add(1)
@@ -242,10 +248,11 @@ func TestLoadsAreMeasured(t *testing.T) {
 	const duration = 200 * time.Millisecond
 	for which := range loadCount {
 		before := l.reviews.Load()
-		u, err := l.measure(t.Context(), which, os.Getpid(), duration)
-		if err != nil {
+		s := &turns{load: l, pid: os.Getpid()}
+		if err := takeTurns(t.Context(), which, duration, s); err != nil {
 			t.Fatal(err)
 		}
+		u := s.usage()
 		if u.Reviews <= 0 || int64(u.Reviews) > l.reviews.Load()-before || u.Wall <= 0 || u.CPU <= 0 || u.PeakRSS <= 0 {
 			t.Errorf("load %d: %+v", which, u)
 		}
@@ -257,6 +264,32 @@ func TestLoadsAreMeasured(t *testing.T) {
 		}
 	}
 	f.check(t, l)
+}
+
+// TestTurnsAddUp has two servers in turn, the last of which is shorter.
+func TestTurnsAddUp(t *testing.T) {
+	l := newLoad(newFakeWebhook(t).client(), newReviewTemplate())
+	defer l.close()
+	a, b := &turns{load: l, pid: os.Getpid()}, &turns{load: l, pid: os.Getpid()}
+	const duration = turnTime + 100*time.Millisecond
+	if err := takeTurns(t.Context(), loadPaced, duration, a, b); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []*turns{a, b} {
+		if u := s.usage(); u.Reviews != int(duration/webhookInterval) || len(s.took) != u.Reviews || u.Wall < duration-10*webhookInterval || u.P50 <= 0 {
+			t.Errorf("%d reviews took %v, of %d it is known how long: %+v", u.Reviews, u.Wall, len(s.took), u)
+		}
+	}
+}
+
+// TestSlowReviewsThatFail are an error of the load they were part of.
+func TestSlowReviewsThatFail(t *testing.T) {
+	f := newFakeWebhook(t)
+	l := newLoad(f.client(), newReviewTemplate())
+	defer l.close()
+	l.slow, f.refused = 1, fmt.Sprintf("web-7d4b9c6f58-%05d", reviewedPods)
+	err := takeTurns(t.Context(), loadBesideSlow, 50*time.Millisecond, &turns{load: l, pid: os.Getpid()})
+	checkError(t, "beside slow ones", err, "was answered 400 Bad Request")
 }
 
 func TestPercentiles(t *testing.T) {
