@@ -63,6 +63,9 @@ type pair struct {
 	whole bool
 }
 
+// maxByte is the largest uvarint of one byte.
+const maxByte = 0x7f
+
 // NewBuilder returns a builder for the objects of kind.
 func NewBuilder(kind *Kind, cfg *config.Config) *Builder {
 	b := &Builder{
@@ -134,6 +137,9 @@ func (b *Builder) isExcluded(o *Object) bool {
 
 // add appends one series: what sorts before the tags, the tags, the rest.
 func (b *Builder) add(s *series, keys *keyTable, o *Object, tags []Tag) {
+	if b.addAlike(s, keys, o, tags) {
+		return
+	}
 	sorted := b.collect(keys, tags)
 	r := &b.record
 	r.Series = AppendCount(r.Series, s.count(o)+len(b.pairs))
@@ -153,6 +159,45 @@ func (b *Builder) add(s *series, keys *keyTable, o *Object, tags []Tag) {
 	}
 	r.Series = s.append(r.Series, s.after, o)
 	r.Count++
+}
+
+// addAlike appends one series of an object whose tags have the keys that the
+// object before had at their places, in the order of their names: most objects
+// of a list are such. It returns false, and appends nothing, where it is none.
+func (b *Builder) addAlike(s *series, keys *keyTable, o *Object, tags []Tag) bool {
+	count := s.count(o)
+	if len(tags) > keys.ascending || len(b.optional) > 0 || count+len(tags) > maxByte {
+		return false
+	}
+	r := &b.record
+	before, drops := len(r.Series), b.drops
+	r.Series = append(r.Series, 0) // the count
+	r.Series = s.append(r.Series, s.before, o)
+	for place := range tags {
+		tag, last := &tags[place], &keys.last[place]
+		if last.key != string(tag.Key) {
+			r.Series, b.drops = r.Series[:before], drops
+			return false
+		}
+		if last.name == "" {
+			continue
+		}
+		if label := keys.label(place, tag.Value); label != nil {
+			r.Series = append(r.Series, label...)
+			count++
+			continue
+		}
+		if value, ok := b.value(tag.Value); ok {
+			from := len(r.Series)
+			r.Series = AppendLabel(r.Series, last.name, value)
+			keys.remember(place, r.Series[from:], len(value))
+			count++
+		}
+	}
+	r.Series = s.append(r.Series, s.after, o)
+	r.Series[before] = byte(count)
+	r.Count++
+	return true
 }
 
 // collect gathers the labels that tags become in b.pairs, sorted, each name
