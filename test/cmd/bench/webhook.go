@@ -17,8 +17,10 @@ import (
 )
 
 const (
-	// webhookPods are listed and watched meanwhile.
-	webhookPods = 10_000
+	// webhookPods are listed and watched meanwhile. Nothing comes of the reviews in
+	// this API server, so labelstream lists its pods every few seconds, as it would
+	// not beside a real one: they are few, so that it is the reviews that count.
+	webhookPods = 1000
 	// webhookConnections are at work at a time. kube-apiserver keeps 25 idle ones
 	// to a host.
 	webhookConnections = 32
