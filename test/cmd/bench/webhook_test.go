@@ -313,8 +313,8 @@ func TestPercentiles(t *testing.T) {
 func TestReviewsAreChecked(t *testing.T) {
 	for samples, want := range map[int]string{
 		webhookPods + 7: "",
-		webhookPods + 6: "labelstream sent 10006 samples for a backfill of 10000 pods and 7 reviews, want 10007",
-		webhookPods + 8: "labelstream sent 10008 samples for a backfill of 10000 pods and 7 reviews, want 10007",
+		webhookPods + 6: "labelstream sent 1006 samples for a backfill of 1000 pods and 7 reviews, want 1007",
+		webhookPods + 8: "labelstream sent 1008 samples for a backfill of 1000 pods and 7 reviews, want 1007",
 	} {
 		sink := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintf(w, `{"samples":%d}`, samples) }))
 		s := webhookServers{sink: &helper{url: sink.URL}}
