@@ -11,7 +11,7 @@ import (
 
 // maxConnections is how many there may be at a time. Three API servers that
 // handle as many writes as they do by default, 200 each, leave room for more
-// than 1,000 that are slow. Each of these takes 50 KiB of memory and a file, and
+// than 1,000 that are slow. Each of these takes 60 KiB of memory and a file, and
 // at most 120 KiB.
 const maxConnections = 2000
 
