@@ -334,7 +334,7 @@ func afterString(text []byte, i int) (after int, plain bool) {
 				return bad, false
 			}
 			i += n
-		case c < ' ': // or the end
+		case c < ' ':
 			return bad, false
 		default:
 			plain = plain && c < utf8.RuneSelf
