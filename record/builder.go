@@ -57,10 +57,6 @@ type Builder struct {
 type pair struct {
 	name       string
 	key, value []byte
-	// place is where the tag stands in the object, -1 for an external label.
-	place int
-	// whole says that value is the whole label in flat form.
-	whole bool
 }
 
 // maxByte is the largest uvarint of one byte.
@@ -84,7 +80,7 @@ func NewBuilder(kind *Kind, cfg *config.Config) *Builder {
 	}
 	for _, name := range sortedNames(cfg.ExternalLabels) {
 		if strings.HasPrefix(name, tagPrefix) {
-			b.optional = append(b.optional, pair{name: name, value: []byte(cfg.ExternalLabels[name]), place: -1})
+			b.optional = append(b.optional, pair{name: name, value: []byte(cfg.ExternalLabels[name])})
 		}
 	}
 	return b
@@ -140,22 +136,13 @@ func (b *Builder) add(s *series, keys *keyTable, o *Object, tags []Tag) {
 	if b.addAlike(s, keys, o, tags) {
 		return
 	}
-	sorted := b.collect(keys, tags)
+	b.collect(keys, tags)
 	r := &b.record
 	r.Series = AppendCount(r.Series, s.count(o)+len(b.pairs))
 	r.Series = s.append(r.Series, s.before, o)
 	for i := range b.pairs {
 		p := &b.pairs[i]
-		if p.whole {
-			r.Series = append(r.Series, p.value...)
-			continue
-		}
-		from := len(r.Series)
 		r.Series = AppendLabel(r.Series, p.name, p.value)
-		// In an object that is not sorted a name may be another than the key's.
-		if sorted && p.place >= 0 {
-			keys.remember(p.place, r.Series[from:], len(p.value))
-		}
 	}
 	r.Series = s.append(r.Series, s.after, o)
 	r.Count++
@@ -182,7 +169,7 @@ func (b *Builder) addAlike(s *series, keys *keyTable, o *Object, tags []Tag) boo
 		if last.name == "" {
 			continue
 		}
-		if label := keys.label(place, tag.Value); label != nil {
+		if label := last.as(tag.Value); label != nil {
 			r.Series = append(r.Series, label...)
 			count++
 			continue
@@ -190,7 +177,7 @@ func (b *Builder) addAlike(s *series, keys *keyTable, o *Object, tags []Tag) boo
 		if value, ok := b.value(tag.Value); ok {
 			from := len(r.Series)
 			r.Series = AppendLabel(r.Series, last.name, value)
-			keys.remember(place, r.Series[from:], len(value))
+			last.remember(r.Series[from:], len(value))
 			count++
 		}
 	}
@@ -201,29 +188,20 @@ func (b *Builder) addAlike(s *series, keys *keyTable, o *Object, tags []Tag) boo
 }
 
 // collect gathers the labels that tags become in b.pairs, sorted, each name
-// once. It returns whether the tags stood in this order.
-func (b *Builder) collect(keys *keyTable, tags []Tag) (sorted bool) {
+// once.
+func (b *Builder) collect(keys *keyTable, tags []Tag) {
 	b.pairs = b.pairs[:0]
 	sorted, before := true, ""
 	for place := range tags {
 		tag := &tags[place]
 		name := keys.name(place, tag.Key)
 		sorted = keys.ascends(place, before, name) && sorted
-		if name == "" {
-			continue
-		}
-		before = name
-		if label := keys.label(place, tag.Value); label != nil {
-			b.pairs = append(b.pairs, pair{name: name, key: tag.Key, value: label, place: place, whole: true})
-		} else {
-			b.pairs = append(b.pairs, pair{name: name, key: tag.Key, value: tag.Value, place: place})
+		if name != "" {
+			b.pairs = append(b.pairs, pair{name: name, key: tag.Key, value: tag.Value})
+			before = name
 		}
 	}
 	if !sorted {
-		for i := range b.pairs {
-			p := &b.pairs[i]
-			p.value, p.whole = tags[p.place].Value, false
-		}
 		b.pairs = lastOfKey(b.pairs)
 	}
 	b.checkValues()
@@ -231,7 +209,6 @@ func (b *Builder) collect(keys *keyTable, tags []Tag) (sorted bool) {
 		unique(b.pairs)
 	}
 	b.addOptional()
-	return sorted
 }
 
 // checkValues puts what is sent in place of each value, and leaves out the
@@ -240,13 +217,11 @@ func (b *Builder) checkValues() {
 	kept := 0
 	for i := range b.pairs {
 		p := &b.pairs[i]
-		if !p.whole {
-			value, ok := b.value(p.value)
-			if !ok {
-				continue
-			}
-			p.value = value
+		value, ok := b.value(p.value)
+		if !ok {
+			continue
 		}
+		p.value = value
 		if kept < i {
 			b.pairs[kept] = *p
 		}

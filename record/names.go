@@ -38,10 +38,10 @@ type keyTable struct {
 // filter passes it.
 type tagName struct{ key, name string }
 
-// lastTag is a tag at its place in the object before.
+// lastTag is a tag at its place in the objects before.
 type lastTag struct {
 	tagName
-	// label is the label that it became, in flat form, and value the length of the
+	// label is a label that the key became, in flat form, and value the length of the
 	// label's value, which ends it. It is empty where there was none, or a long one.
 	label []byte
 	value int
@@ -76,25 +76,20 @@ func (t *keyTable) name(place int, key []byte) string {
 	return n.name
 }
 
-// label returns the label that the tag at this place became in the object before,
-// if it has the same key and value; else nil. name has just returned its name.
-func (t *keyTable) label(place int, value []byte) []byte {
-	if place >= len(t.last) {
+// as returns the label that a tag with this value becomes, which has the key of
+// the last; nil where it has another value.
+func (l *lastTag) as(value []byte) []byte {
+	if len(l.label) == 0 || len(value) != l.value || string(l.label[len(l.label)-l.value:]) != string(value) {
 		return nil
 	}
-	last := &t.last[place]
-	if len(last.label) == 0 || len(value) != last.value || string(last.label[len(last.label)-last.value:]) != string(value) {
-		return nil
-	}
-	return last.label
+	return l.label
 }
 
-// remember takes the label that the tag at this place has become. A value that is
-// sent as it is would be again.
-func (t *keyTable) remember(place int, label []byte, value int) {
-	if place < len(t.last) && len(label) <= maxLabel {
-		last := &t.last[place]
-		last.label, last.value = append(last.label[:0], label...), value
+// remember takes the label that the tag has become, and the length of its value. A
+// value that is sent as it is would be again.
+func (l *lastTag) remember(label []byte, value int) {
+	if len(label) <= maxLabel {
+		l.label, l.value = append(l.label[:0], label...), value
 	}
 }
 
