@@ -43,6 +43,18 @@ func newMetrics(reg prometheus.Registerer, e *Emitter, capacity int) *metrics {
 			Help: "When the destination last accepted samples, in Unix time.",
 		}),
 	}
+	for _, f := range fates {
+		m.batches.WithLabelValues(string(f))
+	}
+	for _, reason := range reasons {
+		m.dropped.WithLabelValues(reason)
+	}
+	registerState(auto, e, capacity)
+	return m
+}
+
+// registerState registers those that are read from the emitter when asked for.
+func registerState(auto promauto.Factory, e *Emitter, capacity int) {
 	auto.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "labelstream_queue_length",
 		Help: "Records that wait to be sent or are being sent.",
@@ -71,13 +83,6 @@ func newMetrics(reg prometheus.Registerer, e *Emitter, capacity int) *metrics {
 			return 0
 		})
 	}
-	for _, f := range fates {
-		m.batches.WithLabelValues(string(f))
-	}
-	for _, reason := range reasons {
-		m.dropped.WithLabelValues(reason)
-	}
-	return m
 }
 
 // accepted counts samples that the destination has.

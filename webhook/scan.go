@@ -201,7 +201,8 @@ func (s *scanner) setObject(level int, object bool) {
 func (s *scanner) isObject(level int) bool { return s.objects[level/64]&(1<<(level%64)) != 0 }
 
 // bad is where a text goes on that is no JSON. The functions named after... give
-// the place after what stands at i, and bad for bad.
+// the place after what stands at i, or bad. That may be i itself, but for
+// afterString and afterWord, whose callers have looked at what begins there.
 const bad = -1
 
 // byteAt is 0 where the text has no byte.
