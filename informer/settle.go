@@ -57,9 +57,13 @@ func (s *source) settle(ctx context.Context) {
 }
 
 func (s *source) settleDue(ctx context.Context) {
+	// Asked for first: a list that ends meanwhile leaves nothing due.
+	healing := s.table.NeedsHealing()
 	due := s.table.Due(time.Now(), settleMost+1)
 	if len(due) > settleMost {
-		s.listInstead()
+		if !healing {
+			s.table.Heal()
+		}
 		return
 	}
 	for _, claim := range due {
