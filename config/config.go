@@ -11,9 +11,9 @@ import (
 // accepted values are written down. Load makes one that is valid.
 type Config struct {
 	// Labels and Annotations share a type, but not their defaults; so they are
-	// read through labelTags and annotationTags.
-	Labels      Tags `ignored:"true"`
-	Annotations Tags `ignored:"true"`
+	// read through labelSource and annotationSource.
+	Labels      LabelSource `ignored:"true"`
+	Annotations LabelSource `ignored:"true"`
 
 	// Namespaces are the ones to list, each by itself. Empty means one list of
 	// the whole cluster.
@@ -24,14 +24,12 @@ type Config struct {
 	Series
 	Delivery
 
-	// Once ends the run after the backfill.
-	Once bool `split_words:"true" default:"false" desc:"read and send everything once, then end; the same as --once" accepts:"true or false"`
 	// OnceTimeout bounds a run with Once.
-	OnceTimeout time.Duration `split_words:"true" default:"1h" desc:"how long a run with ONCE may take" accepts:"a duration from 1s to 168h"`
+	OnceTimeout time.Duration `split_words:"true" default:"1h" desc:"how long a run with --once may take" accepts:"a duration from 1s to 168h"`
 	// PageSize is how many objects the API server is asked for at most.
 	PageSize int `split_words:"true" default:"500" desc:"objects in one page of a list, at most" accepts:"a whole number from 1 to 10000"`
-	// WatchEnabled follows changes after the backfill.
-	WatchEnabled bool `split_words:"true" default:"true" desc:"follow changes by watch, where ONCE is false" accepts:"true or false"`
+	// Changes is what tells of changes between two lists.
+	Changes Changes `split_words:"true" default:"watch" desc:"what tells the daemon of changes: watches, the admission webhook, or nothing but the resync" accepts:"watch, webhook or none"`
 	// ResyncInterval is how often a daemon sends all again; 0 means never.
 	ResyncInterval time.Duration `split_words:"true" default:"3h" desc:"how often all is read and sent again, up to a tenth sooner; 0 for never, 4m where the receiver is Prometheus and series must not go stale" accepts:"0, or a duration from 1s to 168h"`
 	Leader
@@ -42,8 +40,8 @@ type Config struct {
 	// StatusAddress is where /metrics and the health checks are served, as
 	// net.Listen takes it.
 	StatusAddress string `split_words:"true" default:":8080" desc:"where /metrics, /healthz and /readyz are served" accepts:"host:port or :port, with port 0 for any free one"`
-	// PProf serves Go's profiles beside the metrics.
-	PProf bool `envconfig:"PPROF" default:"false" desc:"serve Go's profiles under /debug/pprof of STATUS_ADDRESS" accepts:"true or false"`
+	// Pprof serves Go's profiles beside the metrics.
+	Pprof bool `split_words:"true" default:"false" desc:"serve Go's profiles under /debug/pprof of STATUS_ADDRESS" accepts:"true or false"`
 	// LogLevel is error, warn, info or debug.
 	LogLevel string `split_words:"true" default:"info" desc:"least severe level that is logged" accepts:"error, warn, info or debug"`
 	// LogFormat is text, json, or empty: text on a terminal, json elsewhere.
@@ -54,43 +52,24 @@ type Config struct {
 type Leader struct {
 	// LeaderElection has one of several replicas read and send.
 	LeaderElection bool `split_words:"true" default:"false" desc:"elect which of several replicas reads and sends" accepts:"true or false"`
-	// LeaseName and LeaseNamespace are the Lease's that is held. An empty
-	// namespace means the pod's own.
-	LeaseName      string `split_words:"true" default:"labelstream" desc:"name of the Lease that the leader holds" accepts:"a name of lower case letters, digits, - and ."`
-	LeaseNamespace string `split_words:"true" desc:"namespace of that Lease; where empty, POD_NAMESPACE or the pod's own" accepts:"the name of a namespace"`
-	// LeaseDuration is after how long without a renewal another may lead,
-	// RenewDeadline after how long the leader gives up, and RetryPeriod how
-	// often each tries.
-	LeaseDuration time.Duration `split_words:"true" default:"15s" desc:"after how long without a renewal another replica may lead" accepts:"whole seconds from 2s to 10m, more than RENEW_DEADLINE"`
-	RenewDeadline time.Duration `split_words:"true" default:"10s" desc:"after how long without a renewal the leader stops" accepts:"a duration from 1s to 10m, more than 1.2 times RETRY_PERIOD and less than LEASE_DURATION"`
-	RetryPeriod   time.Duration `split_words:"true" default:"2s" desc:"how often the lease is renewed, and asked for" accepts:"a duration from 100ms to 1m"`
-	// PodName and PodNamespace are the pod's, from the downward API.
-	PodName      string `envconfig:"POD_NAME" desc:"name of this pod, by which it holds the Lease; POD_NAME without the prefix is read too; the host's name and a random part where empty" accepts:"a pod's name"`
+	// LeaseName is the Lease's that the leader holds, in the pod's namespace.
+	LeaseName string `split_words:"true" default:"labelstream" desc:"name of the Lease that the leader holds, in the pod's namespace" accepts:"a name of lower case letters, digits, - and ."`
+	// PodNamespace is the pod's, from the downward API.
 	PodNamespace string `envconfig:"POD_NAMESPACE" desc:"namespace of this pod; POD_NAMESPACE without the prefix is read too" accepts:"the name of a namespace"`
 }
 
 // Webhook are the settings of the admission webhook.
 type Webhook struct {
-	// WebhookEnabled has the API server show its writes as they come, where
-	// Once is false.
-	WebhookEnabled bool `split_words:"true" default:"true" desc:"serve the admission webhook, where ONCE is false" accepts:"true or false"`
 	// WebhookAddress is where it is served, as net.Listen takes it.
 	WebhookAddress string `split_words:"true" default:":8443" desc:"where the webhook is served" accepts:"host:port or :port, with port 0 for any free one"`
 	// WebhookPath may hold a secret.
 	WebhookPath string `split_words:"true" default:"/validate" desc:"path of the webhook; it may hold a part that only the API server knows, and is not logged" accepts:"a path that begins with /, without space, ?, # and %"`
-	// WebhookReconnect is after how many answers one ends its connection; 0
-	// means never.
-	WebhookReconnect int `split_words:"true" default:"1000" desc:"one in so many answers ends its connection, so that replicas share the load; 0 for none" accepts:"a whole number from 0 to 1000000"`
-	// WebhookCertFile and WebhookKeyFile belong together.
-	WebhookCertFile string `split_words:"true" desc:"file with the webhook's certificate, read again when it changes" accepts:"the name of a PEM file, together with WEBHOOK_KEY_FILE"`
-	WebhookKeyFile  string `split_words:"true" desc:"file with the certificate's key, read again when it changes" accepts:"the name of a PEM file, together with WEBHOOK_CERT_FILE"`
-	// WebhookSelfSigned makes a certificate, in place of the files. It is kept
-	// in the Secret, is for the Service, and the configuration is told to trust
-	// it.
-	WebhookSelfSigned    bool   `split_words:"true" default:"false" desc:"make a certificate, keep it in a Secret, and have the API server trust it" accepts:"true or false; with true, neither WEBHOOK_CERT_FILE nor WEBHOOK_KEY_FILE"`
-	WebhookSecret        string `split_words:"true" default:"labelstream-webhook" desc:"name of that Secret, in the pod's namespace" accepts:"a name of lower case letters, digits, - and ."`
-	WebhookService       string `split_words:"true" default:"labelstream-webhook" desc:"name of the webhook's Service, in the pod's namespace, for which that certificate is made" accepts:"a name of lower case letters, digits and -"`
-	WebhookConfiguration string `split_words:"true" default:"labelstream" desc:"name of the ValidatingWebhookConfiguration whose caBundle is set" accepts:"a name of lower case letters, digits, - and ."`
+	// WebhookCertDir holds tls.crt and tls.key. Where it is empty, a certificate
+	// is made, kept in a Secret, and the API server is told to trust it.
+	WebhookCertDir string `split_words:"true" desc:"directory with the webhook's certificate and key, tls.crt and tls.key, read again when they change; where empty, a certificate is made and kept in a Secret" accepts:"the name of a directory with these PEM files"`
+	// WebhookName is the name of the Service, of the Secret, and of the
+	// ValidatingWebhookConfiguration.
+	WebhookName string `split_words:"true" default:"labelstream-webhook" desc:"name of the webhook's Service, of the Secret with its certificate, and of the ValidatingWebhookConfiguration" accepts:"a name of lower case letters, digits and -"`
 	// WebhookClientCAFile holds the authorities of those who may call; empty
 	// means that anyone may.
 	WebhookClientCAFile string `split_words:"true" desc:"file with the authorities of callers' certificates, read again when it changes; where empty, anyone may call" accepts:"the name of a PEM file with certificates"`
@@ -120,11 +99,8 @@ type Delivery struct {
 	SendInterval time.Duration `split_words:"true" default:"10s" desc:"how long a batch waits for more records after its first" accepts:"a duration from 10ms to 10m"`
 	// SendTimeout bounds one request, its answer included.
 	SendTimeout time.Duration `split_words:"true" default:"30s" desc:"how long one request may take" accepts:"a duration from 10ms to 10m"`
-	// MaxBytesPerSend is how long a batch's encoding as remote_write 1.0 may be,
-	// uncompressed; as 2.0 it is shorter.
-	MaxBytesPerSend Bytes `split_words:"true" default:"1MiB" desc:"bytes of one batch before compression, at most" accepts:"a size from 64KiB to 8MiB, such as 1MiB, 512KiB, 1MB or 1048576"`
 	// Senders is how many connections send in parallel.
-	Senders int `split_words:"true" default:"2" desc:"connections that send in parallel; records of one object always take the same" accepts:"a whole number from 1 to 64"`
+	Senders int `split_words:"true" default:"1" desc:"connections that send in parallel; records of one object always take the same" accepts:"a whole number from 1 to 64"`
 	// Protocol is the version of remote_write.
 	Protocol Protocol `split_words:"true" default:"auto" desc:"version of remote_write; auto finds out whether the destination speaks 2.0" accepts:"auto, 1.0 or 2.0"`
 	// OnRefused is what happens to a batch that the destination refuses.
@@ -158,6 +134,10 @@ const (
 	NamesUnderscore  Names        = "underscore"
 	UnsafeValuesDrop UnsafeValues = "drop"
 	UnsafeValuesKeep UnsafeValues = "keep"
+
+	ChangesWatch   Changes = "watch"
+	ChangesWebhook Changes = "webhook"
+	ChangesNone    Changes = "none"
 
 	ProtocolAuto Protocol = "auto"
 	Protocol1    Protocol = "1.0"

@@ -84,12 +84,12 @@ func patterns(texts ...string) Patterns {
 func TestLoadDefaults(t *testing.T) {
 	got := loaded(t, map[string]string{"DESTINATION": "http://localhost:9090/api/v1/write"})
 	want := &Config{
-		Labels: Tags{
+		Labels: LabelSource{
 			Enabled:   true,
 			Filters:   patterns(`.*`),
 			Resources: List{"pods", "namespaces"},
 		},
-		Annotations: Tags{
+		Annotations: LabelSource{
 			Filters:   patterns(`.*`),
 			Exclude:   patterns(`last-applied-configuration$`),
 			Resources: List{"pods", "namespaces"},
@@ -206,12 +206,12 @@ func TestLoadEverySetting(t *testing.T) {
 		}
 	}
 	want := &Config{
-		Labels: Tags{
+		Labels: LabelSource{
 			Filters:   patterns(`^app$`, `^.{1,20}$`, `team`),
 			Exclude:   patterns(`internal`),
 			Resources: List{"pods", "deployments.apps", "rollouts.argoproj.io", "*.batch"},
 		},
-		Annotations: Tags{
+		Annotations: LabelSource{
 			Enabled:   true,
 			Filters:   patterns(`owner`, `cost-center`),
 			Resources: List{"nodes"},
@@ -314,7 +314,7 @@ func TestLoadDestination(t *testing.T) {
 }
 
 func TestKeep(t *testing.T) {
-	tags := &Tags{
+	tags := &LabelSource{
 		Filters: patterns(`^app$`, `team`),
 		Exclude: patterns(`internal`, `^x-`),
 	}
@@ -336,7 +336,7 @@ func TestKeep(t *testing.T) {
 			t.Errorf("Keep(%q) = %v, want %v", key, got, want)
 		}
 	}
-	if (&Tags{Exclude: patterns(`internal`)}).Keep("app") {
+	if (&LabelSource{Exclude: patterns(`internal`)}).Keep("app") {
 		t.Error("without filters a key is kept")
 	}
 }
@@ -353,7 +353,7 @@ func TestKeepByDefault(t *testing.T) {
 }
 
 func BenchmarkKeep(b *testing.B) {
-	tags := &Tags{Filters: patterns(`^app$`, `^team$`, `^cost-`), Exclude: patterns(`last-applied-configuration$`)}
+	tags := &LabelSource{Filters: patterns(`^app$`, `^team$`, `^cost-`), Exclude: patterns(`last-applied-configuration$`)}
 	b.ReportAllocs()
 	for b.Loop() {
 		tags.Keep("app.kubernetes.io/managed-by")

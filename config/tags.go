@@ -1,7 +1,7 @@
 package config
 
-// Tags are the settings of labels, and those of annotations.
-type Tags struct {
+// LabelSource are the settings of labels, and those of annotations.
+type LabelSource struct {
 	// Enabled says whether the chosen resources give such a series at all.
 	Enabled bool
 	// Filters and Exclude decide which keys are sent, see Keep.
@@ -12,20 +12,20 @@ type Tags struct {
 
 // Keep reports whether a tag of this key is sent: one of Filters matches
 // somewhere in it, and none of Exclude does. It does not look at Enabled.
-func (t *Tags) Keep(key string) bool {
+func (t *LabelSource) Keep(key string) bool {
 	return t.Filters.matchAny(key) && !t.Exclude.matchAny(key)
 }
 
-// labelTags and annotationTags are Tags with the defaults of each; Go converts
+// labelSource and annotationSource are LabelSource with the defaults of each; Go converts
 // between structs that differ in nothing but tags.
 type (
-	labelTags struct {
+	labelSource struct {
 		Enabled   bool     `split_words:"true" default:"true" desc:"send labels" accepts:"true or false"`
 		Filters   Patterns `split_words:"true" default:".*" desc:"label keys to send: those that any of the patterns matches somewhere" accepts:"a list of Go regular expressions, at least one while labels are enabled"`
 		Exclude   Patterns `split_words:"true" desc:"label keys to leave out, though a filter matches" accepts:"a list of Go regular expressions"`
 		Resources List     `split_words:"true" default:"pods,namespaces" desc:"kinds whose labels are sent" accepts:"a list of plural, plural.group or *.group, such as pods or deployments.apps, at least one while labels are enabled"`
 	}
-	annotationTags struct {
+	annotationSource struct {
 		Enabled   bool     `split_words:"true" default:"false" desc:"send annotations" accepts:"true or false"`
 		Filters   Patterns `split_words:"true" default:".*" desc:"annotation keys to send: those that any of the patterns matches somewhere" accepts:"a list of Go regular expressions, at least one while annotations are enabled"`
 		Exclude   Patterns `split_words:"true" default:"last-applied-configuration$" desc:"annotation keys to leave out, though a filter matches" accepts:"a list of Go regular expressions"`
@@ -35,8 +35,8 @@ type (
 
 // spec is what envconfig fills, in the order of the data's way.
 type spec struct {
-	Labels      labelTags
-	Annotations annotationTags
+	Labels      labelSource
+	Annotations annotationSource
 	*Config
 }
 
@@ -44,7 +44,7 @@ func newSpec() *spec { return &spec{Config: new(Config)} }
 
 // config returns what was read into s.
 func (s *spec) config() *Config {
-	s.Config.Labels = Tags(s.Labels)
-	s.Config.Annotations = Tags(s.Annotations)
+	s.Config.Labels = LabelSource(s.Labels)
+	s.Config.Annotations = LabelSource(s.Annotations)
 	return s.Config
 }

@@ -34,6 +34,7 @@ func validate(cfg *Config, dryRun bool, m *mistakes) {
 	checkRange(m, "ONCE_TIMEOUT", cfg.OnceTimeout, time.Second, 168*time.Hour)
 	checkRange(m, "PAGE_SIZE", cfg.PageSize, 1, 10000)
 	check(m, "RESYNC_INTERVAL", cfg.ResyncInterval == 0 || time.Second <= cfg.ResyncInterval && cfg.ResyncInterval <= 168*time.Hour)
+	checkOneOf(m, "CHANGES", cfg.Changes, ChangesWatch, ChangesWebhook, ChangesNone)
 	validateLeader(&cfg.Leader, m)
 	validateWebhook(&cfg.Webhook, m)
 	checkRange(m, "SHUTDOWN_TIMEOUT", cfg.ShutdownTimeout, 0, 10*time.Minute)
@@ -52,7 +53,7 @@ func validateEnabled(cfg *Config, m *mistakes) {
 	m.addf("%s and %s are both false, so nothing would be sent; want one of them true", labels, annotations)
 }
 
-func validateTags(topic string, tags *Tags, m *mistakes) {
+func validateTags(topic string, tags *LabelSource, m *mistakes) {
 	checkList(m, topic+"_RESOURCES", tags.Resources, resourceName)
 	if !tags.Enabled {
 		return
@@ -98,25 +99,14 @@ func validateDelivery(d *Delivery, dryRun bool, m *mistakes) {
 	checkRange(m, "BATCH_SIZE", d.BatchSize, 1, 10000)
 	checkRange(m, "SEND_INTERVAL", d.SendInterval, 10*time.Millisecond, 10*time.Minute)
 	checkRange(m, "SEND_TIMEOUT", d.SendTimeout, 10*time.Millisecond, 10*time.Minute)
-	checkRange(m, "MAX_BYTES_PER_SEND", d.MaxBytesPerSend, 64<<10, 8<<20)
 	checkRange(m, "SENDERS", d.Senders, 1, 64)
 	checkOneOf(m, "PROTOCOL", d.Protocol, ProtocolAuto, Protocol1, Protocol2)
 	checkOneOf(m, "ON_REFUSED", d.OnRefused, OnRefusedHalve, OnRefusedDrop)
 	validateAuth(d, m)
 }
 
-// electionJitter is by how much client-go may lengthen RETRY_PERIOD.
-const electionJitter = 1.2
-
 func validateLeader(l *Leader, m *mistakes) {
 	check(m, "LEASE_NAME", leaseName.MatchString(l.LeaseName))
-	check(m, "LEASE_NAMESPACE", l.LeaseNamespace == "" || namespaceName.MatchString(l.LeaseNamespace))
-	// The Lease holds whole seconds.
-	duration := l.LeaseDuration
-	check(m, "LEASE_DURATION", duration%time.Second == 0 && 2*time.Second <= duration && duration <= 10*time.Minute && duration > l.RenewDeadline)
-	shortest := max(time.Second, time.Duration(electionJitter*float64(l.RetryPeriod))+1)
-	checkRange(m, "RENEW_DEADLINE", l.RenewDeadline, shortest, 10*time.Minute)
-	checkRange(m, "RETRY_PERIOD", l.RetryPeriod, 100*time.Millisecond, time.Minute)
 }
 
 func validateWebhook(w *Webhook, m *mistakes) {
@@ -124,17 +114,7 @@ func validateWebhook(w *Webhook, m *mistakes) {
 	if !webhookPath.MatchString(w.WebhookPath) || strings.ContainsAny(w.WebhookPath, "?#%") {
 		m.add(prefix+"_WEBHOOK_PATH", wrongValue{hidden: true, reason: "no such path, and not shown as it may hold a secret"})
 	}
-	checkRange(m, "WEBHOOK_RECONNECT", w.WebhookReconnect, 0, 1_000_000)
-	check(m, "WEBHOOK_SECRET", leaseName.MatchString(w.WebhookSecret))
-	check(m, "WEBHOOK_SERVICE", namespaceName.MatchString(w.WebhookService))
-	check(m, "WEBHOOK_CONFIGURATION", leaseName.MatchString(w.WebhookConfiguration))
-	hasFiles := w.WebhookCertFile != "" || w.WebhookKeyFile != ""
-	if (w.WebhookCertFile == "") != (w.WebhookKeyFile == "") {
-		m.addf("%s_WEBHOOK_CERT_FILE and %[1]s_WEBHOOK_KEY_FILE: only one is set; want both or none", prefix)
-	}
-	if w.WebhookSelfSigned && hasFiles {
-		m.addf("%s_WEBHOOK_SELF_SIGNED and %[1]s_WEBHOOK_CERT_FILE or %[1]s_WEBHOOK_KEY_FILE are both set; want one way to have a certificate", prefix)
-	}
+	check(m, "WEBHOOK_NAME", namespaceName.MatchString(w.WebhookName))
 }
 
 func check(m *mistakes, name string, ok bool) {

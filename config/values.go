@@ -16,6 +16,8 @@ type (
 	Names string
 	// UnsafeValues is what happens to values with characters that HTML escapes.
 	UnsafeValues string
+	// Changes is what tells of changes.
+	Changes string
 	// Protocol is a version of remote_write, or auto.
 	Protocol string
 	// OnRefused is what happens to a batch that is refused.

@@ -12,11 +12,11 @@ import (
 // Object is the metadata of one object, as a source reads it.
 type Object struct {
 	Namespace, Name     []byte
-	Labels, Annotations []Tag
+	Labels, Annotations []KeyValue
 }
 
-// Tag is one label or annotation of an object.
-type Tag struct{ Key, Value []byte }
+// KeyValue is one label or annotation of an object.
+type KeyValue struct{ Key, Value []byte }
 
 // Drops counts the tags that a builder left out or changed.
 type Drops struct {
@@ -24,15 +24,15 @@ type Drops struct {
 	Empty uint64
 	// Unsafe values hold a character that HTML escapes.
 	Unsafe uint64
-	// Cut values were longer than VALUE_MAX_BYTES; their beginning was kept.
-	Cut uint64
+	// Truncated values were longer than VALUE_MAX_BYTES; their beginning was kept.
+	Truncated uint64
 }
 
 // Add adds more to the counts.
 func (d *Drops) Add(more Drops) {
 	d.Empty += more.Empty
 	d.Unsafe += more.Unsafe
-	d.Cut += more.Cut
+	d.Truncated += more.Truncated
 }
 
 // Builder turns the objects of one kind into records. It uses its memory
@@ -132,7 +132,7 @@ func (b *Builder) isExcluded(o *Object) bool {
 }
 
 // add appends one series: what sorts before the tags, the tags, the rest.
-func (b *Builder) add(s *series, keys *keyTable, o *Object, tags []Tag) {
+func (b *Builder) add(s *series, keys *keyTable, o *Object, tags []KeyValue) {
 	if b.addAlike(s, keys, o, tags) {
 		return
 	}
@@ -151,7 +151,7 @@ func (b *Builder) add(s *series, keys *keyTable, o *Object, tags []Tag) {
 // addAlike appends one series of an object whose tags have the keys that the
 // object before had at their places, in the order of their names: most objects
 // of a list are such. It returns false, and appends nothing, where it is none.
-func (b *Builder) addAlike(s *series, keys *keyTable, o *Object, tags []Tag) bool {
+func (b *Builder) addAlike(s *series, keys *keyTable, o *Object, tags []KeyValue) bool {
 	count := s.count(o)
 	if len(tags) > keys.ascending || len(b.optional) > 0 || count+len(tags) > maxByte {
 		return false
@@ -189,7 +189,7 @@ func (b *Builder) addAlike(s *series, keys *keyTable, o *Object, tags []Tag) boo
 
 // collect gathers the labels that tags become in b.pairs, sorted, each name
 // once.
-func (b *Builder) collect(keys *keyTable, tags []Tag) {
+func (b *Builder) collect(keys *keyTable, tags []KeyValue) {
 	b.pairs = b.pairs[:0]
 	sorted, before := true, ""
 	for place := range tags {
@@ -258,7 +258,7 @@ func (b *Builder) value(value []byte) ([]byte, bool) {
 		value = valid(value)
 	}
 	if len(value) > b.maxBytes {
-		b.drops.Cut++
+		b.drops.Truncated++
 		value = cut(value, b.maxBytes)
 	}
 	return value, len(value) > 0

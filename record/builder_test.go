@@ -202,7 +202,7 @@ func TestBuildFilters(t *testing.T) {
 				"long", "12345", "keep-long", "12345",
 			)},
 			want:  []string{`t_pod_labels{label_keep-long="1234",namespace="n",pod="p",resource_type="pod"}`},
-			drops: Drops{Empty: 1, Unsafe: 1, Cut: 1},
+			drops: Drops{Empty: 1, Unsafe: 1, Truncated: 1},
 		},
 	})
 }
@@ -212,7 +212,7 @@ func TestBuildValues(t *testing.T) {
 	object := func(values ...string) Object {
 		o := Object{Name: []byte("n")}
 		for i, value := range values {
-			o.Labels = append(o.Labels, Tag{Key: []byte{byte('a' + i)}, Value: []byte(value)})
+			o.Labels = append(o.Labels, KeyValue{Key: []byte{byte('a' + i)}, Value: []byte(value)})
 		}
 		return o
 	}
@@ -249,25 +249,25 @@ func TestBuildValues(t *testing.T) {
 		},
 		{
 			name: "at the limit", kind: kind, config: limit(5), object: object("12345", "123456"),
-			want: series(`label_a="12345",label_b="12345",`), drops: Drops{Cut: 1},
+			want: series(`label_a="12345",label_b="12345",`), drops: Drops{Truncated: 1},
 		},
 		{
 			name: "cut before a rune that does not fit", kind: kind, config: limit(6),
 			object: object("1234é6", "12345é", "1234€", "123456é", "12😀x", "123😀"),
 			want:   series(`label_a="1234é",label_b="12345",label_c="1234",label_d="123456",label_e="12😀",label_f="123",`),
-			drops:  Drops{Cut: 6},
+			drops:  Drops{Truncated: 6},
 		},
 		{
 			name: "limit below the first rune leaves nothing", kind: kind, config: limit(1),
 			object: object("é", "e", "😀"),
-			want:   series(`label_b="e",`), drops: Drops{Cut: 2},
+			want:   series(`label_b="e",`), drops: Drops{Truncated: 2},
 		},
 		{
 			name: "the default limit", kind: kind,
 			object: object(strings.Repeat("x", 2047)+"é", strings.Repeat("x", 2046)+"é"),
 			want: series(`label_a="` + strings.Repeat("x", 2047) + `",` +
 				`label_b="` + strings.Repeat("x", 2046) + `é",`),
-			drops: Drops{Cut: 1},
+			drops: Drops{Truncated: 1},
 		},
 		{
 			name: "not UTF-8", kind: kind,
@@ -279,7 +279,7 @@ func TestBuildValues(t *testing.T) {
 			name: "cut after the replacement, which is longer", kind: kind, config: limit(5),
 			object: object("ab\xff", "abc\xff", "\xffa\xffb"),
 			want:   series("label_a=\"ab\uFFFD\",label_b=\"abc\",label_c=\"\uFFFDa\","),
-			drops:  Drops{Cut: 2},
+			drops:  Drops{Truncated: 2},
 		},
 		{
 			name: "not UTF-8 and unsafe", kind: kind, object: object("\xff<"),

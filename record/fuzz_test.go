@@ -17,7 +17,7 @@ import (
 
 // encodeTags writes tags so that a fuzzer's change of a byte reaches any of
 // them: each key and value behind its length in one byte.
-func encodeTags(list []Tag) []byte {
+func encodeTags(list []KeyValue) []byte {
 	var data []byte
 	for _, tag := range list {
 		for _, text := range [][]byte{tag.Key, tag.Value} {
@@ -28,7 +28,7 @@ func encodeTags(list []Tag) []byte {
 }
 
 // decodeTags reads what encodeTags wrote, and makes something of anything else.
-func decodeTags(data []byte) []Tag {
+func decodeTags(data []byte) []KeyValue {
 	text := func() []byte {
 		if len(data) == 0 {
 			return nil
@@ -38,22 +38,22 @@ func decodeTags(data []byte) []Tag {
 		data = data[1+n:]
 		return t
 	}
-	var list []Tag
+	var list []KeyValue
 	for len(data) > 0 {
-		list = append(list, Tag{Key: text(), Value: text()})
+		list = append(list, KeyValue{Key: text(), Value: text()})
 	}
 	return list
 }
 
 // asMap is the tags as a decoder of a map keeps them, in the order of keys.
-func asMap(list []Tag) []Tag {
+func asMap(list []KeyValue) []KeyValue {
 	last := make(map[string][]byte)
 	for _, tag := range list {
 		last[string(tag.Key)] = tag.Value
 	}
-	var kept []Tag
+	var kept []KeyValue
 	for _, key := range slices.Sorted(maps.Keys(last)) {
-		kept = append(kept, Tag{Key: []byte(key), Value: last[key]})
+		kept = append(kept, KeyValue{Key: []byte(key), Value: last[key]})
 	}
 	return kept
 }
@@ -72,7 +72,7 @@ func plainValue(value string, cfg *config.Config, drops *Drops) string {
 	if len(value) <= cfg.ValueMaxBytes {
 		return value
 	}
-	drops.Cut++
+	drops.Truncated++
 	short := ""
 	for _, r := range value {
 		if len(short)+utf8.RuneLen(r) > cfg.ValueMaxBytes {
@@ -105,7 +105,7 @@ var suffixed = regexp.MustCompile(`_[0-9a-f]{8,64}$`)
 // checkTags fails unless the values of list, whose keys differ, are those in
 // labels, each under its own name where no other key meets it there. The key
 // that is spelled like the name has it in any case.
-func checkTags(t *testing.T, labels []label, list []Tag, cfg *config.Config) Drops {
+func checkTags(t *testing.T, labels []label, list []KeyValue, cfg *config.Config) Drops {
 	t.Helper()
 	var drops Drops
 	want, exact := make(map[string][]string), make(map[string]string)
@@ -170,7 +170,7 @@ func checkIdentity(t *testing.T, labels []label, o *Object) {
 }
 
 func FuzzBuilder(f *testing.F) {
-	seeds := [][]Tag{
+	seeds := [][]KeyValue{
 		nil,
 		tags("app", "web", "team", "platform"),
 		tags("z", "1", "a", "2", "z", "3", "a", ""),
@@ -206,7 +206,7 @@ func FuzzBuilder(f *testing.F) {
 	})
 }
 
-func fuzzBuilder(t *testing.T, cfg *config.Config, namespace, name []byte, list []Tag, order uint64) {
+func fuzzBuilder(t *testing.T, cfg *config.Config, namespace, name []byte, list []KeyValue, order uint64) {
 	b := NewBuilder(podKind, cfg)
 	o := &Object{Namespace: namespace, Name: name, Labels: list, Annotations: list}
 	r, ok := b.Build(o)
@@ -228,7 +228,7 @@ func fuzzBuilder(t *testing.T, cfg *config.Config, namespace, name []byte, list 
 	plain := asMap(list)
 	checkIdentity(t, all[0], o)
 	drops := checkTags(t, all[0], plain, cfg)
-	drops = Drops{Empty: 2 * drops.Empty, Unsafe: 2 * drops.Unsafe, Cut: 2 * drops.Cut}
+	drops = Drops{Empty: 2 * drops.Empty, Unsafe: 2 * drops.Unsafe, Truncated: 2 * drops.Truncated}
 	if got := b.TakeDrops(); got != drops {
 		t.Errorf("drops %+v, want %+v", got, drops)
 	}

@@ -14,7 +14,7 @@ import (
 )
 
 // tagLabels is what tags become in the labels series of a node, as name=value.
-func tagLabels(t *testing.T, b *Builder, list []Tag) map[string]string {
+func tagLabels(t *testing.T, b *Builder, list []KeyValue) map[string]string {
 	t.Helper()
 	r, ok := b.Build(&Object{Name: []byte("n"), Labels: list})
 	if !ok {
@@ -30,10 +30,10 @@ func tagLabels(t *testing.T, b *Builder, list []Tag) map[string]string {
 }
 
 // shuffled returns list in other orders: backwards, and some at random.
-func shuffled(list []Tag) [][]Tag {
+func shuffled(list []KeyValue) [][]KeyValue {
 	backwards := slices.Clone(list)
 	slices.Reverse(backwards)
-	orders := [][]Tag{list, backwards}
+	orders := [][]KeyValue{list, backwards}
 	random := rand.New(rand.NewPCG(1, 2))
 	for range 4 {
 		order := slices.Clone(list)
@@ -54,7 +54,7 @@ func TestNames(t *testing.T) {
 	tests := []struct {
 		name  string
 		names config.Names
-		tags  []Tag
+		tags  []KeyValue
 		want  map[string]string
 	}{
 		{
@@ -174,7 +174,7 @@ func TestOneKeyTwice(t *testing.T) {
 	tests := []struct {
 		name  string
 		names config.Names
-		tags  []Tag
+		tags  []KeyValue
 		want  map[string]string
 		drops Drops
 	}{
@@ -270,10 +270,10 @@ func TestOverlongKeysAreNotRemembered(t *testing.T) {
 func TestManyKeysInOneObject(t *testing.T) {
 	b := NewBuilder(only(nodeKind, true, false), testConfig())
 	want := make(map[string]string)
-	var list []Tag
+	var list []KeyValue
 	for i := range 2*maxKeys + 1 {
 		key := fmt.Sprintf("k%d", i)
-		list = append(list, Tag{Key: []byte(key), Value: []byte(key)})
+		list = append(list, KeyValue{Key: []byte(key), Value: []byte(key)})
 		want["label_"+key] = key
 	}
 	for range 2 {
@@ -327,14 +327,14 @@ func TestKeysByPlace(t *testing.T) {
 					before = slices.DeleteFunc(slices.Clone(keys), func(string) bool { return random.IntN(4) == 0 })
 				}
 				for _, key := range before {
-					o.Labels = append(o.Labels, Tag{Key: []byte(key), Value: []byte(values[random.IntN(len(values))])})
+					o.Labels = append(o.Labels, KeyValue{Key: []byte(key), Value: []byte(values[random.IntN(len(values))])})
 				}
 				if random.IntN(10) == 0 {
 					random.Shuffle(len(o.Labels), func(i, j int) { o.Labels[i], o.Labels[j] = o.Labels[j], o.Labels[i] })
 				}
 				if random.IntN(50) == 0 {
 					for i := range 2 * maxPlaces {
-						o.Labels = append(o.Labels, Tag{Key: fmt.Appendf(nil, "z%03d", i), Value: []byte("v")})
+						o.Labels = append(o.Labels, KeyValue{Key: fmt.Appendf(nil, "z%03d", i), Value: []byte("v")})
 					}
 				}
 				fresh := NewBuilder(kind, cfg)

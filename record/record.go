@@ -34,6 +34,9 @@ type Record struct {
 	// Key identifies the object within this process: a hash of kind,
 	// namespace and name.
 	Key uint64
+	// Deleted says that this is the object's last record: the object is no more.
+	// Build leaves it false.
+	Deleted bool
 	// Count is the number of series in Series.
 	Count int
 	// Series holds the series one after the other, see [AppendLabel].
@@ -52,6 +55,10 @@ func Key(kind *Kind, namespace, name []byte) uint64 {
 	text = append(append(text, 0), name...)
 	return maphash.Bytes(keySeed, text)
 }
+
+// Hash is of all series: two records of one object are equal where their hashes
+// are, but for one pair in 2^64. It differs from one process to the next.
+func (r *Record) Hash() uint64 { return maphash.Bytes(keySeed, r.Series) }
 
 // A series in its flat form is the uvarint count of its labels, then each
 // label's name and value, each with its length as a uvarint before it; labels

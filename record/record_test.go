@@ -17,8 +17,8 @@ import (
 func testConfig(changes ...func(*config.Config)) *config.Config {
 	all := config.Patterns{regexp.MustCompile(`.*`)}
 	cfg := &config.Config{
-		Labels:      config.Tags{Enabled: true, Filters: all},
-		Annotations: config.Tags{Enabled: true, Filters: all},
+		Labels:      config.LabelSource{Enabled: true, Filters: all},
+		Annotations: config.LabelSource{Enabled: true, Filters: all},
 		Series: config.Series{
 			MetricPrefix:  "t_",
 			Names:         config.NamesRaw,
@@ -78,10 +78,10 @@ func only(kind *Kind, labels, annotations bool) *Kind {
 }
 
 // tags makes tags of keys and values in turn.
-func tags(keysAndValues ...string) []Tag {
-	var list []Tag
+func tags(keysAndValues ...string) []KeyValue {
+	var list []KeyValue
 	for i := 0; i < len(keysAndValues); i += 2 {
-		list = append(list, Tag{Key: []byte(keysAndValues[i]), Value: []byte(keysAndValues[i+1])})
+		list = append(list, KeyValue{Key: []byte(keysAndValues[i]), Value: []byte(keysAndValues[i+1])})
 	}
 	return list
 }
