@@ -1,4 +1,5 @@
-package main
+// Package memory keeps the process small.
+package memory
 
 import (
 	"github.com/KimMachineGun/automemlimit/memlimit"
@@ -10,9 +11,9 @@ import (
 // binary, and buffers of the kernel.
 const heapShare = 0.7
 
-// saveMemory keeps the process small, and below the limit of its container. The
-// operator's GOGC and GOMEMLIMIT have precedence.
-func saveMemory(log logrus.FieldLogger) {
+// Save tells the garbage collector the limit of the container, and gives back
+// what only the start needed. The operator's GOGC and GOMEMLIMIT have precedence.
+func Save(log logrus.FieldLogger) {
 	if limit, err := memlimit.Set(memlimit.WithRatio(heapShare)); err != nil {
 		log.WithError(err).Debug("The container's memory limit is not known")
 	} else {

@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"bytes"
@@ -21,40 +21,39 @@ import (
 	"labelstream/informer"
 )
 
-// accountName is the name of the service account, of the roles and of their
-// bindings, and of the namespace where no other is known. The manifests have the
-// same.
+// accountName names the service account, the roles, their bindings, and the
+// namespace where no other is known. The manifests use the same name.
 const accountName = "labelstream"
 
 // printRoles writes the roles that a run with these settings needs, and their
-// bindings to the service account, as YAML. The API server is asked only for
-// what the names of the kinds do not say.
-func printRoles(ctx context.Context, cfg *config.Config, kubeconfig string, w io.Writer, log logrus.FieldLogger) error {
-	kinds, err := namedKinds(ctx, cfg, kubeconfig, log)
+// bindings to the service account, as YAML. It asks the API server only for what
+// the names of the kinds do not say.
+func printRoles(ctx context.Context, cfg *config.Config, opts *Options) error {
+	kinds, err := namedKinds(ctx, cfg, opts)
 	if err != nil {
 		return err
 	}
-	namespace, err := podNamespace(cfg.PodNamespace, namespaceFile)
+	namespace, err := podNamespace(cfg.PodNamespace, namespaceFile, "pod")
 	if err != nil {
-		// No pod.
+		// This is not a pod.
 		namespace = accountName
 	}
-	text, err := needs(cfg, kinds, namespace).yaml(namespace)
+	text, err := requiredRules(cfg, opts.once(), kinds, namespace).yaml(namespace)
 	if err != nil {
 		return err
 	}
-	if _, err := w.Write(text); err != nil {
+	if _, err := opts.Stdout.Write(text); err != nil {
 		return fmt.Errorf("print the roles: %w", err)
 	}
 	return nil
 }
 
-func namedKinds(ctx context.Context, cfg *config.Config, kubeconfig string, log logrus.FieldLogger) ([]*informer.Kind, error) {
+func namedKinds(ctx context.Context, cfg *config.Config, opts *Options) ([]*informer.Kind, error) {
 	catalog, unknown := informer.ByName(cfg)
 	if unknown != nil {
-		cluster, err := restConfig(kubeconfig)
+		cluster, err := restConfig(opts)
 		if err == nil {
-			catalog, err = informer.Discover(ctx, cluster, discoveryPatience, log)
+			catalog, err = informer.Discover(ctx, cluster, discoveryPatience, opts.Log)
 		}
 		if err != nil {
 			return nil, errors.Join(unknown, err)
@@ -64,58 +63,47 @@ func namedKinds(ctx context.Context, cfg *config.Config, kubeconfig string, log 
 	return kinds, errors.Join(unresolved...)
 }
 
-// grants are the rules of a role in each namespace, and of the cluster role
-// under "".
-type grants map[string][]rbacv1.PolicyRule
+// rules are those of a role in each namespace, and of the cluster role under "".
+type rules map[string][]rbacv1.PolicyRule
 
-// needs is what a run needs, and nothing more, if it is in the namespace.
-func needs(cfg *config.Config, kinds []*informer.Kind, namespace string) grants {
-	g := make(grants)
+// requiredRules are what a run in the namespace needs, and nothing more.
+func requiredRules(cfg *config.Config, once bool, kinds []*informer.Kind, namespace string) rules {
+	all := make(rules)
 	kinds = slices.SortedFunc(slices.Values(kinds), func(a, b *informer.Kind) int {
 		return cmp.Or(strings.Compare(a.GVR.Group, b.GVR.Group), strings.Compare(a.GVR.Resource, b.GVR.Resource))
 	})
-	verbs := readVerbs(cfg)
+	verbs := []string{"list"}
+	if !once && cfg.Changes == config.ChangesWatch {
+		verbs = append(verbs, "watch")
+	}
 	for _, kind := range kinds {
 		for _, scope := range kind.Scopes(cfg.Namespaces) {
-			g.allow(scope.Namespace, kind.GVR.GroupResource(), scope.Name, verbs...)
+			all.add(scope.Namespace, kind.GVR.GroupResource(), scope.Name, verbs...)
 		}
 	}
-	if cfg.Once {
-		return g
+	if once {
+		return all
 	}
 	if cfg.LeaderElection {
 		leases := schema.GroupResource{Group: "coordination.k8s.io", Resource: "leases"}
-		leaseNamespace := cmp.Or(cfg.LeaseNamespace, namespace)
-		g.allow(leaseNamespace, leases, cfg.LeaseName, "get", "update")
-		// What is to be created has no name yet that could be looked at.
-		g.allow(leaseNamespace, leases, "", "create")
+		all.add(namespace, leases, cfg.LeaseName, "get", "update")
+		// A rule cannot name what is to be created.
+		all.add(namespace, leases, "", "create")
 	}
-	if cfg.WebhookEnabled && cfg.WebhookSelfSigned {
+	if cfg.Changes == config.ChangesWebhook && cfg.WebhookCertDir == "" {
 		configurations := schema.GroupResource{Group: "admissionregistration.k8s.io", Resource: "validatingwebhookconfigurations"}
-		g.allow(namespace, schema.GroupResource{Resource: "secrets"}, cfg.WebhookSecret, "create", "get", "patch")
-		g.allow("", configurations, cfg.WebhookConfiguration, "get", "patch")
+		all.add(namespace, schema.GroupResource{Resource: "secrets"}, cfg.WebhookName, "create", "get", "patch")
+		all.add("", configurations, cfg.WebhookName, "get", "patch")
 	}
-	return g
+	return all
 }
 
-// readVerbs are what is done with the chosen kinds.
-func readVerbs(cfg *config.Config) []string {
-	switch {
-	case cfg.Once || !cfg.WatchEnabled:
-		return []string{"list"}
-	case cfg.WebhookEnabled:
-		// What a review has shown and no event has confirmed is asked for.
-		return []string{"get", "list", "watch"}
-	}
-	return []string{"list", "watch"}
-}
-
-// allow adds a right to resources of that name, of any name where that is "".
-// It goes into a rule that there is already, where that says the same of
-// another resource of the group, or of another name.
-func (g grants) allow(namespace string, resource schema.GroupResource, name string, verbs ...string) {
-	for i := range g[namespace] {
-		rule := &g[namespace][i]
+// add allows verbs on resources of that name, or of any name where it is "". It
+// extends a rule that allows the same on another resource of the group, or on
+// another name, if there is one.
+func (r rules) add(namespace string, resource schema.GroupResource, name string, verbs ...string) {
+	for i := range r[namespace] {
+		rule := &r[namespace][i]
 		if rule.APIGroups[0] != resource.Group || !slices.Equal(rule.Verbs, verbs) || len(rule.ResourceNames) > 0 != (name != "") {
 			continue
 		}
@@ -132,14 +120,14 @@ func (g grants) allow(namespace string, resource schema.GroupResource, name stri
 	if name != "" {
 		rule.ResourceNames = []string{name}
 	}
-	g[namespace] = append(g[namespace], rule)
+	r[namespace] = append(r[namespace], rule)
 }
 
-// yaml is the roles and their bindings to the service account of a namespace.
-func (g grants) yaml(account string) ([]byte, error) {
+// yaml returns the roles and their bindings to the service account of a namespace.
+func (r rules) yaml(account string) ([]byte, error) {
 	var documents [][]byte
-	for _, namespace := range slices.Sorted(maps.Keys(g)) {
-		for _, object := range boundRole(namespace, account, g[namespace]) {
+	for _, namespace := range slices.Sorted(maps.Keys(r)) {
+		for _, object := range boundRole(namespace, account, r[namespace]) {
 			text, err := yaml.Marshal(object)
 			if err != nil {
 				return nil, fmt.Errorf("write a role as YAML: %w", err)
@@ -150,8 +138,8 @@ func (g grants) yaml(account string) ([]byte, error) {
 	return bytes.Join(documents, []byte("---\n")), nil
 }
 
-// boundRole is a role in a namespace, a cluster role where that is "", and its
-// binding to the service account of another.
+// boundRole returns a role in a namespace, or a cluster role where that is "", and
+// its binding to the service account, which is in the namespace account.
 func boundRole(namespace, account string, rules []rbacv1.PolicyRule) []any {
 	meta := metav1.ObjectMeta{Name: accountName, Namespace: namespace}
 	typed := func(kind string) metav1.TypeMeta {

@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"errors"
@@ -9,14 +9,14 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-// restConfig says how to reach the API server: by the file given, KUBECONFIG,
-// the pod's service account, or ~/.kube/config.
-func restConfig(file string) (*rest.Config, error) {
-	cfg, err := loadRestConfig(file)
+// restConfig returns how to reach the API server: by the file of --kubeconfig,
+// KUBECONFIG, the pod's service account, or ~/.kube/config.
+func restConfig(opts *Options) (*rest.Config, error) {
+	cfg, err := loadRestConfig(opts.Kubeconfig)
 	if err != nil {
 		return nil, fmt.Errorf("find out how to reach the API server: %w", err)
 	}
-	cfg.UserAgent = userAgent()
+	cfg.UserAgent = userAgent(opts)
 	return cfg, nil
 }
 
@@ -32,9 +32,9 @@ func loadRestConfig(file string) (*rest.Config, error) {
 	}
 	cfg, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil).ClientConfig()
 	if file == "" && clientcmd.IsEmptyConfig(err) {
-		return nil, fmt.Errorf("no cluster in the files of KUBECONFIG=%q, nor a service account or ~/.kube/config", variable)
+		return nil, fmt.Errorf("no cluster in the files of KUBECONFIG=%q, no service account, no ~/.kube/config", variable)
 	}
 	return cfg, err
 }
 
-func userAgent() string { return "labelstream/" + version }
+func userAgent(opts *Options) string { return "labelstream/" + opts.Build.Version }

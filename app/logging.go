@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"io"
@@ -12,9 +12,11 @@ import (
 	crlog "sigs.k8s.io/controller-runtime/pkg/log"
 
 	"labelstream/config"
+	"labelstream/status/outage"
 )
 
-func newLogger(cfg *config.Config, w io.Writer) *logrus.Logger {
+// NewLogger returns a logger that writes as the settings say.
+func NewLogger(cfg *config.Config, w io.Writer) *logrus.Logger {
 	log := logrus.New()
 	log.SetOutput(w)
 	if level, err := logrus.ParseLevel(cfg.LogLevel); err == nil {
@@ -33,8 +35,8 @@ func isTerminal(w io.Writer) bool {
 	return ok && term.IsTerminal(int(file.Fd()))
 }
 
-// routeLibraries sends what libraries log to our log, at debug: what an operator
-// would act on, those who use them say themselves.
+// routeLibraries writes what libraries log at debug level: whoever uses one logs
+// itself what an operator can act on.
 func routeLibraries(log logrus.FieldLogger) {
 	klog.SetLogger(atDebug(log, "client-go"))
 	crlog.SetLogger(atDebug(log, "controller-runtime"))
@@ -46,13 +48,16 @@ func atDebug(log logrus.FieldLogger, from string) logr.Logger {
 	}, funcr.Options{})
 }
 
-// logErrors writes a line for each of the errors that were joined.
-func logErrors(log logrus.FieldLogger, err error) {
+// LogErrors writes a line for each of the errors that are joined in err.
+func LogErrors(log logrus.FieldLogger, err error) {
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		for _, err := range joined.Unwrap() {
-			logErrors(log, err)
+			LogErrors(log, err)
 		}
 		return
+	}
+	if hint := outage.Hint(err); hint != "" {
+		log = log.WithField("hint", hint)
 	}
 	log.Error(err)
 }

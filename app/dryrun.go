@@ -1,15 +1,18 @@
-package main
+package app
 
 import (
 	"bufio"
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"regexp"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"labelstream/emitter"
 	"labelstream/record"
@@ -17,33 +20,40 @@ import (
 
 // printer is the sink of a dry run: it prints each series as a line of
 // Prometheus' text format, where names outside its classic alphabet are quoted.
+// On a terminal it escapes what a terminal would not show but obey.
 type printer struct {
-	observe func(emitter.Outcome, []emitter.Item)
-	closed  chan struct{}
+	terminal bool
+	closed   chan struct{}
 
 	mu    sync.Mutex
 	out   *bufio.Writer
 	line  []byte
 	names map[string]string
-	err   error
+	// printed counts the records of each kind.
+	printed map[string]emitter.Totals
+	err     error
 }
 
-func newPrinter(w io.Writer, observe func(emitter.Outcome, []emitter.Item)) *printer {
+func newPrinter(w io.Writer) *printer {
 	return &printer{
-		observe: observe,
-		closed:  make(chan struct{}),
-		out:     bufio.NewWriter(w),
-		names:   make(map[string]string),
+		terminal: isTerminal(w),
+		closed:   make(chan struct{}),
+		out:      bufio.NewWriter(w),
+		names:    make(map[string]string),
+		printed:  make(map[string]emitter.Totals),
 	}
 }
 
 // Put prints a record's series.
-func (p *printer) Put(ctx context.Context, r *record.Record) error {
+func (p *printer) Put(ctx context.Context, r *record.Record, want func(*record.Record) bool) (sent bool, err error) {
 	if err := ctx.Err(); err != nil {
-		return err
+		return false, err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if want != nil && !want(r) {
+		return false, nil
+	}
 	now := time.Now().UnixMilli()
 	for cursor := record.Cursor(r.Series); len(cursor) > 0; {
 		p.line = p.appendSeries(p.line[:0], &cursor, now)
@@ -51,8 +61,17 @@ func (p *printer) Put(ctx context.Context, r *record.Record) error {
 			p.err = fmt.Errorf("print the series: %w", err)
 		}
 	}
-	p.observe(emitter.Accepted, []emitter.Item{{Kind: r.Kind, Key: r.Key, Series: r.Count}})
-	return nil
+	totals := p.printed[r.Kind.Resource]
+	totals.Accepted++
+	p.printed[r.Kind.Resource] = totals
+	return true, nil
+}
+
+// Totals returns how many records of each kind were printed.
+func (p *printer) Totals() map[string]emitter.Totals {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return maps.Clone(p.printed)
 }
 
 var (
@@ -73,7 +92,7 @@ func (p *printer) appendSeries(dst []byte, cursor *record.Cursor, at int64) []by
 			labels = append(labels, ',')
 		}
 		labels = append(append(labels, p.name(name)...), `="`...)
-		labels = append(append(labels, escapeValue.Replace(string(value))...), '"')
+		labels = append(append(labels, p.escape(string(value))...), '"')
 	}
 	dst = append(append(append(append(dst, metric...), '{'), labels...), "} 1 "...)
 	return append(strconv.AppendInt(dst, at, 10), '\n')
@@ -86,17 +105,34 @@ func (p *printer) name(name []byte) string {
 	}
 	written := string(name)
 	if !classicName.Match(name) {
-		written = `"` + escapeValue.Replace(written) + `"`
+		written = `"` + p.escape(written) + `"`
 	}
 	p.names[string(name)] = written
 	return written
 }
 
+// escape escapes text as the format does, and on a terminal what is not graphic
+// as Go does.
+func (p *printer) escape(text string) string {
+	text = escapeValue.Replace(text)
+	hidden := func(r rune) bool { return !unicode.IsGraphic(r) }
+	if !p.terminal || !strings.ContainsFunc(text, hidden) {
+		return text
+	}
+	var escaped []byte
+	for _, r := range text {
+		if hidden(r) {
+			quoted := strconv.QuoteRune(r)
+			escaped = append(escaped, quoted[1:len(quoted)-1]...)
+		} else {
+			escaped = utf8.AppendRune(escaped, r)
+		}
+	}
+	return string(escaped)
+}
+
 // Close ends the run.
 func (p *printer) Close() { close(p.closed) }
-
-// Hurry does nothing: nobody has to listen.
-func (p *printer) Hurry() {}
 
 // Run waits for the end and flushes what was printed.
 func (p *printer) Run(ctx context.Context) error {
