@@ -1,4 +1,4 @@
-package informer
+package decode
 
 import (
 	"bytes"
@@ -33,7 +33,7 @@ func FuzzList(f *testing.F) {
 	}
 	f.Add([]byte(`{"items":[{"metadata":{"labels":{"a":null}}}]}`))
 	f.Add([]byte{0x12, 0xff, 0xff, 0xff, 0x1f, 0x0a})
-	d := newDecoder()
+	d := NewListDecoder()
 	f.Fuzz(func(t *testing.T, data []byte) {
 		p, objects, _ := decodeAll(d, bytes.NewReader(data))
 		if p.Items < len(objects) || p.Bytes > int64(len(data)) || cap(d.scratch) > 1<<20 {

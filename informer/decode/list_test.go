@@ -1,4 +1,4 @@
-package informer
+package decode
 
 import (
 	"bytes"
@@ -25,7 +25,7 @@ type decoded struct {
 	Labels, Annotations                   map[string]string
 }
 
-func fromObject(o *object) decoded {
+func fromObject(o *Object) decoded {
 	return decoded{
 		Namespace: string(o.Namespace), Name: string(o.Name), UID: string(o.UID), ResourceVersion: string(o.ResourceVersion),
 		Deleting: o.Deleting, Labels: fromTags(o.Labels), Annotations: fromTags(o.Annotations),
@@ -34,7 +34,7 @@ func fromObject(o *object) decoded {
 
 // fromTags keeps the last of two with the same key, as protobuf demands of
 // maps.
-func fromTags(tags []record.Tag) map[string]string {
+func fromTags(tags []record.KeyValue) map[string]string {
 	m := make(map[string]string, len(tags))
 	for _, tag := range tags {
 		m[string(tag.Key)] = string(tag.Value)
@@ -43,8 +43,8 @@ func fromTags(tags []record.Tag) map[string]string {
 }
 
 // reference is what apimachinery makes of a list.
-func reference(list *metav1.PartialObjectMetadataList) (page, []decoded) {
-	p := page{ResourceVersion: list.ResourceVersion, Continue: list.Continue, Remaining: -1, Items: len(list.Items)}
+func reference(list *metav1.PartialObjectMetadataList) (Page, []decoded) {
+	p := Page{ResourceVersion: list.ResourceVersion, Continue: list.Continue, Remaining: -1, Items: len(list.Items)}
 	if list.RemainingItemCount != nil {
 		p.Remaining = *list.RemainingItemCount
 	}
@@ -66,9 +66,9 @@ func orEmpty(m map[string]string) map[string]string {
 	return m
 }
 
-func decodeAll(d *decoder, body io.Reader) (page, []decoded, error) {
+func decodeAll(d *ListDecoder, body io.Reader) (Page, []decoded, error) {
 	objects := []decoded{}
-	p, err := d.list(body, func(o *object) error {
+	p, err := d.Decode(body, func(o *Object) error {
 		objects = append(objects, fromObject(o))
 		return nil
 	})
@@ -76,7 +76,7 @@ func decodeAll(d *decoder, body io.Reader) (page, []decoded, error) {
 }
 
 // expectList decodes a body and compares it with what apimachinery has.
-func expectList(t *testing.T, d *decoder, body io.Reader, list *metav1.PartialObjectMetadataList) {
+func expectList(t *testing.T, d *ListDecoder, body io.Reader, list *metav1.PartialObjectMetadataList) {
 	t.Helper()
 	p, objects, err := decodeAll(d, body)
 	if err != nil {
@@ -95,7 +95,7 @@ func expectList(t *testing.T, d *decoder, body io.Reader, list *metav1.PartialOb
 func TestDecodeEqualsApimachinery(t *testing.T) {
 	for name := range serializers {
 		t.Run(name, func(t *testing.T) {
-			d := newDecoder()
+			d := NewListDecoder()
 			for seed := range uint64(60) {
 				list := newRandom(seed).list()
 				expectList(t, d, bytes.NewReader(encode(t, name, list)), list)
@@ -117,7 +117,7 @@ func TestDecodeSizes(t *testing.T) {
 	sizes = append(sizes, readBuffer+200, 2*readBuffer, 1<<20, 1<<20+readBuffer)
 	for name := range serializers {
 		t.Run(name, func(t *testing.T) {
-			d := newDecoder()
+			d := NewListDecoder()
 			for _, size := range sizes {
 				list := newList(metav1.ListMeta{ResourceVersion: "1"}, named("a", "before"),
 					fat(1, size)[0], named("a", "between"), fat(1, size)[0], named("z", "after"))
@@ -142,7 +142,7 @@ func TestDecodeMessageAtBufferSize(t *testing.T) {
 			t.Fatalf("the object has %d bytes, want %d", item.Size(), size)
 		}
 		list := newList(metav1.ListMeta{ResourceVersion: "1"}, item, named("z", "after"))
-		expectList(t, newDecoder(), bytes.NewReader(encode(t, "protobuf", list)), list)
+		expectList(t, NewListDecoder(), bytes.NewReader(encode(t, "protobuf", list)), list)
 	}
 }
 
@@ -157,7 +157,7 @@ func TestDecodeReaders(t *testing.T) {
 		body := encode(t, name, list)
 		for reader, wrap := range readers {
 			t.Run(name+"/"+reader, func(t *testing.T) {
-				expectList(t, newDecoder(), wrap(bytes.NewReader(body)), list)
+				expectList(t, NewListDecoder(), wrap(bytes.NewReader(body)), list)
 			})
 		}
 	}
@@ -169,7 +169,7 @@ func TestDecodeOrderOfTags(t *testing.T) {
 	for name := range serializers {
 		var keys []string
 		body := encode(t, name, newList(metav1.ListMeta{}, item))
-		if _, err := newDecoder().list(bytes.NewReader(body), func(o *object) error {
+		if _, err := NewListDecoder().Decode(bytes.NewReader(body), func(o *Object) error {
 			for _, tag := range o.Labels {
 				keys = append(keys, string(tag.Key))
 			}
@@ -187,7 +187,7 @@ func TestDecodeBytes(t *testing.T) {
 	list := newList(metav1.ListMeta{ResourceVersion: "1"}, fat(3, 100_000)...)
 	for name := range serializers {
 		body := encode(t, name, list)
-		p, _, err := decodeAll(newDecoder(), bytes.NewReader(body))
+		p, _, err := decodeAll(NewListDecoder(), bytes.NewReader(body))
 		if err != nil || p.Bytes != int64(len(body)) {
 			t.Errorf("%s: %d bytes, error %v; want %d and none", name, p.Bytes, err, len(body))
 		}
@@ -197,7 +197,7 @@ func TestDecodeBytes(t *testing.T) {
 // TestDecodeUnknownFields has fields that no version knows, of all wire types,
 // and known ones in any order.
 func TestDecodeUnknownFields(t *testing.T) {
-	d := newDecoder()
+	d := NewListDecoder()
 	for seed := range uint64(60) {
 		r := newRandom(seed)
 		raw, err := r.list().Marshal()
@@ -285,12 +285,12 @@ func TestDecodeJSONForms(t *testing.T) {
 	want := []decoded{{Name: "a", Labels: map[string]string{"k": "v"}, Annotations: map[string]string{}}}
 	for name, body := range tests {
 		t.Run(name, func(t *testing.T) {
-			p, objects, err := decodeAll(newDecoder(), strings.NewReader(body))
+			p, objects, err := decodeAll(NewListDecoder(), strings.NewReader(body))
 			if err != nil {
 				t.Fatal(err)
 			}
 			p.Bytes = 0
-			if diff := cmp.Diff(page{ResourceVersion: "5", Remaining: -1, Items: 1}, p); diff != "" {
+			if diff := cmp.Diff(Page{ResourceVersion: "5", Remaining: -1, Items: 1}, p); diff != "" {
 				t.Errorf("page (-want +got):\n%s", diff)
 			}
 			if diff := cmp.Diff(want, objects); diff != "" {
@@ -306,9 +306,9 @@ func TestDecodeEmptyLists(t *testing.T) {
 		tests[name] = encode(t, name, newList(metav1.ListMeta{ResourceVersion: "9"}))
 	}
 	for name, body := range tests {
-		p, objects, err := decodeAll(newDecoder(), bytes.NewReader(body))
+		p, objects, err := decodeAll(NewListDecoder(), bytes.NewReader(body))
 		p.Bytes = 0
-		if err != nil || len(objects) != 0 || p != (page{ResourceVersion: "9", Remaining: -1}) {
+		if err != nil || len(objects) != 0 || p != (Page{ResourceVersion: "9", Remaining: -1}) {
 			t.Errorf("%s: page %+v, %d objects, error %v; want resourceVersion 9, none and none", name, p, len(objects), err)
 		}
 	}
@@ -345,7 +345,7 @@ func TestDecodeTruncated(t *testing.T) {
 	_, want := reference(list)
 	for name := range serializers {
 		t.Run(name, func(t *testing.T) {
-			d := newDecoder()
+			d := NewListDecoder()
 			body := encode(t, name, list)
 			complete := end(t, body)
 			for cut := range len(body) + 1 {
@@ -373,7 +373,7 @@ func TestDecodeErrorAfterTheList(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			body := encode(t, name, list)
 			body = body[:end(t, body)]
-			expectList(t, newDecoder(), io.MultiReader(bytes.NewReader(body), broken), list)
+			expectList(t, NewListDecoder(), io.MultiReader(bytes.NewReader(body), broken), list)
 		})
 	}
 }
@@ -384,7 +384,7 @@ func TestDecodeErrorBeforeTheEnd(t *testing.T) {
 	for name := range serializers {
 		body := encode(t, name, list)
 		for _, at := range []int{0, 2, 10, len(body) / 2} {
-			_, _, err := decodeAll(newDecoder(), io.MultiReader(bytes.NewReader(body[:at]), iotest.ErrReader(reset)))
+			_, _, err := decodeAll(NewListDecoder(), io.MultiReader(bytes.NewReader(body[:at]), iotest.ErrReader(reset)))
 			if !errors.Is(err, reset) {
 				t.Errorf("%s, broken at %d: error %v, want one that wraps %q", name, at, err, reset)
 			}
@@ -397,7 +397,7 @@ func TestDecodeReturnsTheErrorOfEach(t *testing.T) {
 	list := newList(metav1.ListMeta{ResourceVersion: "1"}, pods(5)...)
 	for name := range serializers {
 		n := 0
-		p, err := newDecoder().list(bytes.NewReader(encode(t, name, list)), func(*object) error {
+		p, err := NewListDecoder().Decode(bytes.NewReader(encode(t, name, list)), func(*Object) error {
 			if n++; n == 3 {
 				return full
 			}
@@ -459,7 +459,7 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			d := newDecoder()
+			d := NewListDecoder()
 			_, objects, err := decodeAll(d, bytes.NewReader(test.body))
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("error %v after %d objects, want one with %q", err, len(objects), test.want)
@@ -473,7 +473,7 @@ func TestDecodeRefuses(t *testing.T) {
 
 // TestDecoderIsUsedAgain has a decoder fail and then read a good list.
 func TestDecoderIsUsedAgain(t *testing.T) {
-	d := newDecoder()
+	d := NewListDecoder()
 	list := newList(metav1.ListMeta{ResourceVersion: "1"}, pods(3)...)
 	body := encode(t, "protobuf", list)
 	for _, bad := range [][]byte{body[:len(body)/2], []byte("<html>"), body[:5]} {

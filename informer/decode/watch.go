@@ -1,4 +1,4 @@
-package informer
+package decode
 
 import (
 	"bufio"
@@ -25,8 +25,8 @@ const (
 	extensionRaw = 1
 )
 
-// eventReader reads a watch's stream, an event at a time.
-type eventReader struct {
+// WatchDecoder reads a watch's stream, an event at a time.
+type WatchDecoder struct {
 	in    *bufio.Reader
 	frame []byte
 	// json reads the stream where it is JSON, from rest, and text an event of it.
@@ -35,17 +35,18 @@ type eventReader struct {
 	rest   io.Reader
 	text   jsonReader
 	large  bool
-	object object
+	object Object
 }
 
-func newEventReader(body io.Reader) *eventReader {
-	return &eventReader{in: bufio.NewReaderSize(body, watchBuffer)}
+// NewWatchDecoder returns a decoder of a watch's stream.
+func NewWatchDecoder(body io.Reader) *WatchDecoder {
+	return &WatchDecoder{in: bufio.NewReaderSize(body, watchBuffer)}
 }
 
-// next reads one event. The object is valid until the next call; for an event
+// Next reads one event. The object is valid until the next call; for an event
 // of type Error it is the status instead. The end of the stream between two
 // events is io.EOF.
-func (r *eventReader) next() (watch.EventType, *object, *metav1.Status, error) {
+func (r *WatchDecoder) Next() (watch.EventType, *Object, *metav1.Status, error) {
 	if r.json != nil {
 		return r.nextJSON()
 	}
@@ -65,7 +66,7 @@ func (r *eventReader) next() (watch.EventType, *object, *metav1.Status, error) {
 
 // nextFrame reads a frame: the length in four bytes, big-endian, and a
 // WatchEvent in protobuf.
-func (r *eventReader) nextFrame() (watch.EventType, *object, *metav1.Status, error) {
+func (r *WatchDecoder) nextFrame() (watch.EventType, *Object, *metav1.Status, error) {
 	head, err := r.in.Peek(4)
 	if err != nil {
 		return "", nil, nil, noEOF(err)
@@ -88,7 +89,7 @@ func (r *eventReader) nextFrame() (watch.EventType, *object, *metav1.Status, err
 }
 
 // parse takes a WatchEvent, whose object is a RawExtension around an envelope.
-func (r *eventReader) parse(frame []byte) (watch.EventType, *object, *metav1.Status, error) {
+func (r *WatchDecoder) parse(frame []byte) (watch.EventType, *Object, *metav1.Status, error) {
 	typ, err := message(frame).last(eventType)
 	if err != nil {
 		return "", nil, nil, fmt.Errorf("decode a watch event: %w", err)
@@ -139,7 +140,7 @@ func parseStatus(envelope []byte) (*metav1.Status, error) {
 }
 
 // nextJSON reads an event as a whole: its type may stand after its object.
-func (r *eventReader) nextJSON() (watch.EventType, *object, *metav1.Status, error) {
+func (r *WatchDecoder) nextJSON() (watch.EventType, *Object, *metav1.Status, error) {
 	if r.large {
 		r.rest = io.MultiReader(bytes.NewReader(bytes.Clone(r.json.UnreadBuffer())), r.rest)
 		r.json, r.text = newJSONDecoder(r.rest), jsonReader{}
@@ -168,7 +169,7 @@ func (r *eventReader) nextJSON() (watch.EventType, *object, *metav1.Status, erro
 }
 
 // parts finds the type and the object of an event in JSON.
-func (r *eventReader) parts(event []byte) (typ watch.EventType, encoded []byte, err error) {
+func (r *WatchDecoder) parts(event []byte) (typ watch.EventType, encoded []byte, err error) {
 	var text []byte
 	r.text.value(event)
 	for name, ok := r.text.first(); ok; name, ok = r.text.next() {

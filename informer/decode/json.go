@@ -1,4 +1,4 @@
-package informer
+package decode
 
 import (
 	"bytes"
@@ -169,7 +169,7 @@ func (r *jsonReader) unexpected(kind, want jsontext.Kind) {
 }
 
 // object reads an object of the API.
-func (r *jsonReader) object(o *object) {
+func (r *jsonReader) object(o *Object) {
 	o.reset()
 	for name, ok := r.first(); ok; name, ok = r.next() {
 		if string(name) == "metadata" {
@@ -180,7 +180,7 @@ func (r *jsonReader) object(o *object) {
 	}
 }
 
-func (r *jsonReader) objectMeta(o *object) {
+func (r *jsonReader) objectMeta(o *Object) {
 	for name, ok := r.first(); ok; name, ok = r.next() {
 		switch string(name) {
 		case "name":
@@ -205,17 +205,17 @@ func (r *jsonReader) objectMeta(o *object) {
 
 // tags appends the members of an object of strings. Of equal keys all are
 // there: a record takes the last. Null empties the map.
-func (r *jsonReader) tags(tags []record.Tag) []record.Tag {
+func (r *jsonReader) tags(tags []record.KeyValue) []record.KeyValue {
 	if r.err == nil && r.in.PeekKind() == jsontext.KindNull {
 		tags = tags[:0]
 	}
 	for key, ok := r.first(); ok; key, ok = r.next() {
-		tags = append(tags, record.Tag{Key: key, Value: r.string(nil)})
+		tags = append(tags, record.KeyValue{Key: key, Value: r.string(nil)})
 	}
 	return tags
 }
 
-func (r *jsonReader) listMeta(p *page) {
+func (r *jsonReader) listMeta(p *Page) {
 	for name, ok := r.first(); ok; name, ok = r.next() {
 		switch string(name) {
 		case "resourceVersion":
@@ -245,7 +245,7 @@ func (r *jsonReader) count() int64 {
 
 // json reads a list in JSON, which API servers without protobuf speak. Like
 // the protobuf reader it holds one object at a time.
-func (d *decoder) json(p *page, each func(*object) error) error {
+func (d *ListDecoder) json(p *Page, each func(*Object) error) error {
 	r := &d.text
 	r.stream(d.in)
 	found, kind := false, ""
@@ -282,7 +282,7 @@ func (d *decoder) json(p *page, each func(*object) error) error {
 
 // jsonItems reads the objects. Its errors are those of objects and of each;
 // the reader has any other.
-func (d *decoder) jsonItems(p *page, each func(*object) error) error {
+func (d *ListDecoder) jsonItems(p *Page, each func(*Object) error) error {
 	r := &d.text
 	if !r.open(jsontext.KindBeginArray) {
 		return nil

@@ -1,4 +1,4 @@
-package informer
+package decode
 
 import (
 	"bytes"
@@ -28,20 +28,20 @@ func typicalEvents(t testing.TB, form string, n int) []byte {
 	return body
 }
 
-func ignore(*object) error { return nil }
+func ignore(*Object) error { return nil }
 
 // TestDecodeAllocatesNothing compares pages: what a page costs does not depend
 // on how many objects it holds. The smaller one is large enough for buffers to
 // have grown.
 func TestDecodeAllocatesNothing(t *testing.T) {
 	for _, form := range forms {
-		d := newDecoder()
+		d := NewListDecoder()
 		allocations := func(n int) float64 {
 			body := encode(t, form, typicalPage(n))
 			reader := bytes.NewReader(body)
 			return testing.AllocsPerRun(20, func() {
 				reader.Reset(body)
-				if _, err := d.list(reader, ignore); err != nil {
+				if _, err := d.Decode(reader, ignore); err != nil {
 					t.Fatal(err)
 				}
 			})
@@ -58,9 +58,9 @@ func TestDecodeAllocatesNothing(t *testing.T) {
 func TestEventsAllocateNothing(t *testing.T) {
 	const first, counted = 20, 100
 	for _, form := range forms {
-		r := newEventReader(bytes.NewReader(typicalEvents(t, form, first+1+counted)))
+		r := NewWatchDecoder(bytes.NewReader(typicalEvents(t, form, first+1+counted)))
 		next := func() {
-			if _, _, _, err := r.next(); err != nil {
+			if _, _, _, err := r.Next(); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -87,12 +87,12 @@ func BenchmarkDecode(b *testing.B) {
 	for _, form := range forms {
 		b.Run(form, func(b *testing.B) {
 			body := encode(b, form, typicalPage(objects))
-			d, reader := newDecoder(), bytes.NewReader(nil)
+			d, reader := NewListDecoder(), bytes.NewReader(nil)
 			b.SetBytes(int64(len(body)))
 			b.ReportAllocs()
 			for b.Loop() {
 				reader.Reset(body)
-				if _, err := d.list(reader, ignore); err != nil {
+				if _, err := d.Decode(reader, ignore); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -112,9 +112,9 @@ func BenchmarkDecodeEvents(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				reader.Reset(body)
-				r := newEventReader(reader)
+				r := NewWatchDecoder(reader)
 				for range objects {
-					if _, _, _, err := r.next(); err != nil {
+					if _, _, _, err := r.Next(); err != nil {
 						b.Fatal(err)
 					}
 				}

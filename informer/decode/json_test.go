@@ -1,4 +1,4 @@
-package informer
+package decode
 
 import (
 	"bytes"
@@ -21,7 +21,7 @@ import (
 // TestDecodeJSONMixed has members in any order, twice, null, in pieces and in
 // any spelling, and such that no version knows.
 func TestDecodeJSONMixed(t *testing.T) {
-	d := newDecoder()
+	d := NewListDecoder()
 	for seed := range uint64(100) {
 		r := newRandom(seed)
 		body := r.mixJSON(t, encode(t, "json", r.list()))
@@ -243,7 +243,7 @@ func listTexts() []string {
 }
 
 func TestDecodeJSONAsApimachinery(t *testing.T) {
-	d := newDecoder()
+	d := NewListDecoder()
 	for i, text := range listTexts() {
 		t.Run(fmt.Sprint(i), func(t *testing.T) { compareJSON(t, d, []byte(text)) })
 	}
@@ -257,14 +257,14 @@ func FuzzListJSON(f *testing.F) {
 		}
 	}
 	f.Add(encode(f, "json", newList(metav1.ListMeta{ResourceVersion: "5", Continue: "token"}, typicalPod(1), named("a", "b"))))
-	d := newDecoder()
+	d := NewListDecoder()
 	f.Fuzz(func(t *testing.T, text []byte) { compareJSON(t, d, text) })
 }
 
 // compareJSON reads a text in both ways. What apimachinery reads, the decoder
 // does, but a list without items or with items twice, which no server sends;
 // what it refuses is refused, unless it is in a field that nobody needs.
-func compareJSON(t *testing.T, d *decoder, text []byte) {
+func compareJSON(t *testing.T, d *ListDecoder, text []byte) {
 	t.Helper()
 	if bytes.HasPrefix(text, []byte(protobufMagic)) {
 		return
@@ -299,7 +299,7 @@ func compareJSON(t *testing.T, d *decoder, text []byte) {
 // TestDecodeJSONHoldsOneObject has many small objects, and a large one: the
 // memory for what one says is used for the next.
 func TestDecodeJSONHoldsOneObject(t *testing.T) {
-	d := newDecoder()
+	d := NewListDecoder()
 	for _, list := range []*metav1.PartialObjectMetadataList{
 		newList(metav1.ListMeta{}, pods(1000)...), newList(metav1.ListMeta{}, fat(3, 400_000)...),
 	} {
@@ -317,7 +317,7 @@ func TestJSONWithoutEnd(t *testing.T) {
 	const want = "a value of more than 67108864 bytes"
 	read := map[string]func(io.Reader) error{
 		`{"items":[{"metadata":{"name":"`: func(in io.Reader) error {
-			_, _, err := decodeAll(newDecoder(), in)
+			_, _, err := decodeAll(NewListDecoder(), in)
 			return err
 		},
 		`{"type":"ADDED","object":{"metadata":{"name":"`: func(in io.Reader) error {

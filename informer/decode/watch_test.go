@@ -1,4 +1,4 @@
-package informer
+package decode
 
 import (
 	"bytes"
@@ -60,8 +60,8 @@ func failure(code int32, reason metav1.StatusReason, message string) *metav1.Sta
 // readEvents reads until there is an error.
 func readEvents(body io.Reader) ([]event, error) {
 	events := []event{}
-	for r := newEventReader(body); ; {
-		typ, o, status, err := r.next()
+	for r := NewWatchDecoder(body); ; {
+		typ, o, status, err := r.Next()
 		if err != nil {
 			return events, err
 		}
@@ -157,7 +157,7 @@ func TestEventsThatMakeNoSense(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			_, _, status, err := newEventReader(strings.NewReader(test.body)).next()
+			_, _, status, err := NewWatchDecoder(strings.NewReader(test.body)).Next()
 			if test.want == "" {
 				if err != nil || status == nil || status.Code != 0 {
 					t.Errorf("got %v and %v, want an empty status", status, err)
@@ -179,9 +179,9 @@ func TestEventsKeepNoLargeFrame(t *testing.T) {
 			for _, o := range []metav1.PartialObjectMetadata{named("shop", "a"), fat(1, 4<<20)[0], named("shop", "b")} {
 				body = append(body, encodeEvent(t, form, watch.Added, partial(o))...)
 			}
-			r := newEventReader(bytes.NewReader(body))
+			r := NewWatchDecoder(bytes.NewReader(body))
 			for range 3 {
-				if _, _, _, err := r.next(); err != nil {
+				if _, _, _, err := r.Next(); err != nil {
 					t.Fatal(err)
 				}
 			}

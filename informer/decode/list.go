@@ -1,4 +1,6 @@
-package informer
+// Package decode reads the metadata of objects from what an API server answers to
+// a list or a watch, in protobuf or JSON, one object at a time.
+package decode
 
 import (
 	"bufio"
@@ -13,16 +15,25 @@ import (
 	"labelstream/record"
 )
 
-// object is what is read of an object's metadata. Its slices are valid until
-// the function that it was handed to returns.
-type object struct {
+// AcceptList and AcceptWatch ask for metadata alone, in protobuf where the server
+// speaks it. The last form is for servers that cannot reduce objects to metadata.
+const (
+	AcceptList = "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1," +
+		"application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
+	AcceptWatch = "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1," +
+		"application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
+)
+
+// Object is an object's metadata. Its slices are valid until the function that it
+// was handed to returns.
+type Object struct {
 	record.Object
 	UID, ResourceVersion []byte
 	Deleting             bool
 }
 
-// page is what a list response says of itself.
-type page struct {
+// Page is what a list response says of itself.
+type Page struct {
 	ResourceVersion string
 	Continue        string
 	// Remaining is how many objects follow after this page, or -1 where the
@@ -49,21 +60,22 @@ const (
 	typeKind     = 2
 )
 
-// decoder reads list responses as a stream and holds one object at a time. It
+// ListDecoder reads list responses as a stream and holds one object at a time. It
 // is used again for page after page.
-type decoder struct {
+type ListDecoder struct {
 	in      *bufio.Reader
 	counter countingReader
 	scratch []byte
 	text    jsonReader
-	object  object
+	object  Object
 }
 
 // readBuffer holds most objects whole, so that they are parsed in place.
 const readBuffer = 64 << 10
 
-func newDecoder() *decoder {
-	d := &decoder{}
+// NewListDecoder returns a decoder.
+func NewListDecoder() *ListDecoder {
+	d := &ListDecoder{}
 	d.in = bufio.NewReaderSize(&d.counter, readBuffer)
 	return d
 }
@@ -79,18 +91,18 @@ func (c *countingReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// list reads one list response, in protobuf or JSON, and hands each object to
+// Decode reads one list response, in protobuf or JSON, and hands each object to
 // each as soon as it has been read. An error of each ends it and is returned
 // as it is. A response that is cut off is an error, never a short page.
-func (d *decoder) list(body io.Reader, each func(*object) error) (page, error) {
+func (d *ListDecoder) Decode(body io.Reader, each func(*Object) error) (Page, error) {
 	d.counter = countingReader{Reader: body}
 	d.in.Reset(&d.counter)
 	defer d.release()
 	head, err := d.in.Peek(len(protobufMagic))
 	if err != nil {
-		return page{}, fmt.Errorf("read the beginning of the list: %w", noEOF(err))
+		return Page{}, fmt.Errorf("read the beginning of the list: %w", noEOF(err))
 	}
-	p := page{Remaining: -1}
+	p := Page{Remaining: -1}
 	if string(head) == protobufMagic {
 		err = d.envelope(&p, each)
 	} else {
@@ -106,7 +118,7 @@ func (d *decoder) list(body io.Reader, each func(*object) error) (page, error) {
 }
 
 // release lets go of the body, and of the memory for an unusually large object.
-func (d *decoder) release() {
+func (d *ListDecoder) release() {
 	d.counter.Reader = nil
 	d.text.in = nil
 	for _, buffer := range []*[]byte{&d.scratch, &d.text.said} {
@@ -119,7 +131,7 @@ func (d *decoder) release() {
 // envelope reads a runtime.Unknown and the list in it. The list's length is
 // announced: once that much has been read, the page is complete, and what
 // happens to the connection afterwards does not matter.
-func (d *decoder) envelope(p *page, each func(*object) error) error {
+func (d *ListDecoder) envelope(p *Page, each func(*Object) error) error {
 	if _, err := d.in.Discard(len(protobufMagic)); err != nil {
 		return noEOF(err)
 	}
@@ -152,7 +164,7 @@ func (d *decoder) envelope(p *page, each func(*object) error) error {
 }
 
 // kind reads a TypeMeta.
-func (d *decoder) kind() (string, error) {
+func (d *ListDecoder) kind() (string, error) {
 	encoded, err := d.message(d.position() + readBuffer)
 	if err != nil {
 		return "", err
@@ -176,7 +188,7 @@ func mustBeList(kind string) error {
 }
 
 // items reads a PartialObjectMetadataList of length bytes.
-func (d *decoder) items(length int64, p *page, each func(*object) error) error {
+func (d *ListDecoder) items(length int64, p *Page, each func(*Object) error) error {
 	end := d.position() + length
 	for d.position() < end {
 		num, typ, err := d.tag()
@@ -214,7 +226,7 @@ func (d *decoder) items(length int64, p *page, each func(*object) error) error {
 	return nil
 }
 
-func (d *decoder) item(message []byte, p *page, each func(*object) error) error {
+func (d *ListDecoder) item(message []byte, p *Page, each func(*Object) error) error {
 	d.object.reset()
 	if err := parseObject(message, &d.object); err != nil {
 		return fmt.Errorf("decode object %d of the list: %w", p.Items+1, err)
@@ -224,11 +236,11 @@ func (d *decoder) item(message []byte, p *page, each func(*object) error) error 
 }
 
 // position is how many bytes of the body have been consumed.
-func (d *decoder) position() int64 { return d.counter.n - int64(d.in.Buffered()) }
+func (d *ListDecoder) position() int64 { return d.counter.n - int64(d.in.Buffered()) }
 
 // message returns the length-delimited field that follows, to be given back
 // with discard. It is read in place where it fits the buffer.
-func (d *decoder) message(end int64) ([]byte, error) {
+func (d *ListDecoder) message(end int64) ([]byte, error) {
 	length, err := d.length()
 	if err != nil {
 		return nil, err
@@ -249,7 +261,7 @@ func (d *decoder) message(end int64) ([]byte, error) {
 }
 
 // discard moves past a message that was read in place.
-func (d *decoder) discard(length int) error {
+func (d *ListDecoder) discard(length int) error {
 	if length > readBuffer {
 		return nil
 	}
@@ -257,7 +269,7 @@ func (d *decoder) discard(length int) error {
 	return noEOF(err)
 }
 
-func (d *decoder) tag() (protowire.Number, protowire.Type, error) {
+func (d *ListDecoder) tag() (protowire.Number, protowire.Type, error) {
 	v, err := binary.ReadUvarint(d.in)
 	if err != nil {
 		return 0, 0, err
@@ -269,7 +281,7 @@ func (d *decoder) tag() (protowire.Number, protowire.Type, error) {
 	return num, typ, nil
 }
 
-func (d *decoder) length() (int64, error) {
+func (d *ListDecoder) length() (int64, error) {
 	v, err := binary.ReadUvarint(d.in)
 	if err != nil {
 		return 0, noEOF(err)
@@ -281,7 +293,7 @@ func (d *decoder) length() (int64, error) {
 }
 
 // skip passes over the value of a field that nobody asked for.
-func (d *decoder) skip(typ protowire.Type) error {
+func (d *ListDecoder) skip(typ protowire.Type) error {
 	var length int64
 	switch typ {
 	case protowire.VarintType:

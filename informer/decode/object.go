@@ -1,4 +1,4 @@
-package informer
+package decode
 
 import (
 	"fmt"
@@ -29,13 +29,13 @@ const (
 	tagFields fields = 1<<1 | 1<<2
 )
 
-func (o *object) reset() {
-	*o = object{Object: record.Object{Labels: o.Labels[:0], Annotations: o.Annotations[:0]}}
+func (o *Object) reset() {
+	*o = Object{Object: record.Object{Labels: o.Labels[:0], Annotations: o.Annotations[:0]}}
 }
 
 // parseObject reads a PartialObjectMetadata. What it gives points into
 // encoded; all that nobody needs (owners, managed fields) is passed over.
-func parseObject(encoded []byte, o *object) error {
+func parseObject(encoded []byte, o *Object) error {
 	for m := message(encoded); ; {
 		num, value, err := m.next(objectFields)
 		if num == 0 || err != nil {
@@ -49,7 +49,7 @@ func parseObject(encoded []byte, o *object) error {
 	}
 }
 
-func parseObjectMeta(encoded []byte, o *object) error {
+func parseObjectMeta(encoded []byte, o *Object) error {
 	for m := message(encoded); ; {
 		num, value, err := m.next(metaFields)
 		if num == 0 || err != nil {
@@ -78,15 +78,15 @@ func parseObjectMeta(encoded []byte, o *object) error {
 }
 
 // appendTag reads one entry of a map.
-func appendTag(tags []record.Tag, entry []byte) ([]record.Tag, error) {
+func appendTag(tags []record.KeyValue, entry []byte) ([]record.KeyValue, error) {
 	// Nearly every entry is a short key and a short value, in this order.
 	const key, value = 1<<3 | byte(protowire.BytesType), 2<<3 | byte(protowire.BytesType)
 	if n := len(entry); n >= 4 && entry[0] == key && entry[1] < 0x80 {
 		if at := 2 + int(entry[1]); at+2 <= n && entry[at] == value && entry[at+1] < 0x80 && at+2+int(entry[at+1]) == n {
-			return append(tags, record.Tag{Key: entry[2:at:at], Value: entry[at+2:]}), nil
+			return append(tags, record.KeyValue{Key: entry[2:at:at], Value: entry[at+2:]}), nil
 		}
 	}
-	var tag record.Tag
+	var tag record.KeyValue
 	for m := message(entry); ; {
 		num, value, err := m.next(tagFields)
 		switch {
@@ -110,7 +110,7 @@ const (
 )
 
 // parseListMeta reads a ListMeta.
-func parseListMeta(message []byte, p *page) error {
+func parseListMeta(message []byte, p *Page) error {
 	for len(message) > 0 {
 		num, typ, n := protowire.ConsumeTag(message)
 		if n < 0 {
