@@ -1,63 +1,24 @@
-// Package decode reads the metadata of objects from what an API server answers to
-// a list or a watch, in protobuf or JSON, one object at a time.
 package decode
 
 import (
 	"bufio"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"strings"
 
 	"google.golang.org/protobuf/encoding/protowire"
-
-	"labelstream/record"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 )
 
-// AcceptList and AcceptWatch ask for metadata alone, in protobuf where the server
-// speaks it. The last form is for servers that cannot reduce objects to metadata.
-const (
-	AcceptList = "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1," +
-		"application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
-	AcceptWatch = "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1," +
-		"application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
-)
-
-// Object is an object's metadata. Its slices are valid until the function that it
-// was handed to returns.
-type Object struct {
-	record.Object
-	UID, ResourceVersion []byte
-	Deleting             bool
-}
-
-// Page is what a list response says of itself.
-type Page struct {
-	ResourceVersion string
-	Continue        string
-	// Remaining is how many objects follow after this page, or -1 where the
-	// server does not say.
-	Remaining int64
-	// Items and Bytes are what was read of the response.
-	Items int
-	Bytes int64
-}
-
-// maxObjectBytes refuses an announced size that no API server would store: the
-// size is taken from the wire before memory is set aside for it.
-const maxObjectBytes = 64 << 20
-
-// protobufMagic begins every protobuf answer of an API server
-// (k8s.io/apimachinery/pkg/runtime/serializer/protobuf).
-const protobufMagic = "k8s\x00"
-
-// Field numbers of runtime.Unknown, which says what the message in it is, and of
-// the TypeMeta in that (k8s.io/apimachinery/pkg/runtime/generated.proto).
+// Field numbers of runtime.Unknown, which says what the message in it is
+// (k8s.io/apimachinery/pkg/runtime/generated.proto).
 const (
 	envelopeType = 1
 	envelopeRaw  = 2
-	typeKind     = 2
 )
 
 // ListDecoder reads list responses as a stream and holds one object at a time. It
@@ -66,7 +27,6 @@ type ListDecoder struct {
 	in      *bufio.Reader
 	counter countingReader
 	scratch []byte
-	text    jsonReader
 	object  Object
 }
 
@@ -100,13 +60,16 @@ func (d *ListDecoder) Decode(body io.Reader, each func(*Object) error) (Page, er
 	defer d.release()
 	head, err := d.in.Peek(len(protobufMagic))
 	if err != nil {
-		return Page{}, fmt.Errorf("read the beginning of the list: %w", noEOF(err))
+		return Page{}, fmt.Errorf("read the beginning of the list: %w", unexpectedEOF(err))
 	}
 	p := Page{Remaining: -1}
-	if string(head) == protobufMagic {
+	switch {
+	case string(head) == protobufMagic:
 		err = d.envelope(&p, each)
-	} else {
-		err = d.json(&p, each)
+	case strings.HasPrefix(string(head), gzipMagic):
+		err = errCompressed
+	default:
+		err = (&jsonList{in: json.NewDecoder(d.in), page: &p, each: each}).read()
 	}
 	p.Bytes = d.counter.n
 	if err == nil {
@@ -120,11 +83,8 @@ func (d *ListDecoder) Decode(body io.Reader, each func(*Object) error) (Page, er
 // release lets go of the body, and of the memory for an unusually large object.
 func (d *ListDecoder) release() {
 	d.counter.Reader = nil
-	d.text.in = nil
-	for _, buffer := range []*[]byte{&d.scratch, &d.text.said} {
-		if cap(*buffer) > 1<<20 {
-			*buffer = nil
-		}
+	if cap(d.scratch) > 1<<20 {
+		d.scratch, d.object = nil, Object{}
 	}
 }
 
@@ -133,7 +93,7 @@ func (d *ListDecoder) release() {
 // happens to the connection afterwards does not matter.
 func (d *ListDecoder) envelope(p *Page, each func(*Object) error) error {
 	if _, err := d.in.Discard(len(protobufMagic)); err != nil {
-		return noEOF(err)
+		return unexpectedEOF(err)
 	}
 	kind := ""
 	for {
@@ -169,13 +129,11 @@ func (d *ListDecoder) kind() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	kind, err := message(encoded).last(typeKind)
-	if err != nil {
+	var meta runtime.TypeMeta
+	if err := meta.Unmarshal(encoded); err != nil {
 		return "", err
 	}
-	// Discard may move what kind points to.
-	text := string(kind)
-	return text, d.discard(len(encoded))
+	return meta.Kind, d.discard(len(encoded))
 }
 
 // mustBeList refuses a message that is no list, such as a Status, for it would be
@@ -193,7 +151,7 @@ func (d *ListDecoder) items(length int64, p *Page, each func(*Object) error) err
 	for d.position() < end {
 		num, typ, err := d.tag()
 		if err != nil {
-			return fmt.Errorf("decode the list: %w", noEOF(err))
+			return fmt.Errorf("decode the list: %w", unexpectedEOF(err))
 		}
 		if num > 2 {
 			if err := d.skip(typ); err != nil {
@@ -226,6 +184,15 @@ func (d *ListDecoder) items(length int64, p *Page, each func(*Object) error) err
 	return nil
 }
 
+func parseListMeta(encoded []byte, p *Page) error {
+	var meta metav1.ListMeta
+	if err := meta.Unmarshal(encoded); err != nil {
+		return fmt.Errorf("decode the list's metadata: %w", err)
+	}
+	p.setMeta(&meta)
+	return nil
+}
+
 func (d *ListDecoder) item(message []byte, p *Page, each func(*Object) error) error {
 	d.object.reset()
 	if err := parseObject(message, &d.object); err != nil {
@@ -250,14 +217,14 @@ func (d *ListDecoder) message(end int64) ([]byte, error) {
 	}
 	if length <= readBuffer {
 		message, err := d.in.Peek(int(length))
-		return message, noEOF(err)
+		return message, unexpectedEOF(err)
 	}
 	if int64(cap(d.scratch)) < length {
 		d.scratch = make([]byte, length)
 	}
 	message := d.scratch[:length]
 	_, err = io.ReadFull(d.in, message)
-	return message, noEOF(err)
+	return message, unexpectedEOF(err)
 }
 
 // discard moves past a message that was read in place.
@@ -266,7 +233,7 @@ func (d *ListDecoder) discard(length int) error {
 		return nil
 	}
 	_, err := d.in.Discard(length)
-	return noEOF(err)
+	return unexpectedEOF(err)
 }
 
 func (d *ListDecoder) tag() (protowire.Number, protowire.Type, error) {
@@ -284,7 +251,7 @@ func (d *ListDecoder) tag() (protowire.Number, protowire.Type, error) {
 func (d *ListDecoder) length() (int64, error) {
 	v, err := binary.ReadUvarint(d.in)
 	if err != nil {
-		return 0, noEOF(err)
+		return 0, unexpectedEOF(err)
 	}
 	if v > 1<<62 {
 		return 0, fmt.Errorf("a length of %d bytes is not valid", v)
@@ -292,34 +259,23 @@ func (d *ListDecoder) length() (int64, error) {
 	return int64(v), nil
 }
 
-// skip passes over the value of a field that nobody asked for.
-func (d *ListDecoder) skip(typ protowire.Type) error {
+// skip passes over the value of a field that is not wanted.
+func (d *ListDecoder) skip(typ protowire.Type) (err error) {
 	var length int64
 	switch typ {
 	case protowire.VarintType:
-		_, err := binary.ReadUvarint(d.in)
-		return noEOF(err)
+		_, err = binary.ReadUvarint(d.in)
 	case protowire.Fixed32Type:
 		length = 4
 	case protowire.Fixed64Type:
 		length = 8
 	case protowire.BytesType:
-		var err error
-		if length, err = d.length(); err != nil {
-			return err
-		}
+		length, err = d.length()
 	default:
-		return fmt.Errorf("wire type %d is not valid here", typ)
+		err = fmt.Errorf("wire type %d is not valid here", typ)
 	}
-	_, err := d.in.Discard(int(length))
-	return noEOF(err)
-}
-
-// noEOF makes an end where more was announced an error of its own: io.EOF
-// means a good end to those who read on.
-func noEOF(err error) error {
-	if errors.Is(err, io.EOF) {
-		return io.ErrUnexpectedEOF
+	if err == nil {
+		_, err = d.in.Discard(int(length))
 	}
-	return err
+	return unexpectedEOF(err)
 }

@@ -3,16 +3,20 @@ package decode
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer/json"
 	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
 	"k8s.io/apimachinery/pkg/types"
+
+	"labelstream/record"
 )
 
 // serializers are those that API servers answer lists with.
@@ -118,10 +122,8 @@ func (r random) list() *metav1.PartialObjectMetadataList {
 
 func (r random) object() metav1.PartialObjectMetadata {
 	meta := metav1.ObjectMeta{
-		Name: r.text(20), GenerateName: r.text(10), Namespace: r.text(20), UID: types.UID(r.text(36)),
-		ResourceVersion: r.text(10), Generation: r.Int64(),
-		CreationTimestamp: metav1.NewTime(time.Unix(r.Int64N(1<<33), 0)),
-		Labels:            r.tags(), Annotations: r.tags(),
+		Name: r.text(20), Namespace: r.text(20), UID: types.UID(r.text(36)), ResourceVersion: r.text(10), Generation: r.Int64(),
+		CreationTimestamp: metav1.NewTime(time.Unix(r.Int64N(1<<33), 0)), Labels: r.pairs(), Annotations: r.pairs(),
 		Finalizers: []string{r.text(10), r.text(10)}[:r.IntN(3)],
 	}
 	if r.IntN(3) == 0 {
@@ -138,19 +140,19 @@ func (r random) object() metav1.PartialObjectMetadata {
 	return metav1.PartialObjectMetadata{ObjectMeta: meta}
 }
 
-// tags is nil, empty, or some pairs, now and then one with a large value.
-func (r random) tags() map[string]string {
+// pairs is nil, empty, or some pairs, now and then one with a large value.
+func (r random) pairs() map[string]string {
 	if r.IntN(5) == 0 {
 		return nil
 	}
-	tags := make(map[string]string)
+	pairs := make(map[string]string)
 	for range r.IntN(10) {
-		tags[r.text(30)] = r.text(60)
+		pairs[r.text(30)] = r.text(60)
 	}
 	if r.IntN(20) == 0 {
-		tags["large"] = r.text(150_000)
+		pairs["large"] = r.text(150_000)
 	}
-	return tags
+	return pairs
 }
 
 // text is up to most bytes of UTF-8, quotes and multi-byte runes included.
@@ -162,4 +164,98 @@ func (r random) text(most int) string {
 		b.WriteRune(runes[r.IntN(len(runes))])
 	}
 	return b.String()
+}
+
+// decoded is an object that was read, in a form that can be kept and compared.
+type decoded struct {
+	Namespace, Name, UID, ResourceVersion string
+	Deleting                              bool
+	Labels, Annotations                   map[string]string
+}
+
+func fromObject(o *Object) decoded {
+	return decoded{
+		Namespace: string(o.Namespace), Name: string(o.Name), UID: string(o.UID), ResourceVersion: string(o.ResourceVersion),
+		Deleting: o.Deleting, Labels: pairs(o.Labels), Annotations: pairs(o.Annotations),
+	}
+}
+
+// pairs keeps the last of two with the same key, as protobuf demands of
+// maps.
+func pairs(all []record.KeyValue) map[string]string {
+	m := make(map[string]string, len(all))
+	for _, pair := range all {
+		m[string(pair.Key)] = string(pair.Value)
+	}
+	return m
+}
+
+// reference is what apimachinery makes of a list.
+func reference(list *metav1.PartialObjectMetadataList) (Page, []decoded) {
+	p := Page{ResourceVersion: list.ResourceVersion, Continue: list.Continue, Remaining: -1, Items: len(list.Items)}
+	if list.RemainingItemCount != nil {
+		p.Remaining = *list.RemainingItemCount
+	}
+	objects := make([]decoded, 0, len(list.Items))
+	for i := range list.Items {
+		o := &list.Items[i]
+		objects = append(objects, decoded{
+			Namespace: o.Namespace, Name: o.Name, UID: string(o.UID), ResourceVersion: o.ResourceVersion,
+			Deleting: o.DeletionTimestamp != nil, Labels: orEmpty(o.Labels), Annotations: orEmpty(o.Annotations),
+		})
+	}
+	return p, objects
+}
+
+func orEmpty(m map[string]string) map[string]string {
+	if m == nil {
+		return map[string]string{}
+	}
+	return m
+}
+
+func decodeAll(d *ListDecoder, body io.Reader) (Page, []decoded, error) {
+	objects := []decoded{}
+	p, err := d.Decode(body, func(o *Object) error {
+		objects = append(objects, fromObject(o))
+		return nil
+	})
+	return p, objects, err
+}
+
+// expectList decodes a body and compares it with what apimachinery has.
+func expectList(t *testing.T, d *ListDecoder, body io.Reader, list *metav1.PartialObjectMetadataList) {
+	t.Helper()
+	p, objects, err := decodeAll(d, body)
+	if err != nil {
+		t.Fatalf("decode: %v", err)
+	}
+	expect(t, p, objects, list)
+}
+
+func expect(t *testing.T, p Page, objects []decoded, list *metav1.PartialObjectMetadataList) {
+	t.Helper()
+	p.Bytes = 0
+	wantPage, want := reference(list)
+	if diff := cmp.Diff(wantPage, p); diff != "" {
+		t.Errorf("page (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(want, objects); diff != "" {
+		t.Errorf("objects (-want +got):\n%.4000s", diff)
+	}
+}
+
+// envelope wraps a list as API servers do.
+func envelope(list []byte) []byte {
+	return unknown("meta.k8s.io/v1", "PartialObjectMetadataList", list)
+}
+
+// unknown is an answer in protobuf that holds any kind of message.
+func unknown(apiVersion, kind string, raw []byte) []byte {
+	unknown := runtime.Unknown{TypeMeta: runtime.TypeMeta{APIVersion: apiVersion, Kind: kind}, Raw: raw}
+	body, err := unknown.Marshal()
+	if err != nil {
+		panic(err)
+	}
+	return append([]byte(protobufMagic), body...)
 }

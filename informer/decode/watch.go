@@ -8,10 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
-	"github.com/go-json-experiment/json/jsontext"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
 )
 
@@ -27,15 +26,12 @@ const (
 
 // WatchDecoder reads a watch's stream, an event at a time.
 type WatchDecoder struct {
-	in    *bufio.Reader
-	frame []byte
-	// json reads the stream where it is JSON, from rest, and text an event of it.
-	// large says that both have grown for the last event.
-	json   *jsontext.Decoder
-	rest   io.Reader
-	text   jsonReader
-	large  bool
+	in     *bufio.Reader
+	frame  []byte
 	object Object
+	// json reads the stream where it is JSON, and rest is what it reads from.
+	json *json.Decoder
+	rest io.Reader
 }
 
 // NewWatchDecoder returns a decoder of a watch's stream.
@@ -46,79 +42,84 @@ func NewWatchDecoder(body io.Reader) *WatchDecoder {
 // Next reads one event. The object is valid until the next call; for an event
 // of type Error it is the status instead. The end of the stream between two
 // events is io.EOF.
-func (r *WatchDecoder) Next() (watch.EventType, *Object, *metav1.Status, error) {
-	if r.json != nil {
-		return r.nextJSON()
+func (d *WatchDecoder) Next() (watch.EventType, *Object, *metav1.Status, error) {
+	if d.json != nil {
+		return d.nextJSON()
 	}
-	head, err := r.in.Peek(1)
+	if cap(d.frame) > readBuffer {
+		// The next event may be long in coming.
+		d.frame, d.object = nil, Object{}
+	}
+	head, err := d.in.Peek(1)
 	if err != nil {
 		return "", nil, nil, err
 	}
 	// A frame begins with its length in four bytes, and none is as long as
 	// one that began with a brace.
 	if head[0] == '{' {
-		r.rest = r.in
-		r.json = newJSONDecoder(r.rest)
-		return r.nextJSON()
+		d.rest = d.in
+		d.json = json.NewDecoder(d.rest)
+		return d.nextJSON()
 	}
-	return r.nextFrame()
+	return d.nextFrame()
 }
 
 // nextFrame reads a frame: the length in four bytes, big-endian, and a
 // WatchEvent in protobuf.
-func (r *WatchDecoder) nextFrame() (watch.EventType, *Object, *metav1.Status, error) {
-	head, err := r.in.Peek(4)
+func (d *WatchDecoder) nextFrame() (watch.EventType, *Object, *metav1.Status, error) {
+	head, err := d.in.Peek(4)
 	if err != nil {
-		return "", nil, nil, noEOF(err)
+		return "", nil, nil, unexpectedEOF(err)
 	}
 	length := binary.BigEndian.Uint32(head)
+	if strings.HasPrefix(string(head), gzipMagic) {
+		return "", nil, nil, errCompressed
+	}
 	if length > maxObjectBytes {
 		return "", nil, nil, fmt.Errorf("decode the watch: a frame of %d bytes", length)
 	}
-	if cap(r.frame) < int(length) || cap(r.frame) > readBuffer {
-		r.frame = make([]byte, length)
+	if cap(d.frame) < int(length) {
+		d.frame = make([]byte, length)
 	}
-	if _, err := r.in.Discard(len(head)); err != nil {
-		return "", nil, nil, noEOF(err)
+	if _, err := d.in.Discard(len(head)); err != nil {
+		return "", nil, nil, unexpectedEOF(err)
 	}
-	r.frame = r.frame[:length]
-	if _, err := io.ReadFull(r.in, r.frame); err != nil {
-		return "", nil, nil, noEOF(err)
+	d.frame = d.frame[:length]
+	if _, err := io.ReadFull(d.in, d.frame); err != nil {
+		return "", nil, nil, unexpectedEOF(err)
 	}
-	return r.parse(r.frame)
+	return d.parse(d.frame)
 }
 
-// parse takes a WatchEvent, whose object is a RawExtension around an envelope.
-func (r *WatchDecoder) parse(frame []byte) (watch.EventType, *Object, *metav1.Status, error) {
+// parse reads a WatchEvent, whose object is a RawExtension around an envelope.
+func (d *WatchDecoder) parse(frame []byte) (watch.EventType, *Object, *metav1.Status, error) {
 	typ, err := message(frame).last(eventType)
-	if err != nil {
-		return "", nil, nil, fmt.Errorf("decode a watch event: %w", err)
-	}
-	raw, err := message(frame).last(eventObject, extensionRaw)
-	if err != nil {
-		return "", nil, nil, fmt.Errorf("decode a watch event: %w", err)
+	var raw, encoded []byte
+	if err == nil {
+		raw, err = message(frame).last(eventObject, extensionRaw)
 	}
 	envelope, ok := bytes.CutPrefix(raw, []byte(protobufMagic))
-	if !ok {
-		return "", nil, nil, errors.New("decode a watch event: its object is not in protobuf")
+	if err == nil && !ok {
+		err = errors.New("its object is not in protobuf")
 	}
-	if string(typ) == string(watch.Error) {
-		status, err := parseStatus(envelope)
-		return watch.Error, nil, status, err
-	}
-	r.object.reset()
-	encoded, err := message(envelope).last(envelopeRaw)
 	if err == nil {
-		err = parseObject(encoded, &r.object)
+		encoded, err = message(envelope).last(envelopeRaw)
 	}
 	if err != nil {
+		return "", nil, nil, fmt.Errorf("decode a watch event: %w", err)
+	}
+	if string(typ) == string(watch.Error) {
+		return parseStatus(encoded, (*metav1.Status).Unmarshal)
+	}
+	d.object.reset()
+	if err := parseObject(encoded, &d.object); err != nil {
 		return "", nil, nil, fmt.Errorf("decode a watch event's object: %w", err)
 	}
-	return typeOf(typ), &r.object, nil, nil
+	return internType(typ), &d.object, nil, nil
 }
 
-// typeOf is watch.EventType(text), without memory for those that there are.
-func typeOf(text []byte) watch.EventType {
+// internType is watch.EventType(text), without memory for those that there are.
+func internType(text []byte) watch.EventType {
 	for _, typ := range [...]watch.EventType{watch.Added, watch.Modified, watch.Deleted, watch.Bookmark, watch.Error} {
 		if string(text) == string(typ) {
 			return typ
@@ -127,66 +128,37 @@ func typeOf(text []byte) watch.EventType {
 	return watch.EventType(text)
 }
 
-func parseStatus(envelope []byte) (*metav1.Status, error) {
-	var unknown runtime.Unknown
+func parseStatus(encoded []byte, unmarshal func(*metav1.Status, []byte) error) (watch.EventType, *Object, *metav1.Status, error) {
 	var status metav1.Status
-	if err := unknown.Unmarshal(envelope); err != nil {
-		return nil, fmt.Errorf("decode the watch's error: %w", err)
+	if err := unmarshal(&status, encoded); err != nil {
+		return "", nil, nil, fmt.Errorf("decode the watch's error: %w", err)
 	}
-	if err := status.Unmarshal(unknown.Raw); err != nil {
-		return nil, fmt.Errorf("decode the watch's error: %w", err)
-	}
-	return &status, nil
+	return watch.Error, nil, &status, nil
 }
 
 // nextJSON reads an event as a whole: its type may stand after its object.
-func (r *WatchDecoder) nextJSON() (watch.EventType, *Object, *metav1.Status, error) {
-	if r.large {
-		r.rest = io.MultiReader(bytes.NewReader(bytes.Clone(r.json.UnreadBuffer())), r.rest)
-		r.json, r.text = newJSONDecoder(r.rest), jsonReader{}
+func (d *WatchDecoder) nextJSON() (watch.EventType, *Object, *metav1.Status, error) {
+	begin := d.json.InputOffset()
+	var event metav1.WatchEvent
+	if err := d.json.Decode(&event); errors.Is(err, io.EOF) {
+		return "", nil, nil, io.EOF
+	} else if err != nil {
+		return "", nil, nil, fmt.Errorf("decode the watch: %w", err)
 	}
-	event, err := r.json.ReadValue()
-	if err != nil {
-		return "", nil, nil, err
+	if d.json.InputOffset()-begin > readBuffer {
+		// A decoder keeps the memory for its largest value.
+		d.rest = io.MultiReader(d.json.Buffered(), d.rest)
+		d.json = json.NewDecoder(d.rest)
 	}
-	r.large = len(event) > readBuffer
-	typ, encoded, err := r.parts(event)
-	if err != nil {
-		return "", nil, nil, fmt.Errorf("decode a watch event: %w", err)
+	if len(event.Object.Raw) == 0 {
+		return "", nil, nil, errors.New("decode a watch event: it has no object")
 	}
-	if typ == watch.Error {
-		var status metav1.Status
-		if err := json.Unmarshal(encoded, &status); err != nil {
-			return "", nil, nil, fmt.Errorf("decode the watch's error: %w", err)
-		}
-		return typ, nil, &status, nil
+	if event.Type == string(watch.Error) {
+		return parseStatus(event.Object.Raw, func(s *metav1.Status, raw []byte) error { return json.Unmarshal(raw, s) })
 	}
-	r.text.value(encoded)
-	if r.text.object(&r.object); r.text.err != nil {
-		return "", nil, nil, fmt.Errorf("decode a watch event's object: %w", r.text.err)
+	var o jsonObject
+	if err := json.Unmarshal(event.Object.Raw, &o); err != nil {
+		return "", nil, nil, fmt.Errorf("decode a watch event's object: %w", err)
 	}
-	return typ, &r.object, nil, nil
-}
-
-// parts finds the type and the object of an event in JSON.
-func (r *WatchDecoder) parts(event []byte) (typ watch.EventType, encoded []byte, err error) {
-	var text []byte
-	r.text.value(event)
-	for name, ok := r.text.first(); ok; name, ok = r.text.next() {
-		switch string(name) {
-		case "type":
-			text = r.text.string(text)
-		case "object":
-			// Null is none.
-			if value := r.text.raw(); value.Kind() != jsontext.KindNull {
-				encoded = value
-			}
-		default:
-			r.text.raw()
-		}
-	}
-	if r.text.err == nil && encoded == nil {
-		return "", nil, errors.New("it has no object")
-	}
-	return typeOf(text), encoded, r.text.err
+	return watch.EventType(event.Type), o.object(), nil, nil
 }
