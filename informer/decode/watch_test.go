@@ -1,4 +1,4 @@
-package informer
+package decode
 
 import (
 	"bytes"
@@ -60,8 +60,8 @@ func failure(code int32, reason metav1.StatusReason, message string) *metav1.Sta
 // readEvents reads until there is an error.
 func readEvents(body io.Reader) ([]event, error) {
 	events := []event{}
-	for r := newEventReader(body); ; {
-		typ, o, status, err := r.next()
+	for r := NewWatchDecoder(body); ; {
+		typ, o, status, err := r.Next()
 		if err != nil {
 			return events, err
 		}
@@ -147,17 +147,18 @@ func TestEventsThatMakeNoSense(t *testing.T) {
 		"no message":               {frame(2, "\xff\xff"), "decode a watch event: "},
 		"no object":                {frame(0, ""), "decode a watch event: its object is not in protobuf"},
 		"an object in JSON":        {frame(8, "\x0a\x00\x12\x04\x0a\x02{}"), "decode a watch event: its object is not in protobuf"},
+		"gzip":                     {"\x1f\x8b\x08\x00", "the response is compressed with gzip"},
 		"a broken object":          {frame(11, "\x12\x09\x0a\x07k8s\x00\x12\x01\xff"), "decode a watch event's object: "},
 		"a broken status":          {frame(15, "\x0a\x05ERROR\x12\x06\x0a\x04k8s\x00"), ""},
-		"JSON that is none":        {"{]", "jsontext: invalid character"},
+		"JSON that is none":        {"{]", "decode the watch: invalid character"},
 		"JSON without an object":   {`{"type":"ADDED","object":null}`, "decode a watch event: it has no object"},
-		"a JSON type that is none": {`{"type":5,"object":{}}`, "decode a watch event: there is number where string is expected, at \"/type\""},
+		"a JSON type that is none": {`{"type":5,"object":{}}`, "decode the watch: json: cannot unmarshal number"},
 		"JSON of another shape":    {`{"type":"ADDED","object":[]}`, "decode a watch event's object: "},
 		"a JSON status":            {`{"type":"ERROR","object":[]}`, "decode the watch's error: "},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			_, _, status, err := newEventReader(strings.NewReader(test.body)).next()
+			_, _, status, err := NewWatchDecoder(strings.NewReader(test.body)).Next()
 			if test.want == "" {
 				if err != nil || status == nil || status.Code != 0 {
 					t.Errorf("got %v and %v, want an empty status", status, err)
@@ -171,28 +172,21 @@ func TestEventsThatMakeNoSense(t *testing.T) {
 	}
 }
 
-// TestEventsKeepNoLargeFrame has a large object between small ones.
-func TestEventsKeepNoLargeFrame(t *testing.T) {
+// TestEventsKeepNoLargeObject waits for an event after a large one: what that took
+// is free by then.
+func TestEventsKeepNoLargeObject(t *testing.T) {
+	large := fat(1, 4<<20)[0]
 	for _, form := range forms {
-		t.Run(form, func(t *testing.T) {
-			var body []byte
-			for _, o := range []metav1.PartialObjectMetadata{named("shop", "a"), fat(1, 4<<20)[0], named("shop", "b")} {
-				body = append(body, encodeEvent(t, form, watch.Added, partial(o))...)
-			}
-			r := newEventReader(bytes.NewReader(body))
-			for range 3 {
-				if _, _, _, err := r.next(); err != nil {
-					t.Fatal(err)
-				}
-			}
-			kept := cap(r.frame) + cap(r.text.said)
-			if r.json != nil {
-				kept += cap(r.json.UnreadBuffer())
-			}
-			if kept > readBuffer {
-				t.Errorf("%d bytes are kept for an event, want at most %d", kept, readBuffer)
-			}
-		})
+		d := NewWatchDecoder(bytes.NewReader(encodeEvent(t, form, watch.Added, partial(large))))
+		if _, _, _, err := d.Next(); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, _, err := d.Next(); !errors.Is(err, io.EOF) {
+			t.Errorf("%s: ends with %v, want EOF", form, err)
+		}
+		if cap(d.frame) > readBuffer || cap(d.object.Annotations) > 0 || d.json != nil && d.json.InputOffset() > readBuffer {
+			t.Errorf("%s: %d bytes of a frame are kept, %d annotations", form, cap(d.frame), cap(d.object.Annotations))
+		}
 	}
 }
 

@@ -1,69 +1,41 @@
-package informer
+package decode
 
 import (
 	"bufio"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"strings"
 
 	"google.golang.org/protobuf/encoding/protowire"
-
-	"labelstream/record"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 )
 
-// object is what is read of an object's metadata. Its slices are valid until
-// the function that it was handed to returns.
-type object struct {
-	record.Object
-	UID, ResourceVersion []byte
-	Deleting             bool
-}
-
-// page is what a list response says of itself.
-type page struct {
-	ResourceVersion string
-	Continue        string
-	// Remaining is how many objects follow after this page, or -1 where the
-	// server does not say.
-	Remaining int64
-	// Items and Bytes are what was read of the response.
-	Items int
-	Bytes int64
-}
-
-// maxObjectBytes refuses an announced size that no API server would store: the
-// size is taken from the wire before memory is set aside for it.
-const maxObjectBytes = 64 << 20
-
-// protobufMagic begins every protobuf answer of an API server
-// (k8s.io/apimachinery/pkg/runtime/serializer/protobuf).
-const protobufMagic = "k8s\x00"
-
-// Field numbers of runtime.Unknown, which says what the message in it is, and of
-// the TypeMeta in that (k8s.io/apimachinery/pkg/runtime/generated.proto).
+// Field numbers of runtime.Unknown, which says what the message in it is
+// (k8s.io/apimachinery/pkg/runtime/generated.proto).
 const (
 	envelopeType = 1
 	envelopeRaw  = 2
-	typeKind     = 2
 )
 
-// decoder reads list responses as a stream and holds one object at a time. It
+// ListDecoder reads list responses as a stream and holds one object at a time. It
 // is used again for page after page.
-type decoder struct {
+type ListDecoder struct {
 	in      *bufio.Reader
 	counter countingReader
 	scratch []byte
-	text    jsonReader
-	object  object
+	object  Object
 }
 
 // readBuffer holds most objects whole, so that they are parsed in place.
 const readBuffer = 64 << 10
 
-func newDecoder() *decoder {
-	d := &decoder{}
+// NewListDecoder returns a decoder.
+func NewListDecoder() *ListDecoder {
+	d := &ListDecoder{}
 	d.in = bufio.NewReaderSize(&d.counter, readBuffer)
 	return d
 }
@@ -79,22 +51,25 @@ func (c *countingReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// list reads one list response, in protobuf or JSON, and hands each object to
+// Decode reads one list response, in protobuf or JSON, and hands each object to
 // each as soon as it has been read. An error of each ends it and is returned
 // as it is. A response that is cut off is an error, never a short page.
-func (d *decoder) list(body io.Reader, each func(*object) error) (page, error) {
+func (d *ListDecoder) Decode(body io.Reader, each func(*Object) error) (Page, error) {
 	d.counter = countingReader{Reader: body}
 	d.in.Reset(&d.counter)
 	defer d.release()
 	head, err := d.in.Peek(len(protobufMagic))
 	if err != nil {
-		return page{}, fmt.Errorf("read the beginning of the list: %w", noEOF(err))
+		return Page{}, fmt.Errorf("read the beginning of the list: %w", unexpectedEOF(err))
 	}
-	p := page{Remaining: -1}
-	if string(head) == protobufMagic {
+	p := Page{Remaining: -1}
+	switch {
+	case string(head) == protobufMagic:
 		err = d.envelope(&p, each)
-	} else {
-		err = d.json(&p, each)
+	case strings.HasPrefix(string(head), gzipMagic):
+		err = errCompressed
+	default:
+		err = (&jsonList{in: json.NewDecoder(d.in), page: &p, each: each}).read()
 	}
 	p.Bytes = d.counter.n
 	if err == nil {
@@ -106,22 +81,19 @@ func (d *decoder) list(body io.Reader, each func(*object) error) (page, error) {
 }
 
 // release lets go of the body, and of the memory for an unusually large object.
-func (d *decoder) release() {
+func (d *ListDecoder) release() {
 	d.counter.Reader = nil
-	d.text.in = nil
-	for _, buffer := range []*[]byte{&d.scratch, &d.text.said} {
-		if cap(*buffer) > 1<<20 {
-			*buffer = nil
-		}
+	if cap(d.scratch) > 1<<20 {
+		d.scratch, d.object = nil, Object{}
 	}
 }
 
 // envelope reads a runtime.Unknown and the list in it. The list's length is
 // announced: once that much has been read, the page is complete, and what
 // happens to the connection afterwards does not matter.
-func (d *decoder) envelope(p *page, each func(*object) error) error {
+func (d *ListDecoder) envelope(p *Page, each func(*Object) error) error {
 	if _, err := d.in.Discard(len(protobufMagic)); err != nil {
-		return noEOF(err)
+		return unexpectedEOF(err)
 	}
 	kind := ""
 	for {
@@ -152,18 +124,16 @@ func (d *decoder) envelope(p *page, each func(*object) error) error {
 }
 
 // kind reads a TypeMeta.
-func (d *decoder) kind() (string, error) {
+func (d *ListDecoder) kind() (string, error) {
 	encoded, err := d.message(d.position() + readBuffer)
 	if err != nil {
 		return "", err
 	}
-	kind, err := message(encoded).last(typeKind)
-	if err != nil {
+	var meta runtime.TypeMeta
+	if err := meta.Unmarshal(encoded); err != nil {
 		return "", err
 	}
-	// Discard may move what kind points to.
-	text := string(kind)
-	return text, d.discard(len(encoded))
+	return meta.Kind, d.discard(len(encoded))
 }
 
 // mustBeList refuses a message that is no list, such as a Status, for it would be
@@ -176,12 +146,12 @@ func mustBeList(kind string) error {
 }
 
 // items reads a PartialObjectMetadataList of length bytes.
-func (d *decoder) items(length int64, p *page, each func(*object) error) error {
+func (d *ListDecoder) items(length int64, p *Page, each func(*Object) error) error {
 	end := d.position() + length
 	for d.position() < end {
 		num, typ, err := d.tag()
 		if err != nil {
-			return fmt.Errorf("decode the list: %w", noEOF(err))
+			return fmt.Errorf("decode the list: %w", unexpectedEOF(err))
 		}
 		if num > 2 {
 			if err := d.skip(typ); err != nil {
@@ -214,7 +184,16 @@ func (d *decoder) items(length int64, p *page, each func(*object) error) error {
 	return nil
 }
 
-func (d *decoder) item(message []byte, p *page, each func(*object) error) error {
+func parseListMeta(encoded []byte, p *Page) error {
+	var meta metav1.ListMeta
+	if err := meta.Unmarshal(encoded); err != nil {
+		return fmt.Errorf("decode the list's metadata: %w", err)
+	}
+	p.setMeta(&meta)
+	return nil
+}
+
+func (d *ListDecoder) item(message []byte, p *Page, each func(*Object) error) error {
 	d.object.reset()
 	if err := parseObject(message, &d.object); err != nil {
 		return fmt.Errorf("decode object %d of the list: %w", p.Items+1, err)
@@ -224,11 +203,11 @@ func (d *decoder) item(message []byte, p *page, each func(*object) error) error 
 }
 
 // position is how many bytes of the body have been consumed.
-func (d *decoder) position() int64 { return d.counter.n - int64(d.in.Buffered()) }
+func (d *ListDecoder) position() int64 { return d.counter.n - int64(d.in.Buffered()) }
 
 // message returns the length-delimited field that follows, to be given back
 // with discard. It is read in place where it fits the buffer.
-func (d *decoder) message(end int64) ([]byte, error) {
+func (d *ListDecoder) message(end int64) ([]byte, error) {
 	length, err := d.length()
 	if err != nil {
 		return nil, err
@@ -238,26 +217,26 @@ func (d *decoder) message(end int64) ([]byte, error) {
 	}
 	if length <= readBuffer {
 		message, err := d.in.Peek(int(length))
-		return message, noEOF(err)
+		return message, unexpectedEOF(err)
 	}
 	if int64(cap(d.scratch)) < length {
 		d.scratch = make([]byte, length)
 	}
 	message := d.scratch[:length]
 	_, err = io.ReadFull(d.in, message)
-	return message, noEOF(err)
+	return message, unexpectedEOF(err)
 }
 
 // discard moves past a message that was read in place.
-func (d *decoder) discard(length int) error {
+func (d *ListDecoder) discard(length int) error {
 	if length > readBuffer {
 		return nil
 	}
 	_, err := d.in.Discard(length)
-	return noEOF(err)
+	return unexpectedEOF(err)
 }
 
-func (d *decoder) tag() (protowire.Number, protowire.Type, error) {
+func (d *ListDecoder) tag() (protowire.Number, protowire.Type, error) {
 	v, err := binary.ReadUvarint(d.in)
 	if err != nil {
 		return 0, 0, err
@@ -269,10 +248,10 @@ func (d *decoder) tag() (protowire.Number, protowire.Type, error) {
 	return num, typ, nil
 }
 
-func (d *decoder) length() (int64, error) {
+func (d *ListDecoder) length() (int64, error) {
 	v, err := binary.ReadUvarint(d.in)
 	if err != nil {
-		return 0, noEOF(err)
+		return 0, unexpectedEOF(err)
 	}
 	if v > 1<<62 {
 		return 0, fmt.Errorf("a length of %d bytes is not valid", v)
@@ -280,34 +259,23 @@ func (d *decoder) length() (int64, error) {
 	return int64(v), nil
 }
 
-// skip passes over the value of a field that nobody asked for.
-func (d *decoder) skip(typ protowire.Type) error {
+// skip passes over the value of a field that is not wanted.
+func (d *ListDecoder) skip(typ protowire.Type) (err error) {
 	var length int64
 	switch typ {
 	case protowire.VarintType:
-		_, err := binary.ReadUvarint(d.in)
-		return noEOF(err)
+		_, err = binary.ReadUvarint(d.in)
 	case protowire.Fixed32Type:
 		length = 4
 	case protowire.Fixed64Type:
 		length = 8
 	case protowire.BytesType:
-		var err error
-		if length, err = d.length(); err != nil {
-			return err
-		}
+		length, err = d.length()
 	default:
-		return fmt.Errorf("wire type %d is not valid here", typ)
+		err = fmt.Errorf("wire type %d is not valid here", typ)
 	}
-	_, err := d.in.Discard(int(length))
-	return noEOF(err)
-}
-
-// noEOF makes an end where more was announced an error of its own: io.EOF
-// means a good end to those who read on.
-func noEOF(err error) error {
-	if errors.Is(err, io.EOF) {
-		return io.ErrUnexpectedEOF
+	if err == nil {
+		_, err = d.in.Discard(int(length))
 	}
-	return err
+	return unexpectedEOF(err)
 }

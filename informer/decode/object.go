@@ -1,4 +1,4 @@
-package informer
+package decode
 
 import (
 	"fmt"
@@ -26,16 +26,16 @@ const (
 	objectFields fields = 1 << 1
 	metaFields   fields = 1<<metaName | 1<<metaNamespace | 1<<metaUID | 1<<metaResourceVersion |
 		1<<metaDeletionTimestamp | 1<<metaLabels | 1<<metaAnnotations
-	tagFields fields = 1<<1 | 1<<2
+	pairFields fields = 1<<1 | 1<<2
 )
 
-func (o *object) reset() {
-	*o = object{Object: record.Object{Labels: o.Labels[:0], Annotations: o.Annotations[:0]}}
+func (o *Object) reset() {
+	*o = Object{Object: record.Object{Labels: o.Labels[:0], Annotations: o.Annotations[:0]}}
 }
 
 // parseObject reads a PartialObjectMetadata. What it gives points into
 // encoded; all that nobody needs (owners, managed fields) is passed over.
-func parseObject(encoded []byte, o *object) error {
+func parseObject(encoded []byte, o *Object) error {
 	for m := message(encoded); ; {
 		num, value, err := m.next(objectFields)
 		if num == 0 || err != nil {
@@ -49,7 +49,7 @@ func parseObject(encoded []byte, o *object) error {
 	}
 }
 
-func parseObjectMeta(encoded []byte, o *object) error {
+func parseObjectMeta(encoded []byte, o *Object) error {
 	for m := message(encoded); ; {
 		num, value, err := m.next(metaFields)
 		if num == 0 || err != nil {
@@ -67,9 +67,9 @@ func parseObjectMeta(encoded []byte, o *object) error {
 		case metaDeletionTimestamp:
 			o.Deleting = true
 		case metaLabels:
-			o.Labels, err = appendTag(o.Labels, value)
+			o.Labels, err = appendPair(o.Labels, value)
 		case metaAnnotations:
-			o.Annotations, err = appendTag(o.Annotations, value)
+			o.Annotations, err = appendPair(o.Annotations, value)
 		}
 		if err != nil {
 			return err
@@ -77,78 +77,29 @@ func parseObjectMeta(encoded []byte, o *object) error {
 	}
 }
 
-// appendTag reads one entry of a map.
-func appendTag(tags []record.Tag, entry []byte) ([]record.Tag, error) {
+// appendPair reads one entry of a map.
+func appendPair(pairs []record.KeyValue, entry []byte) ([]record.KeyValue, error) {
 	// Nearly every entry is a short key and a short value, in this order.
 	const key, value = 1<<3 | byte(protowire.BytesType), 2<<3 | byte(protowire.BytesType)
 	if n := len(entry); n >= 4 && entry[0] == key && entry[1] < 0x80 {
 		if at := 2 + int(entry[1]); at+2 <= n && entry[at] == value && entry[at+1] < 0x80 && at+2+int(entry[at+1]) == n {
-			return append(tags, record.Tag{Key: entry[2:at:at], Value: entry[at+2:]}), nil
+			return append(pairs, record.KeyValue{Key: entry[2:at:at], Value: entry[at+2:]}), nil
 		}
 	}
-	var tag record.Tag
+	var pair record.KeyValue
 	for m := message(entry); ; {
-		num, value, err := m.next(tagFields)
+		num, value, err := m.next(pairFields)
 		switch {
 		case err != nil:
-			return tags, err
+			return pairs, err
 		case num == 0:
-			return append(tags, tag), nil
+			return append(pairs, pair), nil
 		case num == 1:
-			tag.Key = value
+			pair.Key = value
 		case num == 2:
-			tag.Value = value
+			pair.Value = value
 		}
 	}
-}
-
-// Field numbers of ListMeta, in the same file.
-const (
-	listResourceVersion = 2
-	listContinue        = 3
-	listRemaining       = 4
-)
-
-// parseListMeta reads a ListMeta.
-func parseListMeta(message []byte, p *page) error {
-	for len(message) > 0 {
-		num, typ, n := protowire.ConsumeTag(message)
-		if n < 0 {
-			return fmt.Errorf("decode the list's metadata: %w", protowire.ParseError(n))
-		}
-		message = message[n:]
-		want := typ
-		switch num {
-		case listResourceVersion, listContinue:
-			want = protowire.BytesType
-		case listRemaining:
-			want = protowire.VarintType
-		}
-		if typ != want {
-			return fmt.Errorf("decode the list's metadata: field %d has wire type %d", num, typ)
-		}
-		if n = protowire.ConsumeFieldValue(num, typ, message); n < 0 {
-			return fmt.Errorf("decode the list's metadata: %w", protowire.ParseError(n))
-		}
-		switch value := message[:n]; num {
-		case listResourceVersion:
-			p.ResourceVersion = content(value)
-		case listContinue:
-			p.Continue = content(value)
-		case listRemaining:
-			remaining, _ := protowire.ConsumeVarint(value)
-			p.Remaining = int64(remaining)
-		}
-		message = message[n:]
-	}
-	return nil
-}
-
-// content is the string that a length-delimited field's value holds, which is known
-// to be whole.
-func content(value []byte) string {
-	text, _ := protowire.ConsumeBytes(value)
-	return string(text)
 }
 
 // message is what is still to be read of a protobuf message.
