@@ -18,7 +18,6 @@ const (
 	wantPairs     = "want a list of name=value, each name once and without a leading __, no value empty; with NAMES=underscore, names of letters, digits and _, no digit first"
 	wantURL       = "want an absolute http or https URL, such as https://collector.example.com/api/v1/write"
 	wantAddress   = "want host:port or :port, with port 0 for any free one"
-	wantSize      = "want a size from 64KiB to 8MiB, such as 1MiB, 512KiB, 1MB or 1048576"
 	wantPrefix    = "want a metric name: letters, digits, _ and :, no digit first"
 )
 
@@ -30,7 +29,6 @@ func TestLoadRefuses(t *testing.T) {
 	}{
 		{"LABELS_ENABLED", "yes", []string{`LABELS_ENABLED="yes"; want true or false`}},
 		{"LABELS_ENABLED", "", []string{`LABELS_ENABLED=""; want true or false`}},
-		{"ONCE", "2", []string{`ONCE="2"; want true or false`}},
 
 		{"LABELS_FILTERS", "a(", []string{`LABELS_FILTERS="a(": missing closing ): "a("; ` + wantPatterns}},
 		{"LABELS_FILTERS", "^ok$\n*x\n[z-a]", []string{
@@ -61,6 +59,10 @@ func TestLoadRefuses(t *testing.T) {
 
 		{"METRIC_PREFIX", "1x_", []string{`METRIC_PREFIX="1x_"; ` + wantPrefix}},
 		{"METRIC_PREFIX", "cloud-zero", []string{`METRIC_PREFIX="cloud-zero"; ` + wantPrefix}},
+		{"EXTERNAL_LABELS", `"c=1,d"`, []string{
+			`EXTERNAL_LABELS="\"c=1": has a name with a quote or a space; ` + wantPairs,
+			`EXTERNAL_LABELS="d\"": has no =; ` + wantPairs,
+		}},
 		{"EXTERNAL_LABELS", "a=1,b,=2,c=,__d=3,a=4,e=\xff", []string{
 			`EXTERNAL_LABELS="b": has no =; ` + wantPairs,
 			`EXTERNAL_LABELS="=2": has no name; ` + wantPairs,
@@ -82,9 +84,6 @@ func TestLoadRefuses(t *testing.T) {
 		{"SEND_INTERVAL", "10", []string{`SEND_INTERVAL="10"; want a duration from 10ms to 10m`}},
 		{"SEND_TIMEOUT", "-1s", []string{`SEND_TIMEOUT="-1s"; want a duration from 10ms to 10m`}},
 		{"SEND_TIMEOUT", "601s", []string{`SEND_TIMEOUT="601s"; want a duration from 10ms to 10m`}},
-		{"MAX_BYTES_PER_SEND", "65535", []string{`MAX_BYTES_PER_SEND="65535"; ` + wantSize}},
-		{"MAX_BYTES_PER_SEND", "8388609", []string{`MAX_BYTES_PER_SEND="8388609"; ` + wantSize}},
-		{"MAX_BYTES_PER_SEND", "1.5MiB", []string{`MAX_BYTES_PER_SEND="1.5MiB"; ` + wantSize}},
 		{"SENDERS", "0", []string{`SENDERS="0"; want a whole number from 1 to 64`}},
 		{"SENDERS", "65", []string{`SENDERS="65"; want a whole number from 1 to 64`}},
 		{"PROTOCOL", "1", []string{`PROTOCOL="1"; want auto, 1.0 or 2.0`}},
@@ -96,14 +95,10 @@ func TestLoadRefuses(t *testing.T) {
 		{"PAGE_SIZE", "10001", []string{`PAGE_SIZE="10001"; want a whole number from 1 to 10000`}},
 		{"RESYNC_INTERVAL", "999ms", []string{`RESYNC_INTERVAL="999ms"; want 0, or a duration from 1s to 168h`}},
 		{"RESYNC_INTERVAL", "-1h", []string{`RESYNC_INTERVAL="-1h"; want 0, or a duration from 1s to 168h`}},
+		{"CHANGES", "list", []string{`CHANGES="list"; want watch, webhook or none`}},
+		{"WEBHOOK_NAME", "a.b", []string{`WEBHOOK_NAME="a.b"; want a name of lower case letters, digits and -`}},
+		{"POD_NAMESPACE", "a.b", []string{`POD_NAMESPACE="a.b"; want the name of a namespace`}},
 		{"LEASE_NAME", "My Lease", []string{`LEASE_NAME="My Lease"; want a name of lower case letters, digits, - and .`}},
-		{"LEASE_NAMESPACE", "a.b", []string{`LEASE_NAMESPACE="a.b"; want the name of a namespace`}},
-		{"LEASE_DURATION", "15500ms", []string{`LEASE_DURATION="15500ms"; want whole seconds from 2s to 10m, more than RENEW_DEADLINE`}},
-		{"LEASE_DURATION", "10s", []string{`LEASE_DURATION="10s"; want whole seconds from 2s to 10m, more than RENEW_DEADLINE`}},
-		{"RENEW_DEADLINE", "2400ms", []string{
-			`RENEW_DEADLINE="2400ms"; want a duration from 1s to 10m, more than 1.2 times RETRY_PERIOD and less than LEASE_DURATION`,
-		}},
-		{"RETRY_PERIOD", "99ms", []string{`RETRY_PERIOD="99ms"; want a duration from 100ms to 1m`}},
 		{"SHUTDOWN_TIMEOUT", "11m", []string{`SHUTDOWN_TIMEOUT="11m"; want a duration from 0s to 10m`}},
 		{"STATUS_ADDRESS", "", []string{`STATUS_ADDRESS=""; ` + wantAddress}},
 		{"STATUS_ADDRESS", "8080", []string{`STATUS_ADDRESS="8080"; ` + wantAddress}},
@@ -132,7 +127,7 @@ func TestLoadRefuses(t *testing.T) {
 }
 
 func TestLoadHidesSecrets(t *testing.T) {
-	want := []string{"LABELSTREAM_DESTINATION: no such URL, and not shown as it may hold a secret; " + wantURL}
+	want := []string{"LABELSTREAM_DESTINATION: not shown, as it may hold a secret; " + wantURL}
 	for _, value := range []string{
 		"ftp://user:s3cret@collector/write",
 		"http://user:s3cret%zz@collector/write",
@@ -184,6 +179,11 @@ func TestLoadRefusesTogether(t *testing.T) {
 			},
 		},
 		{
+			"election with the webhook, which one replica serves",
+			map[string]string{"LEADER_ELECTION": "true", "CHANGES": "webhook"},
+			[]string{"LABELSTREAM_LEADER_ELECTION and LABELSTREAM_CHANGES are true and webhook; want CHANGES=watch, or one replica without election"},
+		},
+		{
 			"annotations on, without filters and resources",
 			map[string]string{"ANNOTATIONS_ENABLED": "true", "ANNOTATIONS_FILTERS": "", "ANNOTATIONS_RESOURCES": ""},
 			[]string{
@@ -197,6 +197,36 @@ func TestLoadRefusesTogether(t *testing.T) {
 				t.Error("-want +got\n" + d)
 			}
 		})
+	}
+}
+
+// TestRenamed sets everything that was a setting once.
+func TestRenamed(t *testing.T) {
+	want := []string{
+		"LABELSTREAM_LEASE_DURATION is not a setting any more; write nothing, it is not needed",
+		"LABELSTREAM_LEASE_NAMESPACE is not a setting any more; write POD_NAMESPACE",
+		"LABELSTREAM_MAX_BYTES_PER_SEND is not a setting any more; write nothing, it is not needed",
+		"LABELSTREAM_ONCE is not a setting any more; write --once as an argument",
+		"LABELSTREAM_POD_NAME is not a setting any more; write nothing, it is not needed",
+		"LABELSTREAM_RENEW_DEADLINE is not a setting any more; write nothing, it is not needed",
+		"LABELSTREAM_RETRY_PERIOD is not a setting any more; write nothing, it is not needed",
+		"LABELSTREAM_WATCH_ENABLED is not a setting any more; write CHANGES=watch, or CHANGES=none for false",
+		"LABELSTREAM_WEBHOOK_CERT_FILE is not a setting any more; write WEBHOOK_CERT_DIR, with tls.crt in it",
+		"LABELSTREAM_WEBHOOK_CONFIGURATION is not a setting any more; write WEBHOOK_NAME",
+		"LABELSTREAM_WEBHOOK_ENABLED is not a setting any more; write CHANGES=webhook",
+		"LABELSTREAM_WEBHOOK_KEY_FILE is not a setting any more; write WEBHOOK_CERT_DIR, with tls.key in it",
+		"LABELSTREAM_WEBHOOK_RECONNECT is not a setting any more; write nothing, it is not needed",
+		"LABELSTREAM_WEBHOOK_SECRET is not a setting any more; write WEBHOOK_NAME",
+		"LABELSTREAM_WEBHOOK_SELF_SIGNED is not a setting any more; write nothing: without WEBHOOK_CERT_DIR the certificate is self-signed",
+		"LABELSTREAM_WEBHOOK_SERVICE is not a setting any more; write WEBHOOK_NAME",
+	}
+	settings := with(nil)
+	for _, line := range want {
+		name, _, _ := strings.Cut(strings.TrimPrefix(line, prefix+"_"), " ")
+		settings[name] = "x"
+	}
+	if d := cmp.Diff(want, refused(t, settings)); d != "" {
+		t.Error("-want +got\n" + d)
 	}
 }
 
@@ -219,11 +249,11 @@ func TestLoadAllMistakesAtOnce(t *testing.T) {
 		`LABELSTREAM_LABELS_FILTERS="a(,ok,b": missing closing ): "a(,ok,b"; ` + wantPatterns,
 		`LABELSTREAM_BATCH_SIZE="many"; want a whole number from 1 to 10000`,
 		`LABELSTREAM_SEND_INTERVAL="10"; want a duration from 10ms to 10m`,
-		`LABELSTREAM_DESTINATION: is required; ` + wantURL,
 		`LABELSTREAM_PAGE_SIZE="0"; want a whole number from 1 to 10000`,
 		`LABELSTREAM_LOG_LEVEL="loud"; want error, warn, info or debug`,
-		`LABELSTREAM_LABELS_RESOURCE is no setting; the nearest is LABELSTREAM_LABELS_RESOURCES`,
-		`LABELSTREAM_NAMESPACE is no setting; the nearest is LABELSTREAM_NAMESPACES`,
+		`LABELSTREAM_DESTINATION: is required; ` + wantURL,
+		`LABELSTREAM_LABELS_RESOURCE is not a setting; the closest is LABELSTREAM_LABELS_RESOURCES`,
+		`LABELSTREAM_NAMESPACE is not a setting; the closest is LABELSTREAM_NAMESPACES`,
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error("-want +got\n" + d)
@@ -231,8 +261,7 @@ func TestLoadAllMistakesAtOnce(t *testing.T) {
 }
 
 func TestWebhookMistakes(t *testing.T) {
-	const wantPath = "LABELSTREAM_WEBHOOK_PATH: no such path, and not shown as it may hold a secret; want a path that begins with /, without space, ?, # and %"
-	const oneFile = "LABELSTREAM_WEBHOOK_CERT_FILE and LABELSTREAM_WEBHOOK_KEY_FILE: only one is set; want both or none"
+	const wantPath = "LABELSTREAM_WEBHOOK_PATH: not shown, as it may hold a secret; want a path that begins with /, without space, ?, # and %"
 	for _, c := range []struct {
 		settings map[string]string
 		want     []string
@@ -243,15 +272,6 @@ func TestWebhookMistakes(t *testing.T) {
 		{map[string]string{"WEBHOOK_PATH": "/s3cret?a"}, []string{wantPath}},
 		{map[string]string{"WEBHOOK_PATH": "/s3 cret"}, []string{wantPath}},
 		{map[string]string{"WEBHOOK_PATH": "/s3%20cret"}, []string{wantPath}},
-		{map[string]string{"WEBHOOK_RECONNECT": "-1"}, []string{`LABELSTREAM_WEBHOOK_RECONNECT="-1"; want a whole number from 0 to 1000000`}},
-		{map[string]string{"WEBHOOK_SECRET": "../a"}, []string{`LABELSTREAM_WEBHOOK_SECRET="../a"; want a name of lower case letters, digits, - and .`}},
-		{map[string]string{"WEBHOOK_SERVICE": "a.b"}, []string{`LABELSTREAM_WEBHOOK_SERVICE="a.b"; want a name of lower case letters, digits and -`}},
-		{map[string]string{"WEBHOOK_CONFIGURATION": "A"}, []string{`LABELSTREAM_WEBHOOK_CONFIGURATION="A"; want a name of lower case letters, digits, - and .`}},
-		{map[string]string{"WEBHOOK_CERT_FILE": "tls.crt"}, []string{oneFile}},
-		{map[string]string{"WEBHOOK_KEY_FILE": "tls.key"}, []string{oneFile}},
-		{map[string]string{"WEBHOOK_SELF_SIGNED": "true", "WEBHOOK_CERT_FILE": "tls.crt", "WEBHOOK_KEY_FILE": "tls.key"}, []string{
-			"LABELSTREAM_WEBHOOK_SELF_SIGNED and LABELSTREAM_WEBHOOK_CERT_FILE or LABELSTREAM_WEBHOOK_KEY_FILE are both set; want one way to have a certificate",
-		}},
 	} {
 		if d := cmp.Diff(c.want, refused(t, with(c.settings))); d != "" {
 			t.Errorf("%v: -want +got\n%s", c.settings, d)
@@ -280,9 +300,9 @@ func TestUnknownVariables(t *testing.T) {
 		"ANNOTATION_ENABLED": "ANNOTATIONS_ENABLED",
 		"NAMESPACE_EXCLUDED": "NAMESPACES_EXCLUDE",
 		"batch_size":         "BATCH_SIZE",
-		"":                   "ONCE",
+		"":                   "NAMES",
 	} {
-		want := []string{"LABELSTREAM_" + name + " is no setting; the nearest is LABELSTREAM_" + nearest}
+		want := []string{"LABELSTREAM_" + name + " is not a setting; the closest is LABELSTREAM_" + nearest}
 		if d := cmp.Diff(want, refused(t, with(map[string]string{name: "8080"}))); d != "" {
 			t.Errorf("%s: -want +got\n%s", name, d)
 		}
@@ -295,7 +315,7 @@ func TestNoServiceLinks(t *testing.T) {
 		"PORT_8443_HTTP", "PORT_8443_TCP_PORTS", "PORT_x_TCP", "PORTS", "XSERVICE_HOST",
 	} {
 		got := refused(t, with(map[string]string{name: "8080"}))
-		if len(got) != 1 || !strings.HasPrefix(got[0], "LABELSTREAM_"+name+" is no setting; ") {
+		if len(got) != 1 || !strings.HasPrefix(got[0], "LABELSTREAM_"+name+" is not a setting; ") {
 			t.Errorf("%s: got %q", name, got)
 		}
 	}
@@ -333,7 +353,7 @@ func TestServiceLinksPass(t *testing.T) {
 	loaded(t, with(links))
 }
 
-func TestEdits(t *testing.T) {
+func TestLevenshtein(t *testing.T) {
 	for _, c := range []struct {
 		a, b string
 		want int
@@ -348,8 +368,8 @@ func TestEdits(t *testing.T) {
 		{"abc", "bca", 2},
 		{"kitten", "sitting", 3},
 	} {
-		if got := edits(c.a, c.b); got != c.want {
-			t.Errorf("edits(%q, %q) = %d, want %d", c.a, c.b, got, c.want)
+		if got := levenshtein(c.a, c.b); got != c.want {
+			t.Errorf("levenshtein(%q, %q) = %d, want %d", c.a, c.b, got, c.want)
 		}
 	}
 }
