@@ -1,0 +1,561 @@
+package webhook
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/sirupsen/logrus"
+	logtest "github.com/sirupsen/logrus/hooks/test"
+
+	"labelstream/status/outage"
+)
+
+// patience bounds waits that end much sooner unless a test has failed.
+const patience = 2 * time.Minute
+
+// made returns a certificate of ours for localhost.
+func made(t *testing.T) *certificate {
+	t.Helper()
+	c, err := newCertificate([]string{"localhost"}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// caller returns a certificate for a client.
+func caller(t *testing.T) *certificate {
+	t.Helper()
+	c := made(t)
+	template, key := *c.tls.Leaf, c.tls.PrivateKey.(*ecdsa.PrivateKey)
+	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+	der, err := x509.CreateCertificate(rand.Reader, &template, &template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c, err = parseCertificate(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), c.key, []string{"localhost"}); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// pool trusts the certificates themselves, as an API server does that has them
+// in a caBundle.
+func pool(certificates ...*certificate) *x509.CertPool {
+	pool := x509.NewCertPool()
+	for _, c := range certificates {
+		pool.AppendCertsFromPEM(c.cert)
+	}
+	return pool
+}
+
+func write(t *testing.T, name string, text []byte) {
+	t.Helper()
+	if err := os.WriteFile(name, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// set writes a certificate and its key into a directory.
+func set(t *testing.T, dir string, c *certificate) {
+	t.Helper()
+	write(t, filepath.Join(dir, "tls.crt"), c.cert)
+	write(t, filepath.Join(dir, "tls.key"), c.key)
+}
+
+// newFiles runs the files of a directory until the test ends.
+func newFiles(t *testing.T, dir, clientCA string) (*Files, *logtest.Hook) {
+	t.Helper()
+	log, hook := logtest.NewNullLogger()
+	f, err := NewFiles(dir, clientCA, prometheus.NewRegistry(), log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { f.Run(ctx) })
+	t.Cleanup(func() { cancel(); running.Wait() })
+	return f, hook
+}
+
+// fixed is a certificate that stays, for anyone.
+type fixed struct{ *certificate }
+
+func (f fixed) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) { return f.tls, nil }
+func (f fixed) ClientCAs() *x509.CertPool                                     { return nil }
+
+// serverBench is a server that runs until the test ends.
+type serverBench struct {
+	*Server
+	target *fakeTarget
+	hook   *logtest.Hook
+	stop   func() error
+	// registry has the server's metrics.
+	registry *prometheus.Registry
+}
+
+func startServer(t *testing.T, certificates Certificates, handler http.Handler) *serverBench {
+	t.Helper()
+	b := &serverBench{target: &fakeTarget{outcome: Sent}, registry: prometheus.NewRegistry()}
+	if handler == nil {
+		handler = NewHandler("/validate", b.target, prometheus.NewRegistry())
+	}
+	log, hook := logtest.NewNullLogger()
+	log.SetLevel(logrus.DebugLevel)
+	b.hook = hook
+	var err error
+	if b.Server, err = Listen("127.0.0.1:0", handler, certificates, b.registry, log); err != nil {
+		t.Fatal(err)
+	}
+	// Silent callers may be silent for as long as a test takes.
+	b.server.ReadHeaderTimeout, b.server.ReadTimeout, b.server.WriteTimeout = 0, 0, 0
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- b.Run(ctx) }()
+	b.stop = sync.OnceValue(func() error { cancel(); return <-ended })
+	t.Cleanup(func() {
+		if err := b.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return b
+}
+
+// client is one that trusts the certificates. It offers HTTP/2, as API servers do,
+// and has connections of its own.
+func client(t *testing.T, roots *x509.CertPool, certificates ...tls.Certificate) *http.Client {
+	transport := &http.Transport{
+		TLSClientConfig:   &tls.Config{RootCAs: roots, ServerName: "localhost", Certificates: certificates},
+		ForceAttemptHTTP2: true,
+	}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport}
+}
+
+func (b *serverBench) post(c *http.Client, body io.Reader) (*http.Response, string, error) {
+	r, err := c.Post("https://"+b.Address().String()+"/validate?timeout=1s", "application/json", body)
+	if err != nil {
+		return nil, "", err
+	}
+	defer r.Body.Close()
+	text, err := io.ReadAll(r.Body)
+	return r, string(text), err
+}
+
+func TestServer(t *testing.T) {
+	c := made(t)
+	b := startServer(t, fixed{c}, nil)
+	caller := client(t, pool(c))
+	for range 3 {
+		r, text, err := b.post(caller, strings.NewReader(short(pods+`,"operation":"CREATE","object":`+web)))
+		if err != nil || r.StatusCode != 200 || text != allowed || r.Proto != "HTTP/1.1" {
+			t.Errorf("answered %v %v %q", r, err, text)
+		}
+	}
+	if shown := b.target.take(); len(shown) != 3 {
+		t.Errorf("shown %q", shown)
+	}
+	if r, _, err := b.post(caller, io.MultiReader(strings.NewReader(short(pods)))); err != nil || r.StatusCode != 411 {
+		t.Errorf("in chunks: %v, %v", r, err)
+	}
+	old := client(t, pool(c))
+	old.Transport.(*http.Transport).TLSClientConfig.MaxVersion = tls.VersionTLS11
+	if _, _, err := b.post(old, strings.NewReader("{}")); err == nil {
+		t.Error("TLS 1.1 was served")
+	}
+	if _, _, err := b.post(client(t, pool(made(t))), strings.NewReader("{}")); err == nil {
+		t.Error("a client that trusts another certificate was answered")
+	}
+}
+
+func TestListenError(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	_, err = Listen(taken.Addr().String(), nil, nil, prometheus.NewRegistry(), logrus.New())
+	if want := "serve the webhook at " + taken.Addr().String() + ", as LABELSTREAM_WEBHOOK_ADDRESS says: "; err == nil || !strings.HasPrefix(err.Error(), want) {
+		t.Errorf("got %v, want %q", err, want)
+	}
+}
+
+// TestClientCertificates demands one of an authority in a file, which may change.
+func TestClientCertificates(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "clients.crt")
+	c, first, second := made(t), caller(t), caller(t)
+	set(t, dir, c)
+	write(t, file, first.cert)
+	certificates, hook := newFiles(t, dir, file)
+	hook.Reset()
+	b := startServer(t, certificates, nil)
+	try := func(want bool, certificates ...tls.Certificate) {
+		t.Helper()
+		r, _, err := b.post(client(t, pool(c), certificates...), strings.NewReader(short(pods)))
+		if (err == nil) != want {
+			t.Errorf("answered %v, %v, want success: %v", r, err, want)
+		}
+	}
+	try(false)
+	try(false, *second.tls)
+	try(true, *first.tls)
+	write(t, file, []byte("nothing"))
+	try(true, *first.tls)
+	try(true, *first.tls)
+	write(t, file, second.cert)
+	try(true, *second.tls)
+	try(false, *first.tls)
+	var lines []string
+	for _, entry := range hook.AllEntries() {
+		lines = append(lines, entry.Message)
+	}
+	want := "Cannot read the authorities of the webhook's callers; keeping those from before|The authorities of the webhook's callers can be read again"
+	if got := strings.Join(lines, "|"); got != want {
+		t.Errorf("logged %q, want %q", got, want)
+	}
+	if lines := b.hook.AllEntries(); len(lines) < 2 || lines[0].Level != logrus.WarnLevel || lines[1].Level != logrus.DebugLevel {
+		t.Errorf("logged %v, want the first failed connection as a warning, the others for debugging", lines)
+	}
+}
+
+// TestRotation replaces the certificate 200 times while requests come all the
+// time, over new connections: none fails, and after each time one is served with the new
+// certificate, long before the files would be read anyway.
+func TestRotation(t *testing.T) {
+	dir, two := t.TempDir(), []*certificate{made(t), made(t)}
+	set(t, dir, two[0])
+	certificates, _ := newFiles(t, dir, "")
+	b := startServer(t, certificates, nil)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	// served is the certificate of the last answer, news says that it is another.
+	var served atomic.Pointer[x509.Certificate]
+	news := make(chan struct{}, 1)
+	var callers sync.WaitGroup
+	defer callers.Wait()
+	defer cancel(nil)
+	c := client(t, pool(two...))
+	c.Transport.(*http.Transport).DisableKeepAlives = true
+	for range 2 {
+		callers.Go(func() {
+			for ctx.Err() == nil {
+				r, text, err := b.post(c, strings.NewReader(short(pods)))
+				if err != nil || r.StatusCode != 200 || text != allowed {
+					t.Errorf("answered %v %q, %v", r, text, err)
+					cancel(errors.New("a request failed"))
+					return
+				}
+				now := r.TLS.PeerCertificates[0]
+				if before := served.Swap(now); before == nil || !before.Equal(now) {
+					select {
+					case news <- struct{}{}:
+					default:
+					}
+				}
+			}
+		})
+	}
+	for i := range 200 {
+		next := two[(i+1)%2]
+		set(t, dir, next)
+		late := time.After(patience)
+		for now := served.Load(); now == nil || !now.Equal(next.tls.Leaf); now = served.Load() {
+			select {
+			case <-news:
+			case <-late:
+				t.Fatalf("rotation %d: the certificate is not served", i)
+			case <-ctx.Done():
+				t.Fatalf("rotation %d: %v", i, context.Cause(ctx))
+			}
+		}
+	}
+}
+
+// TestVolume replaces a directory in the way of the kubelet, which has a link
+// lead to another.
+func TestVolume(t *testing.T) {
+	dir, two := t.TempDir(), []*certificate{made(t), made(t)}
+	lead := func(to string) {
+		t.Helper()
+		link := filepath.Join(dir, "..data")
+		if err := errors.Join(os.Symlink(to, link+"_tmp"), os.Rename(link+"_tmp", link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fill := func(name string, c *certificate) {
+		t.Helper()
+		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		set(t, filepath.Join(dir, name), c)
+	}
+	fill("..1", two[0])
+	lead("..1")
+	for _, name := range []string{"tls.crt", "tls.key"} {
+		if err := os.Symlink(filepath.Join("..data", name), filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	certificates, hook := newFiles(t, dir, "")
+	b := startServer(t, certificates, nil)
+	c := client(t, pool(two[0]))
+	c.Transport.(*http.Transport).DisableKeepAlives = true
+	if _, _, err := b.post(c, strings.NewReader(short(pods))); err != nil {
+		t.Fatal(err)
+	}
+	fill("..2", two[1])
+	lead("..2")
+	if err := os.RemoveAll(filepath.Join(dir, "..1")); err != nil {
+		t.Fatal(err)
+	}
+	c.Transport.(*http.Transport).TLSClientConfig.RootCAs = pool(two...)
+	end := time.Now().Add(patience)
+	for with := []byte(nil); !bytes.Equal(with, two[1].tls.Leaf.Raw); {
+		if time.Now().After(end) {
+			t.Fatal("the new certificate is not served")
+		}
+		r, _, err := b.post(c, strings.NewReader(short(pods)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		with = r.TLS.PeerCertificates[0].Raw
+	}
+	for _, entry := range hook.AllEntries() {
+		if entry.Level < logrus.InfoLevel {
+			t.Errorf("logged %s: %s", entry.Level, entry.Message)
+		}
+	}
+}
+
+// TestFiles says what is served as the files change, one after the other.
+func TestFiles(t *testing.T) {
+	dir, a, b := t.TempDir(), made(t), made(t)
+	set(t, dir, a)
+	f, hook := newFiles(t, dir, "")
+	if err := f.Ready(); err != nil || f.ClientCAs() != nil {
+		t.Errorf("ready: %v, callers need a certificate: %v", err, f.ClientCAs() != nil)
+	}
+	if got := hook.AllEntries(); len(got) != 1 || got[0].Message != "Serving the webhook with this certificate" || got[0].Data["expires"] != a.tls.Leaf.NotAfter {
+		t.Errorf("logged %v", got)
+	}
+	for _, step := range []struct {
+		name, file string
+		text       []byte
+		want       *certificate
+	}{
+		{"a certificate without its key", "tls.crt", b.cert, a},
+		{"its key", "tls.key", b.key, b},
+		{"rubbish", "tls.crt", []byte("rubbish"), b},
+		{"nothing", "tls.crt", []byte{}, b},
+		{"as before", "tls.crt", b.cert, b},
+	} {
+		write(t, filepath.Join(dir, step.file), step.text)
+		_ = f.watcher.ReadCertificate() // beside the watcher, which may be late
+		if c, err := f.GetCertificate(nil); err != nil || !c.Leaf.Equal(step.want.tls.Leaf) {
+			t.Errorf("%s: serves another certificate, %v", step.name, err)
+		}
+	}
+}
+
+func TestNewFilesErrors(t *testing.T) {
+	dir := t.TempDir()
+	clientCA := filepath.Join(dir, "clients.crt")
+	log, _ := logtest.NewNullLogger()
+	expect := func(clientCA, want string) {
+		t.Helper()
+		_, err := NewFiles(dir, clientCA, prometheus.NewRegistry(), log)
+		if err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+	wrong := fmt.Sprintf("LABELSTREAM_WEBHOOK_CERT_DIR=%q: want a certificate in tls.crt and its key in tls.key, in PEM: ", dir)
+	expect("", wrong+"open "+filepath.Join(dir, "tls.crt"))
+	set(t, dir, made(t))
+	expect(clientCA, "LABELSTREAM_WEBHOOK_CLIENT_CA_FILE: open ")
+	write(t, clientCA, []byte("nothing"))
+	expect(clientCA, fmt.Sprintf("LABELSTREAM_WEBHOOK_CLIENT_CA_FILE=%q: want certificates in PEM, found none", clientCA))
+	write(t, filepath.Join(dir, "tls.key"), made(t).key)
+	expect("", wrong+"tls: private key does not match public key")
+	if err := explainFiles(dir, syscall.EMFILE); !strings.Contains(outage.Hint(err), "fs.inotify.max_user_instances") {
+		t.Errorf("%q does not say what to do where there is no inotify instance left", outage.Hint(err))
+	}
+}
+
+func TestNotAfter(t *testing.T) {
+	registry, c := prometheus.NewRegistry(), made(t)
+	var served *tls.Certificate
+	registerNotAfter(registry, func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+		if served == nil {
+			return nil, errNoCertificate
+		}
+		return served, nil
+	})
+	const text = `
+# HELP labelstream_webhook_certificate_not_after_timestamp_seconds When the webhook's certificate ends, in seconds since 1970; not a number while there is none.
+# TYPE labelstream_webhook_certificate_not_after_timestamp_seconds gauge
+labelstream_webhook_certificate_not_after_timestamp_seconds %v
+`
+	for _, want := range []string{"NaN", fmt.Sprint(float64(c.tls.Leaf.NotAfter.Unix()))} {
+		if err := testutil.GatherAndCompare(registry, strings.NewReader(fmt.Sprintf(text, want))); err != nil {
+			t.Error(err)
+		}
+		served = c.tls
+	}
+}
+
+// TestMetricNames holds all metrics against Prometheus' practice.
+func TestMetricNames(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	h := NewHandler("/validate", &fakeTarget{outcome: Sent}, registry)
+	h.metrics.answered("pods", "CREATE", Sent, time.Second)
+	h.metrics.rejected.WithLabelValues("503").Inc()
+	c := made(t)
+	registerNotAfter(registry, fixed{c}.GetCertificate)
+	server, err := Listen("127.0.0.1:0", h, fixed{c}, registry, logrus.New())
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.listener.Close()
+	problems, err := testutil.GatherAndLint(registry)
+	if err != nil || len(problems) > 0 {
+		t.Errorf("%v, %v", problems, err)
+	}
+	families, err := registry.Gather()
+	var got []string
+	for _, family := range families {
+		got = append(got, family.GetName())
+	}
+	want := []string{
+		"labelstream_webhook_buffered_bytes", "labelstream_webhook_certificate_not_after_timestamp_seconds", "labelstream_webhook_connections",
+		"labelstream_webhook_duration_seconds", "labelstream_webhook_in_flight", "labelstream_webhook_rejected_requests_total", "labelstream_webhook_reviews_total",
+	}
+	if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		t.Errorf("metrics (-want +got):\n%s%v", diff, err)
+	}
+}
+
+// TestConnections has 1,000 callers open a connection, begin a review and fall
+// silent: those beyond are closed at once, so that nobody waits, until one ends.
+func TestConnections(t *testing.T) {
+	c := made(t)
+	b := startServer(t, fixed{c}, nil)
+	config := &tls.Config{RootCAs: pool(c), ServerName: "localhost", ClientSessionCache: tls.NewLRUClientSessionCache(1)}
+	kept := client(t, pool(c))
+	post := func() error {
+		r, text, err := b.post(kept, strings.NewReader(short(pods)))
+		if err == nil && (r.StatusCode != 200 || text != allowed) {
+			t.Errorf("answered %v %q", r, text)
+		}
+		return err
+	}
+	if err := post(); err != nil {
+		t.Fatal(err)
+	}
+	var silent []net.Conn
+	for range maxConnections - 1 {
+		c, err := tls.Dial("tcp", b.Address().String(), config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		silent = append(silent, c)
+		fmt.Fprint(c, "POST /validate HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 5000\r\n\r\n{")
+	}
+	for range 3 {
+		if _, err := tls.Dial("tcp", b.Address().String(), config); err == nil {
+			t.Error("a connection too many was served")
+		}
+		if err := post(); err != nil {
+			t.Error(err)
+		}
+	}
+	silent[0].Close()
+	for end := time.Now().Add(patience); ; {
+		if c, err := tls.Dial("tcp", b.Address().String(), config); err == nil {
+			c.Close()
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("a connection that has ended is still counted")
+		}
+	}
+}
+
+// TestGracefulClose has a review in flight when the server is told to end: it
+// is answered.
+func TestGracefulClose(t *testing.T) {
+	c := made(t)
+	entered, release := make(chan struct{}), make(chan struct{})
+	b := startServer(t, fixed{c}, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		close(entered)
+		<-release
+		fmt.Fprint(w, "answered")
+	}))
+	answer := make(chan string, 1)
+	go func() {
+		_, text, err := b.post(client(t, pool(c)), strings.NewReader(""))
+		answer <- fmt.Sprint(text, err)
+	}()
+	<-entered
+	stopped := make(chan error, 1)
+	go func() { stopped <- b.stop() }()
+	for {
+		// The listener closes first.
+		c, err := net.Dial("tcp", b.Address().String())
+		if err != nil {
+			break
+		}
+		c.Close()
+	}
+	close(release)
+	if got := <-answer; got != "answered<nil>" {
+		t.Errorf("got %q", got)
+	}
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestSecretPath has no path in what is logged of bad connections.
+func TestSecretPath(t *testing.T) {
+	b := startServer(t, fixed{made(t)}, NewHandler("/validate/s3cret", &fakeTarget{}, prometheus.NewRegistry()))
+	c, err := net.Dial("tcp", b.Address().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	fmt.Fprint(c, "POST /validate/s3cret HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	if line, err := bufio.NewReader(c).ReadString('\n'); err != nil && !errors.Is(err, io.EOF) || !strings.Contains(line, "400") {
+		t.Errorf("plain HTTP was answered %q, %v", line, err)
+	}
+	if err := b.stop(); err != nil {
+		t.Error(err)
+	}
+	for _, entry := range b.hook.AllEntries() {
+		if text, err := entry.String(); err != nil || strings.Contains(text, "s3cret") {
+			t.Errorf("logged %q, %v", text, err)
+		}
+	}
+}
