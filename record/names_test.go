@@ -240,7 +240,7 @@ func TestKeyTableStaysBounded(t *testing.T) {
 			if !maps.Equal(got, want) {
 				t.Fatalf("key %q gives %v, want %v", key, got, want)
 			}
-			if n := len(b.labelKeys.known); n > maxKeys {
+			if n := len(b.labelNames.known); n > maxKeys {
 				t.Fatalf("%d keys remembered, want at most %d", n, maxKeys)
 			}
 		}
@@ -259,7 +259,7 @@ func TestOverlongKeysAreNotRemembered(t *testing.T) {
 		if diff := cmp.Diff(want, tagLabels(t, b, tags(test.key, "v"))); diff != "" {
 			t.Errorf("labels (-want +got):\n%s", diff)
 		}
-		if n := len(b.labelKeys.known); n != test.remembered {
+		if n := len(b.labelNames.known); n != test.remembered {
 			t.Errorf("%d keys remembered after one of %d bytes, want %d", n, len(test.key), test.remembered)
 		}
 	}
@@ -287,7 +287,7 @@ func TestManyKeysInOneObject(t *testing.T) {
 // cost of an object.
 func TestFiltersRunOnceAKey(t *testing.T) {
 	asked := make(map[string]int)
-	table := keyTable{
+	table := labelNames{
 		names: config.NamesRaw,
 		keep: func(key string) bool {
 			asked[key]++
@@ -296,7 +296,7 @@ func TestFiltersRunOnceAKey(t *testing.T) {
 	}
 	for range 3 {
 		for key, want := range map[string]string{"yes": "label_yes", "no": "", "": "label_"} {
-			if got := table.name(0, []byte(key)); got != want {
+			if got := table.lookup([]byte(key)).name; got != want {
 				t.Errorf("key %q is named %q, want %q", key, got, want)
 			}
 		}
@@ -318,7 +318,7 @@ func TestKeysByPlace(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			random := rand.New(rand.NewPCG(5, 6))
 			keys := []string{"a", "a.b", "a/b", "b", "no", "no2", "c", strings.Repeat("k", maxKeyBytes+1), "d", "e"}
-			values := []string{"v", "v", "v", "w", "", "<", "é", "\xff\xff\xff", "\uFFFD", strings.Repeat("x", maxLabel), strings.Repeat("y", 3000)}
+			values := []string{"v", "v", "v", "w", "", "<", "é", "\xff\xff\xff", "\uFFFD", strings.Repeat("x", maxCachedLabel), strings.Repeat("y", 3000)}
 			b := NewBuilder(kind, cfg)
 			before := keys
 			for range 3000 {
@@ -333,7 +333,7 @@ func TestKeysByPlace(t *testing.T) {
 					random.Shuffle(len(o.Labels), func(i, j int) { o.Labels[i], o.Labels[j] = o.Labels[j], o.Labels[i] })
 				}
 				if random.IntN(50) == 0 {
-					for i := range 2 * maxPlaces {
+					for i := range 2 * maxIndexes {
 						o.Labels = append(o.Labels, KeyValue{Key: fmt.Appendf(nil, "z%03d", i), Value: []byte("v")})
 					}
 				}
@@ -345,8 +345,8 @@ func TestKeysByPlace(t *testing.T) {
 				if diff := cmp.Diff(want, got); diff != "" {
 					t.Fatalf("labels %q (-want +got):\n%s", o.Labels, diff)
 				}
-				if n := len(b.labelKeys.last); n > maxPlaces {
-					t.Fatalf("%d keys are remembered by place, want at most %d", n, maxPlaces)
+				if n := len(b.labelNames.cache.labels); n > maxIndexes {
+					t.Fatalf("%d keys are remembered by place, want at most %d", n, maxIndexes)
 				}
 			}
 		})
