@@ -14,7 +14,7 @@ func realisticPod() *Object {
 	return &Object{
 		Namespace: []byte("checkout-production"),
 		Name:      []byte("checkout-api-7d9f8c6b5d-x2x7k"),
-		Labels: tags(
+		Labels: labels(
 			"app", "checkout-api",
 			"app.kubernetes.io/component", "api",
 			"app.kubernetes.io/instance", "checkout-production",
@@ -26,7 +26,7 @@ func realisticPod() *Object {
 			"pod-template-hash", "7d9f8c6b5d",
 			"team", "payments",
 		),
-		Annotations: tags(
+		Annotations: labels(
 			"checksum/config", "0f343b0931126a20f133d67c2b018a3b5d0a3b1e7f5c2d4a6b8c9d0e1f2a3b4c",
 			"kubectl.kubernetes.io/restartedAt", "2026-03-01T09:30:00Z",
 			"prometheus.io/port", "9090",
@@ -129,7 +129,7 @@ func BenchmarkBuildLongAnnotation(b *testing.B) {
 	builder := NewBuilder(only(podKind, false, true), testConfig())
 	o := realisticPod()
 	value := strings.Repeat("status ok; ", 256<<10/11)
-	o.Annotations = append(o.Annotations, tags("zz", value)...)
+	o.Annotations = append(o.Annotations, labels("zz", value)...)
 	b.SetBytes(int64(len(value)))
 	b.ReportAllocs()
 	for b.Loop() {

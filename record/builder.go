@@ -115,9 +115,6 @@ func (b *Builder) Build(o *Object) (*Record, bool) {
 }
 
 func (b *Builder) isExcluded(o *Object) bool {
-	if len(b.excluded) == 0 {
-		return false
-	}
 	namespace := o.Namespace
 	if b.kind.NameLabel == namespaceLabel {
 		namespace = o.Name
@@ -126,8 +123,8 @@ func (b *Builder) isExcluded(o *Object) bool {
 	return excluded
 }
 
-// add appends one series. Nearly every object's labels have names that ascend, and
-// are encoded as they are read.
+// add appends one series. Nearly every object has labels that can be encoded as
+// they are read.
 func (b *Builder) add(s *series, names *labelNames, o *Object, labels []KeyValue) {
 	if !b.addSorted(s, names, o, labels) {
 		b.addUnsorted(s, names, o, labels)
@@ -185,35 +182,23 @@ func (b *Builder) addUnsorted(s *series, names *labelNames, o *Object, labels []
 			all = append(all, namedLabel{name: name, key: l.Key, value: l.Value})
 		}
 	}
-	ascending := ascend(all)
-	if !ascending {
-		all = dedupeKeys(all)
-	}
-	all = b.checkValues(all)
-	if !ascending {
-		disambiguate(all)
-	}
-	all = b.addExternal(all)
-	b.sorting = all
-
-	dst := AppendCount(b.record.Series, s.count(o)+len(all))
-	dst = s.append(dst, s.before, o)
-	for i := range all {
-		dst = AppendLabel(dst, all[i].name, all[i].value)
-	}
-	b.record.Series = s.append(dst, s.after, o)
-}
-
-// checkValues puts what is sent in place of each value, and leaves out the labels
-// of which nothing is.
-func (b *Builder) checkValues(labels []namedLabel) []namedLabel {
-	kept := labels[:0]
-	for _, l := range labels {
+	all = dedupeKeys(all)
+	kept := all[:0]
+	for _, l := range all {
 		if value, ok := b.value(l.value); ok {
 			kept = append(kept, namedLabel{name: l.name, key: l.key, value: value})
 		}
 	}
-	return kept
+	disambiguate(kept)
+	kept = b.addExternal(kept)
+	b.sorting = kept
+
+	dst := AppendCount(b.record.Series, s.count(o)+len(kept))
+	dst = s.append(dst, s.before, o)
+	for i := range kept {
+		dst = AppendLabel(dst, kept[i].name, kept[i].value)
+	}
+	b.record.Series = s.append(dst, s.after, o)
 }
 
 // addExternal adds the external labels that are named like an object's, where the

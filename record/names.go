@@ -66,22 +66,11 @@ func nameOf(key string, names config.Names) string {
 // does not allow.
 func underscored(key string) string {
 	return strings.Map(func(r rune) rune {
-		switch {
-		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '_':
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' {
 			return r
 		}
 		return '_'
 	}, key)
-}
-
-// ascend reports whether the labels are sorted, each name once.
-func ascend(labels []namedLabel) bool {
-	for i := range len(labels) - 1 {
-		if labels[i].name >= labels[i+1].name {
-			return false
-		}
-	}
-	return true
 }
 
 // dedupeKeys keeps the last value of a key that occurs twice, as any decoder of a
@@ -90,10 +79,9 @@ func dedupeKeys(labels []namedLabel) []namedLabel {
 	slices.SortStableFunc(labels, func(a, b namedLabel) int { return bytes.Compare(a.key, b.key) })
 	kept := labels[:0]
 	for i, l := range labels {
-		if i+1 < len(labels) && bytes.Equal(l.key, labels[i+1].key) {
-			continue
+		if i+1 == len(labels) || !bytes.Equal(l.key, labels[i+1].key) {
+			kept = append(kept, l)
 		}
-		kept = append(kept, l)
 	}
 	return kept
 }

@@ -89,6 +89,4 @@ func (s *series) append(dst []byte, fixed []fixedLabel, o *Object) []byte {
 	return dst
 }
 
-func sortedNames(m map[string]string) []string {
-	return slices.Sorted(maps.Keys(m))
-}
+func sortedNames(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }

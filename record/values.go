@@ -42,7 +42,10 @@ const shortValue = 32
 // annotations may hold 256 KiB.
 func scan(value []byte) (unsafe, ascii bool) {
 	if len(value) > shortValue {
-		return containsUnsafe(value), false
+		for i := range len(unsafeCharacters) {
+			unsafe = unsafe || bytes.IndexByte(value, unsafeCharacters[i]) >= 0
+		}
+		return unsafe, false
 	}
 	var bits uint64
 	var all byte
@@ -51,15 +54,6 @@ func scan(value []byte) (unsafe, ascii bool) {
 		all |= c
 	}
 	return bits&1 != 0, all < utf8.RuneSelf
-}
-
-func containsUnsafe(value []byte) bool {
-	for i := range len(unsafeCharacters) {
-		if bytes.IndexByte(value, unsafeCharacters[i]) >= 0 {
-			return true
-		}
-	}
-	return false
 }
 
 // valid returns text with what is not UTF-8 replaced: the protocol demands it.
