@@ -137,9 +137,9 @@ const (
 )
 
 var (
-	corePods = serves("v1", "pods Pod pod ns lw")
-	widgets  = serves("example.com/v1", "widgets Widget widget ns lw")
-	refused  = errors.New("connection refused")
+	corePods   = serves("v1", "pods Pod pod ns lw")
+	widgets    = serves("example.com/v1", "widgets Widget widget ns lw")
+	errRefused = errors.New("connection refused")
 )
 
 func served(lists ...*metav1.APIResourceList) []*metav1.APIResourceList { return lists }
@@ -177,9 +177,9 @@ func TestFindWholeGroup(t *testing.T) {
 func TestFindWithoutServer(t *testing.T) {
 	group := []string{"*.example.com"}
 	logs := runFinder(t, "pods,*.example.com",
-		findStep{when: "without a server", after: time.Hour, err: refused, missing: []string{"connection refused"}, notFound: []string{"*.example.com", "pods"}, least: 60, most: 200},
+		findStep{when: "without a server", after: time.Hour, err: errRefused, missing: []string{"connection refused"}, notFound: []string{"*.example.com", "pods"}, least: 60, most: 200},
 		findStep{when: "with one", lists: served(corePods), found: []string{podsKind}, missing: []string{noGroup}, notFound: group, least: 1, most: 3},
-		findStep{when: "gone", err: refused, missing: []string{"connection refused", noGroup}, notFound: group, least: 1, most: 20},
+		findStep{when: "gone", err: errRefused, missing: []string{"connection refused", noGroup}, notFound: group, least: 1, most: 20},
 	)
 	want := []string{
 		"Cannot discover what the API server serves", "Discovering again", "Cannot read a resource", "Found a kind to read",
@@ -211,7 +211,7 @@ func TestRediscover(t *testing.T) {
 	runFinder(t, "pods,widgets.example.com",
 		findStep{when: "at first", lists: served(corePods, widgets), found: []string{podsKind, widgetsKind}, least: 1, most: 1},
 		findStep{when: "as it was", again: true, lists: served(corePods, widgets), least: 1, most: 1},
-		findStep{when: "without a server", again: true, err: refused, missing: []string{"connection refused"}, least: 2, most: 20},
+		findStep{when: "without a server", again: true, err: errRefused, missing: []string{"connection refused"}, least: 2, most: 20},
 		findStep{when: "gone", lists: served(corePods), missing: []string{noWidgets}, notFound: []string{"widgets.example.com"}, least: 1, most: 3},
 		findStep{when: "as before", lists: served(corePods, widgets), least: 1, most: 1},
 		findStep{when: "in another scope", again: true, lists: served(corePods, serves("example.com/v1", "widgets Widget widget cluster lw")),
