@@ -103,7 +103,7 @@ func (f *Finder) wait(ctx context.Context, pause time.Duration) {
 	case <-due:
 	case <-ctx.Done():
 	case <-f.again:
-		sleep(ctx, rediscoverDelay)
+		_ = sleep(ctx, rediscoverDelay)
 		// What was asked for meanwhile is the same.
 		select {
 		case <-f.again:

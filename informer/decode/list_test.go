@@ -225,7 +225,6 @@ func TestListRefuses(t *testing.T) {
 	}{
 		"nothing":               {nil, "read the beginning of the list: unexpected EOF"},
 		"html":                  {[]byte("<html>no</html>"), "decode the list: invalid character '<'"},
-		"gzip":                  {[]byte("\x1f\x8b\x08\x00\x00"), "the response is compressed with gzip"},
 		"json array":            {[]byte(`[{"metadata":{}}]`), "the response has [ where { is expected"},
 		"json text":             {[]byte(`"list"`), "the response has list where { is expected"},
 		"json Status":           {[]byte(`{"kind":"Status","metadata":{},"message":"hello"}`), `the response is of kind "Status", which is no list`},
