@@ -264,9 +264,9 @@ func TestUnknownVariables(t *testing.T) {
 		"STATUS_PORT":         "STATUS_ADDRESS",
 		"PORT":                "PPROF",
 		"SERVICE_HOSTS":       "SENDERS",
-		"PORT_8443_TCP_PORTS": "PROTOCOL",
-		"PORT_x_TCP":          "PROTOCOL",
-		"XSERVICE_HOST":       "SENDERS",
+		"PORT_8443_TCP_PORTS": "ONCE_TIMEOUT",
+		"PORT_x_TCP":          "LOG_LEVEL",
+		"XSERVICE_HOST":       "ONCE_TIMEOUT",
 	} {
 		want := []string{"LABELSTREAM_" + name + " is not a setting; the closest is LABELSTREAM_" + closest}
 		if d := cmp.Diff(want, refused(t, with(map[string]string{name: "8080"}))); d != "" {
