@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/golang/snappy"
 	"github.com/google/go-cmp/cmp"
@@ -362,5 +363,16 @@ func TestVarintLen(t *testing.T) {
 				t.Errorf("varintLen(%d) = %d, want %d", n, got, want)
 			}
 		}
+	}
+}
+
+func BenchmarkStamp(b *testing.B) {
+	batch := benchBatch()
+	for i := range batch.entries {
+		batch.entries[i].key = uint64(i) * 0x9e3779b97f4a7c15
+	}
+	c := newClock(time.Now, nil)
+	for b.Loop() {
+		c.stamp(batch.entries)
 	}
 }
