@@ -8,7 +8,6 @@ import (
 	"mime"
 	"net/http"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -27,8 +26,6 @@ const (
 	// twice its body, and what its labels and annotations take. It is enough for
 	// the largest, or for 1,000 of usual size.
 	maxBufferedBytes = 24 << 20
-	// pooledBytes is the size of the buffers that are used again.
-	pooledBytes = 16 << 10
 )
 
 var (
@@ -54,13 +51,11 @@ type Handler struct {
 	metrics  *metrics
 	inFlight atomic.Int64
 	buffered atomic.Int64
-	buffers  sync.Pool
 }
 
 // NewHandler returns a handler for POST requests to the path.
 func NewHandler(path string, target Target, registerer prometheus.Registerer) *Handler {
 	h := &Handler{path: []byte(path), target: target}
-	h.buffers.New = func() any { return new([pooledBytes]byte) }
 	h.metrics = newMetrics(registerer, &h.inFlight, &h.buffered)
 	return h
 }
@@ -80,7 +75,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.reject(w, http.StatusServiceUnavailable, errNoRoom)
 		return
 	}
-	v, err := h.read(r)
+	v, err := read(r)
 	if err != nil {
 		h.reject(w, http.StatusBadRequest, err)
 		return
@@ -114,21 +109,6 @@ func (h *Handler) check(r *http.Request) (code int, err error) {
 	return 0, nil
 }
 
-// read reads a request's review.
-func (h *Handler) read(r *http.Request) (*review, error) {
-	pooled := h.buffers.Get().(*[pooledBytes]byte)
-	defer h.buffers.Put(pooled)
-	body := pooled[:]
-	if r.ContentLength > pooledBytes {
-		body = make([]byte, r.ContentLength)
-	}
-	body = body[:r.ContentLength]
-	if _, err := io.ReadFull(r.Body, body); err != nil {
-		return nil, errCutOff
-	}
-	return parse(body)
-}
-
 // review shows the target what a request shows.
 func (h *Handler) review(r *request) (kind string, outcome Outcome, err error) {
 	if outcome := r.skip(); outcome != "" {
@@ -141,6 +121,15 @@ func (h *Handler) review(r *request) (kind string, outcome Outcome, err error) {
 	}
 	kind, outcome = h.target.Review(r.change())
 	return kind, outcome, nil
+}
+
+// read reads a request's review.
+func read(r *http.Request) (*review, error) {
+	body := make([]byte, r.ContentLength)
+	if _, err := io.ReadFull(r.Body, body); err != nil {
+		return nil, errCutOff
+	}
+	return parse(body)
 }
 
 func (h *Handler) reject(w http.ResponseWriter, code int, err error) {
