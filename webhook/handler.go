@@ -70,11 +70,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	held := 2 * r.ContentLength
-	defer h.buffered.Add(-held)
-	if h.buffered.Add(held) > maxBufferedBytes {
+	if !h.reserve(held) {
 		h.reject(w, http.StatusServiceUnavailable, errNoRoom)
 		return
 	}
+	defer h.buffered.Add(-held)
 	v, err := read(r)
 	if err != nil {
 		h.reject(w, http.StatusBadRequest, err)
@@ -109,16 +109,25 @@ func (h *Handler) check(r *http.Request) (code int, err error) {
 	return 0, nil
 }
 
+// reserve sets memory aside for a review, unless there is no room.
+func (h *Handler) reserve(n int64) bool {
+	if h.buffered.Add(n) <= maxBufferedBytes {
+		return true
+	}
+	h.buffered.Add(-n)
+	return false
+}
+
 // review shows the target what a request shows.
 func (h *Handler) review(r *request) (kind string, outcome Outcome, err error) {
 	if outcome := r.skip(); outcome != "" {
 		return "", outcome, nil
 	}
 	held := r.cost()
-	defer h.buffered.Add(-held)
-	if h.buffered.Add(held) > maxBufferedBytes {
+	if !h.reserve(held) {
 		return "", "", errNoRoom
 	}
+	defer h.buffered.Add(-held)
 	kind, outcome = h.target.Review(r.change())
 	return kind, outcome, nil
 }
