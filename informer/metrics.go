@@ -137,7 +137,7 @@ func (c finderCollector) Collect(metrics chan<- prometheus.Metric) {
 	names := chosenNames(c.finder.cfg)
 	slices.Sort(names)
 	for _, name := range slices.Compact(names) {
-		metrics <- prometheus.MustNewConstMetric(missingDesc, prometheus.GaugeValue, boolToFloat(!c.finder.seen(name)), name)
+		metrics <- prometheus.MustNewConstMetric(missingDesc, prometheus.GaugeValue, boolToFloat(!c.finder.found(name)), name)
 	}
 }
 
