@@ -21,8 +21,10 @@ import (
 
 	promconfig "github.com/prometheus/common/config"
 	"github.com/prometheus/common/expfmt"
+	"github.com/sirupsen/logrus"
 
 	"labelstream/config"
+	"labelstream/status/outage"
 )
 
 func writeFile(t *testing.T, name, content string) string {
@@ -74,14 +76,14 @@ func TestAuthentication(t *testing.T) {
 		})},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s := newServer(t, func(int, http.ResponseWriter) {})
+			var header atomic.Value
+			s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { header.Store(r.Header) }))
+			defer s.Close()
 			cfg := testConfig(t, s.URL)
 			cfg.HTTPClient = c.client
-			h := newHarness(cfg, Options{}, 1)
-			h.put(t, newRecord(1, "a"))
-			h.Close()
-			expect(t, "Run", h.Run(t.Context()), nil)
-			expect(t, c.header, s.headers[0].Get(c.header), c.want)
+			h := newHarness(t, cfg, Options{})
+			h.deliver(newRecord(1, "a"))
+			expect(t, c.header, header.Load().(http.Header).Get(c.header), c.want)
 		})
 	}
 }
@@ -109,7 +111,7 @@ func TestClientCertificate(t *testing.T) {
 	for _, c := range []struct {
 		name     string
 		tls      promconfig.TLSConfig
-		accepted int
+		accepted int64
 	}{
 		{"with a certificate", promconfig.TLSConfig{CAFile: certFile, CertFile: certFile, KeyFile: keyFile}, 1},
 		{"without one", promconfig.TLSConfig{CAFile: certFile}, 0},
@@ -118,13 +120,13 @@ func TestClientCertificate(t *testing.T) {
 			presented.Store(nil)
 			cfg := testConfig(t, s.URL)
 			cfg.HTTPClient = clientWith(func(h *promconfig.HTTPClientConfig) { h.TLSConfig = c.tls })
-			h := newHarness(cfg, Options{ProbeInterval: ms, GiveUpAfter: ms}, 1)
-			h.put(t, newRecord(1, "a"))
+			h := newHarness(t, cfg, Options{ProbeInterval: ms, GiveUpAfter: ms})
+			h.put(newRecord(1, "a"))
 			h.Close()
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
 			_ = h.Run(ctx)
-			expect(t, "accepted", len(h.keys(Accepted)), c.accepted)
+			expect(t, "accepted", h.Totals()["pods"].Accepted, c.accepted)
 			if got := presented.Load(); (got != nil) != (c.accepted == 1) || got != nil && !got.Equal(s.Certificate()) {
 				t.Errorf("the receiver saw the certificate %v", got)
 			}
@@ -141,8 +143,8 @@ func replaceFile(t *testing.T, name, content string) {
 	}
 }
 
-// A token that was replaced is used for the next request, and one that was
-// wrong or missing and is mended closes the circuit, without a new emitter.
+// A token that was replaced is used for the next request, and one that was wrong or
+// missing and is mended ends the waiting, without a new emitter.
 func TestCredentialsAreReadAgain(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "token")
 	var valid atomic.Value
@@ -160,52 +162,45 @@ func TestCredentialsAreReadAgain(t *testing.T) {
 	}
 	cfg := testConfig(t, s.URL)
 	cfg.BatchSize, cfg.HTTPClient = 1, bearer(file)
-	h := newHarness(cfg, Options{ProbeInterval: ms}, 1)
+	h := newHarness(t, cfg, Options{ProbeInterval: ms})
 	h.start(t.Context())
-	key := uint64(0)
-	deliver := func() {
-		key++
-		h.put(t, newRecord(key, "a"))
+	failure := func() string {
+		_, err := h.senders[0].outage.Err()
+		return fmt.Sprint(err)
 	}
-	accepted := func() {
-		for len(h.keys(Accepted)) < int(key) {
+	delivered := func() {
+		for h.Unsent() > 0 || failure() != "<nil>" {
 			time.Sleep(ms)
 		}
-		_, err := h.SettingError()
-		expect(t, "setting error", err, nil)
 	}
 	rejected := func(want string) {
-		for {
-			if _, err := h.SettingError(); err != nil && strings.HasSuffix(err.Error(), want) {
-				return
-			}
+		for !strings.HasSuffix(failure(), want) {
 			time.Sleep(ms)
 		}
 	}
 
 	set("first", "first")
-	deliver()
-	accepted()
+	h.put(newRecord(1, "a"))
+	delivered()
 	set("second", "second")
-	deliver()
-	accepted()
+	h.put(newRecord(2, "a"))
+	delivered()
 	expect(t, "denied while the tokens agree", denied.Load(), 0)
 
 	set("second", "third")
-	deliver()
-	rejected("401 Unauthorized: check the credentials for LABELSTREAM_DESTINATION")
+	h.put(newRecord(3, "a"))
+	rejected("401 Unauthorized")
 	set("third", "third")
-	accepted()
+	delivered()
 
 	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
 	}
-	deliver()
-	rejected("no such file or directory: check the credentials for LABELSTREAM_DESTINATION")
+	h.put(newRecord(4, "a"))
+	rejected("no such file or directory")
 	set("fourth", "fourth")
-	accepted()
-	h.Close()
-	expect(t, "Run", <-h.done, nil)
+	delivered()
+	h.finish()
 }
 
 // authority is a certificate that has signed nothing.
@@ -230,28 +225,25 @@ func TestAuthoritiesAreReadAgain(t *testing.T) {
 	right := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}))
 	file := writeFile(t, filepath.Join(t.TempDir(), "ca.pem"), authority)
 	cfg := testConfig(t, s.URL)
+	cfg.BatchSize = 1
 	cfg.HTTPClient = clientWith(func(c *promconfig.HTTPClientConfig) { c.TLSConfig.CAFile = file })
-	h := newHarness(cfg, Options{ProbeInterval: ms}, 1)
-	h.put(t, newRecord(1, "a"))
-	h.Close()
+	h := newHarness(t, cfg, Options{ProbeInterval: ms})
+	h.put(newRecord(1, "a"))
 	h.start(t.Context())
-	for {
-		if _, err := h.SettingError(); err != nil {
-			expect(t, "hint", strings.HasSuffix(err.Error(), ": check LABELSTREAM_TLS_CA_FILE and the destination's certificate"), true)
-			break
-		}
+	err := error(nil)
+	for err == nil {
 		time.Sleep(ms)
+		_, err = h.senders[0].outage.Err()
 	}
+	expect(t, "hint", outage.Hint(err), "check LABELSTREAM_TLS_CA_FILE and the destination's certificate")
 	replaceFile(t, file, right)
-	expect(t, "Run", <-h.done, nil)
-	expect(t, "accepted", h.keys(Accepted), []uint64{1})
+	h.finish()
 }
 
 func TestUnusableSettings(t *testing.T) {
 	cfg := testConfig(t, "http://u:pw@host/write?a=b")
 	cfg.HTTPClient = clientWith(func(c *promconfig.HTTPClientConfig) { c.TLSConfig.CAFile = "/none" })
-	logger, _ := testLogger()
-	_, err := New(cfg, Options{Logger: logger})
+	_, err := New(cfg, Options{Logger: logrus.New()})
 	const want = "prepare sending to http://host/write: unable to read CA cert: unable to read file /none: open /none: no such file or directory"
 	if err == nil || err.Error() != want {
 		t.Errorf("New: %v, want %s", err, want)
@@ -266,7 +258,7 @@ func echo(n int, w http.ResponseWriter, r *http.Request) {
 	if user, password, ok := r.BasicAuth(); ok {
 		all += user + " " + password
 	}
-	all += strings.Repeat(" x", (maxWords-len(all)-30)/2)
+	all += strings.Repeat(" x", (maxBody-len(all)-30)/2)
 	codes := []int{302, 503, 401, 400, 422, 413}
 	w.Header().Set("Location", "http://"+r.Host+"/elsewhere?"+r.URL.RawQuery)
 	if n%2 == 1 {
@@ -294,10 +286,10 @@ func TestNoSecretIsTold(t *testing.T) {
 		said string
 	}{
 		{"URL", "canary-user:canary%2Fpassword@", "?token=canary%3Dquery&x=canary-x", nil, "/write?[hidden]"},
-		{"bearer", "", "", bearer(token), "Bearer [hidden]"},
+		{"bearer", "", "", bearer(token), "Authorization:[[hidden]"},
 		{"basic", "", "", clientWith(func(c *promconfig.HTTPClientConfig) {
 			c.BasicAuth = &promconfig.BasicAuth{Username: "me", PasswordFile: token}
-		}), "Basic [hidden]"},
+		}), "Authorization:[[hidden]"},
 		{"headers", "", "", clientWith(func(c *promconfig.HTTPClientConfig) {
 			c.HTTPHeaders = &promconfig.Headers{Headers: map[string]promconfig.Header{
 				"X-A": {Values: []string{"canary-a"}}, "X-B": {Secrets: []promconfig.Secret{"canary-token b"}}, "X-C": {Files: []string{token}},
@@ -305,7 +297,7 @@ func TestNoSecretIsTold(t *testing.T) {
 		}), "X-B:[[hidden]]"},
 		{"oauth2", "", "", clientWith(func(c *promconfig.HTTPClientConfig) {
 			c.OAuth2 = &promconfig.OAuth2{ClientID: "me", ClientSecretFile: token, TokenURL: tokens.URL}
-		}), `400 Bad Request, the token server says`},
+		}), `fetch an OAuth2 token: status 400 Bad Request`},
 	} {
 		for _, protocol := range []config.Protocol{config.Protocol1, config.Protocol2, config.ProtocolAuto} {
 			t.Run(c.name+" "+string(protocol), func(t *testing.T) {
@@ -314,15 +306,11 @@ func TestNoSecretIsTold(t *testing.T) {
 				defer s.Close()
 				cfg := testConfig(t, strings.Replace(s.URL, "http://", "http://"+c.user, 1)+"/write"+c.query)
 				cfg.BatchSize, cfg.HTTPClient, cfg.Protocol = 1, c.client, protocol
-				h := newHarness(cfg, Options{ProbeInterval: ms, GiveUpAfter: 50 * ms}, 1)
-				h.jitter = func(time.Duration) time.Duration { return ms }
-				for key := range uint64(4) {
-					h.put(t, newRecord(key, "a"))
-				}
+				h := newHarness(t, cfg, Options{ProbeInterval: ms, GiveUpAfter: 50 * ms})
+				h.senders[0].jitter = func(time.Duration) time.Duration { return ms }
+				h.put(records("a", "b", "c", "d")...)
 				h.Close()
-				err := h.Run(t.Context())
-				_, setting := h.SettingError()
-				told := fmt.Sprint(err, setting) + logged(t, h) + gathered(t, h)
+				told := fmt.Sprint(h.Run(t.Context())) + logged(t, h) + gathered(t, h)
 				if i := strings.Index(told, "canary"); i >= 0 {
 					t.Errorf("a secret is told: …%s…", told[max(0, i-300):min(len(told), i+60)])
 				}
@@ -365,19 +353,20 @@ func gathered(t *testing.T, h *harness) string {
 }
 
 func TestRedact(t *testing.T) {
-	s := &secrets{fixed: []string{"abcd", "abcdef", "xyz", "p/w d"}}
+	c := &client{secrets: []string{"abcd", "abcdef", "xyz", "p/w d"}}
 	for text, want := range map[string]string{
-		"":                                "",
-		"abcdefg abcd":                    "[hidden]g [hidden]",
-		"too short: xyz":                  "too short: xyz",
-		"p/w d p%2Fw+d p%2Fw%20d":         "[hidden] [hidden] [hidden]",
-		"only the end of long ones abcde": "only the end of long ones [hidden]e",
-		strings.Repeat("-", maxWords-5) + "abcde": strings.Repeat("-", maxWords-5) + "[hidden]e",
-		strings.Repeat("-", maxWords-4) + "p/w ":  strings.Repeat("-", maxWords-4),
+		"":                                       "",
+		"abcdefg abcd":                           "[hidden]g [hidden]",
+		"too short: xyz":                         "too short: xyz",
+		"p/w d p%2Fw+d p%2Fw%20d":                "[hidden] [hidden] [hidden]",
+		"only the end of long ones abcde":        "only the end of long ones [hidden]e",
+		strings.Repeat("-", maxBody-5) + "abcde": strings.Repeat("-", maxBody-5) + "[hidden]e",
+		strings.Repeat("-", maxBody-4) + "p/w ":  strings.Repeat("-", maxBody-4),
 	} {
-		expect(t, "redacted", s.redact(text, nil), want)
+		expect(t, "redacted", c.redact(text, nil), want)
 	}
 	req := httptest.NewRequest(http.MethodPost, "/", nil)
 	req.SetBasicAuth("me", "from elsewhere")
-	expect(t, "what the request had", s.redact("from elsewhere, "+req.Header.Get("Authorization"), req), "[hidden], Basic [hidden]")
+	basic := req.Header.Get("Authorization")
+	expect(t, "what the request had", c.redact("from elsewhere, "+basic+", "+basic[6:], req), "[hidden], [hidden], [hidden]")
 }
