@@ -9,7 +9,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -130,17 +129,17 @@ func run(ctx context.Context, args []string) error {
 // microBenchmarks runs those of the product's packages, and gives what go test
 // prints of them.
 func microBenchmarks(ctx context.Context) (string, error) {
-	command := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", ".", "-benchmem", "./...")
-	command.Dir = ".."
+	output, err := goTool(ctx, "..", "test", "-run", "^$", "-bench", ".", "-benchmem", "./...")
+	return strings.Join(regexp.MustCompile(`(?m)^(pkg: |Benchmark).*\n`).FindAllString(output, -1), ""), err
+}
+
+// goTool runs the go command in a directory, and gives what it prints.
+func goTool(ctx context.Context, directory string, args ...string) (string, error) {
+	command := exec.CommandContext(ctx, "go", args...)
+	command.Dir = directory
 	output, err := command.CombinedOutput()
 	if err != nil {
-		return "", fmt.Errorf("run the product's benchmarks: %w\n%s", err, output)
+		return "", fmt.Errorf("go %s (run this in the directory of the test module): %w\n%s", strings.Join(args, " "), err, output)
 	}
-	var text strings.Builder
-	for line := range bytes.Lines(output) {
-		if bytes.HasPrefix(line, []byte("pkg: ")) || bytes.HasPrefix(line, []byte("Benchmark")) {
-			text.Write(line)
-		}
-	}
-	return text.String(), nil
+	return string(output), nil
 }

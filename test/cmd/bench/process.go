@@ -43,10 +43,8 @@ func build(ctx context.Context, directory, versus string) (programs, error) {
 		}
 		if built == "" {
 			built = filepath.Join(directory, one.name+".linked")
-			command := exec.CommandContext(ctx, "go", "build", "-ldflags", "-s -w", "-o", built, one.source)
-			command.Dir = one.dir
-			if output, err := command.CombinedOutput(); err != nil {
-				return p, fmt.Errorf("build %s (run this in the directory of the test module): %w\n%s", one.name, err, output)
+			if _, err := goTool(ctx, one.dir, "build", "-ldflags", "-s -w", "-o", built, one.source); err != nil {
+				return p, err
 			}
 		}
 		*one.program = filepath.Join(directory, one.name)

@@ -345,6 +345,9 @@ func (d *daemonProcess) await(ctx context.Context, samples int) error {
 // watcher is a daemon that goes through the stages of a life.
 type watcher struct{ daemonProcess }
 
+// begin does nothing: the backfill is the first step.
+func (w *watcher) begin(context.Context) error { return nil }
+
 // watchedEvents are how many events a watch brings at a time.
 const watchedEvents = 10_000
 
@@ -365,6 +368,11 @@ func (w *watcher) step(ctx context.Context, i int) (usage, error) {
 		stageReplace: {items: objects, samples: objects, acts: []string{"replace"}},
 	}[i]
 	begun := time.Now()
+	if i == 0 {
+		if err := w.daemonProcess.begin(ctx); err != nil {
+			return usage{}, err
+		}
+	}
 	for _, act := range append(stage.acts, "await") {
 		if _, err := ask(ctx, http.MethodPost, w.fixture.synthetic+"/synthetic/"+act); err != nil {
 			return usage{}, fmt.Errorf("%w; labelstream's log ends:\n%s", err, process.Tail(w.log(), 5))
