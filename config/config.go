@@ -82,7 +82,7 @@ type Auth struct {
 
 // Leader are the settings of the election among replicas.
 type Leader struct {
-	LeaderElection bool   `split_words:"true" default:"false" desc:"elect which of several replicas reads and sends" also:"false with CHANGES=webhook"`
+	LeaderElection bool   `split_words:"true" default:"false" desc:"elect which of several replicas reads and sends" also:"the latter with CHANGES=webhook"`
 	LeaseName      string `split_words:"true" default:"labelstream" desc:"name of the Lease that the leader holds, in the pod's namespace" match:"subdomain"`
 	// PodNamespace comes from the downward API: it alone is read without the
 	// prefix too.

@@ -216,7 +216,7 @@ func (s *sender) startBatch(ctx context.Context) error {
 
 func (s *sender) lowerLimit(bytes int) {
 	s.lowered = time.Now()
-	s.queue.limit.Store(int64(bytes))
+	s.queue.limit.Store(int64(max(bytes, 1)))
 	s.log.WithFields(logrus.Fields{"bytes": bytes, "for": lowerFor.String()}).
 		Warn("The destination refuses batches as too large, smaller ones are sent")
 }

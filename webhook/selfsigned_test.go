@@ -363,7 +363,7 @@ func TestSecretOfOthers(t *testing.T) {
 			store := newFakeStore(t)
 			store.data, store.typ = test.data, test.typ
 			s, _ := newReplica(t, store)
-			want := "Secret cost/labelstream-webhook holds something else than the webhook's certificate: " + test.want
+			want := "the Secret cost/labelstream-webhook holds something else than the webhook's certificate: " + test.want
 			err := s.reconcile(t.Context())
 			if err == nil || err.Error() != want || s.Ready() == nil || outage.Hint(err) != "delete it, or choose another name by LABELSTREAM_WEBHOOK_NAME" {
 				t.Errorf("at the start: %v (%s), ready: %v", err, outage.Hint(err), s.Ready())
@@ -507,7 +507,7 @@ func TestRun(t *testing.T) {
 			"Cannot keep the webhook's certificate: Forbidden grant the rights that the command rbac prints",
 			"Serving the webhook with this certificate: <nil> <nil>",
 			"Cannot keep the webhook's certificate: NotFound <nil>",
-			"Cannot keep the webhook's certificate: ValidatingWebhookConfiguration labelstream-webhook has no webhooks <nil>",
+			"Cannot keep the webhook's certificate: the ValidatingWebhookConfiguration labelstream-webhook has no webhooks <nil>",
 			"Told the API server to trust the webhook's certificate: <nil> <nil>",
 			"The webhook's certificate is kept again: <nil> <nil>",
 		}
