@@ -87,9 +87,8 @@ func (c *changer) change() error {
 			err = nil
 		}
 	default:
-		patch := fmt.Appendf(nil, `{"metadata":{"labels":{"step":%q}}}`, step)
 		var changed *corev1.Pod
-		changed, err = pods.Patch(ctx, name, types.MergePatchType, patch, metav1.PatchOptions{})
+		changed, err = pods.Patch(ctx, name, types.MergePatchType, []byte(stepPatch(step)), metav1.PatchOptions{})
 		if err == nil && changed.Labels["step"] != step {
 			err = errors.New("the pod was not changed")
 		}
@@ -116,13 +115,13 @@ func TestDaemonKilled(t *testing.T) {
 	j := newJournal(t)
 	j.cut = true
 	inv := invocation{user: p.follower(t, namespace, "pods"), settings: following.and(settings{
-		"DESTINATION": j.URL(), "NAMESPACES": namespace, "SENDERS": "2", "PAGE_SIZE": "50", "BATCH_SIZE": "20",
+		"DESTINATION": j.URL(), "NAMESPACES": namespace, "PAGE_SIZE": "50", "BATCH_SIZE": "20",
 	})}
 	changes := newChanger(t, p, namespace, count, 5*time.Millisecond)
 	random := rand.New(rand.NewPCG(3, 4))
 	for range rounds {
 		changes.start()
-		victim := spawn(t, inv)
+		victim := launch(t, inv)
 		elapse(t, time.Duration(random.Int64N(int64(longest))))
 		victim.kill(t)
 		// The next has the rest of the changes to follow.
