@@ -34,39 +34,26 @@ func Start(log, program string, args ...string) (*Process, error) {
 	}
 	p := &Process{name: filepath.Base(program), log: log, cmd: exec.Command(program, args...), done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = file, file
-	ended, err := Begin(p.cmd)
-	if err != nil {
-		_ = file.Close()
-		return nil, err
-	}
+	p.cmd.SysProcAttr = endWithParent()
+	started := make(chan error)
 	go func() {
 		defer close(p.done)
 		defer file.Close()
-		<-ended
-	}()
-	return p, nil
-}
-
-// Begin starts a command that, on Linux, ends with its parent. The channel gets
-// the error of its Wait.
-func Begin(cmd *exec.Cmd) (<-chan error, error) {
-	cmd.SysProcAttr = endWithParent()
-	started, ended := make(chan error), make(chan error, 1)
-	go func() {
 		// The kernel takes the end of the thread that started a child for the
 		// end of its parent, so this thread has to stay.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
-		err := cmd.Start()
+		err := p.cmd.Start()
 		started <- err
 		if err == nil {
-			ended <- cmd.Wait()
+			_ = p.cmd.Wait()
 		}
 	}()
 	if err := <-started; err != nil {
-		return nil, fmt.Errorf("start %s: %w", cmd.Path, err)
+		<-p.done
+		return nil, fmt.Errorf("start %s: %w", program, err)
 	}
-	return ended, nil
+	return p, nil
 }
 
 // Pid is the number of the process.
