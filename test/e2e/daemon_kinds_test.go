@@ -30,7 +30,7 @@ func TestDaemonGrantedLater(t *testing.T) {
 	if metrics[`labelstream_synced{resource="deployments.apps"}`] != 0 || metrics[`labelstream_synced{resource="pods"}`] != 1 {
 		t.Error("labelstream_synced is not 0 of deployments.apps and 1 of pods")
 	}
-	if n := metrics[`labelstream_api_errors_total{reason="Forbidden",resource="deployments.apps",verb="list"}`]; n == 0 {
+	if n := metrics[`labelstream_api_request_failures_total{reason="Forbidden",resource="deployments.apps",verb="list"}`]; n == 0 {
 		t.Error("no list of deployments.apps that was forbidden is counted")
 	}
 	d.awaitReport(t, regexp.MustCompile(`(?m)^deployments.apps: listing, 0 objects read; .*forbidden.*grant`))
