@@ -93,7 +93,7 @@ func testServerKilled(t *testing.T, p *plane) {
 		want = append(want, numberedPod(1)+" "+before)
 		j.awaitCount(t, len(want))
 		p.Kill()
-		d.awaitLog(t, `"Cannot watch; trying again"`)
+		d.awaitLog(t, `"Cannot watch"`)
 		elapse(t, outage)
 		if code, _ := d.get(t, "/healthz"); code != http.StatusOK {
 			t.Errorf("/healthz answers %d in an outage of the API server", code)
@@ -128,7 +128,7 @@ func testHistoryGone(t *testing.T, p *plane) {
 	})})
 	j.awaitCount(t, count)
 	x.down()
-	d.awaitLog(t, `"Cannot watch; trying again"`)
+	d.awaitLog(t, `"Cannot watch"`)
 	p.setStep(t, namespace, numberedPod(3), "2")
 	p.setStep(t, namespace, numberedPod(3), "3")
 	p.remove(t, namespace, numberedPod(4))
@@ -151,7 +151,7 @@ func testHistoryGone(t *testing.T, p *plane) {
 	// what came and went nobody can know.
 	want := slices.Concat(all, []string{numberedPod(3) + " 3", numberedPod(6) + " 2", numberedPod(count) + " 1"})
 	j.awaitCount(t, len(want))
-	d.awaitLog(t, "The watch cannot go on; listing again")
+	d.awaitLog(t, "Cannot go on watching; listing again")
 	// The watch goes on, and knows what was there and what was not.
 	p.remove(t, namespace, numberedPod(count))
 	p.create(t, namespace, numberedPod(4), "1")

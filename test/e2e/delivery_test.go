@@ -217,7 +217,7 @@ func testRefusesAll(t *testing.T, inv invocation) {
 	r.mustFail(t)
 	j.mustHave(t, nil)
 	r.mustSayOnce(t, "gave up after 30s", j.URL())
-	if n := strings.Count(r.stderr, "refuses whatever it is sent"); n != 1 {
+	if n := strings.Count(r.stderr, "refuses every record"); n != 1 {
 		t.Errorf("%d lines say that everything is refused, want 1:\n%s", n, r.stderr)
 	}
 	// One batch is searched, and others are tried every 5 s for 30 s, with two
