@@ -71,7 +71,6 @@ type app struct {
 // printed, every object of a one-shot run accepted, or everything sent that a
 // daemon held when ctx ended. Errors that are joined are to be logged one by one.
 func Run(ctx context.Context, cfg *config.Config, opts Options) error {
-	routeLibraries(opts.Log)
 	if opts.Roles {
 		return printRoles(ctx, cfg, &opts)
 	}

@@ -100,7 +100,7 @@ func (a *app) report(w io.Writer) {
 func describe(s *informer.Status, totals emitter.Totals, changes config.Changes, now time.Time) string {
 	text := fmt.Sprintf("listing, %d objects read", s.Read)
 	if s.Synced {
-		text = fmt.Sprintf("synced, %d objects", s.Sent)
+		text = fmt.Sprintf("synced, %d objects", s.LedgerEntries)
 		if changes == config.ChangesWatch && !s.Watching {
 			text += ", not watched"
 		}

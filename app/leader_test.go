@@ -1,12 +1,10 @@
-package main
+package app
 
 import (
 	"context"
 	"errors"
-	"net/url"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -20,7 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 
-	"labelstream/config"
+	"labelstream/status/outage"
 )
 
 var leases = schema.GroupResource{Group: "coordination.k8s.io", Resource: "leases"}
@@ -103,55 +101,45 @@ func (l *fakeLock) RecordEvent(string) {}
 func (l *fakeLock) Identity() string   { return l.identity }
 func (l *fakeLock) Describe() string   { return "cost/labelstream" }
 
-// replica takes part in an election and notes when it leads.
+// replica takes part in an election until it is stopped, or loses the lease.
 type replica struct {
 	*election
 	lock *fakeLock
 	logs *logtest.Hook
-	// drain is how long it goes on when it is told to end.
-	drain time.Duration
+	stop context.CancelFunc
+	// ended is what run returned.
+	ended chan error
 
 	mu      sync.Mutex
 	leading bool
-	terms   []string
 }
 
-func newReplica(lease *fakeLease, identity string) *replica {
+// startReplica starts one that goes on for drain when it is told to end.
+func startReplica(t *testing.T, lease *fakeLease, identity string, drain time.Duration) *replica {
+	t.Helper()
 	log, hook := logtest.NewNullLogger()
-	r := &replica{lock: &fakeLock{lease: lease, identity: identity}, logs: hook}
-	cfg := &config.Leader{LeaseDuration: 15 * time.Second, RenewDeadline: 10 * time.Second, RetryPeriod: 2 * time.Second}
-	r.election = &election{cfg: cfg, lock: r.lock, log: log}
-	return r
-}
-
-// start runs the replica; the function returned stops it and waits.
-func (r *replica) start(t *testing.T) (stop func() error) {
+	r := &replica{lock: &fakeLock{lease: lease, identity: identity}, logs: hook, ended: make(chan error, 1)}
+	var err error
+	if r.election, err = newElectionOf(r.lock, log); err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
+	r.stop = cancel
 	go func() {
-		ended <- r.run(ctx, func(lease leaseTerm) error {
+		r.ended <- r.run(ctx, func(ctx, lease context.Context) error {
 			r.set(true)
 			defer r.set(false)
-			if err := lease.check(); err != nil {
-				t.Errorf("at the beginning of its term, %s may not send: %v", r.lock.identity, err)
-			}
 			select {
 			case <-lease.Done():
-				r.ended("lost")
-				if err := lease.check(); !errors.Is(err, errLeaseLost) {
-					t.Errorf("without the lease, %s is kept from sending by %v, want %v", r.lock.identity, err, errLeaseLost)
-				}
+				return context.Cause(lease)
 			case <-ctx.Done():
-				r.ended("stopped")
-				time.Sleep(r.drain)
+				time.Sleep(drain)
+				return nil
 			}
-			return nil
 		})
 	}()
-	return func() error {
-		cancel()
-		return <-ended
-	}
+	synctest.Wait()
+	return r
 }
 
 func (r *replica) set(leading bool) {
@@ -160,68 +148,54 @@ func (r *replica) set(leading bool) {
 	r.leading = leading
 }
 
-func (r *replica) ended(how string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.terms = append(r.terms, how)
-}
-
 func (r *replica) isLeading() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.leading
 }
 
-// expectLeaders lets everything come to rest and compares who leads.
-func expectLeaders(t *testing.T, when string, replicas []*replica, want ...string) {
+// expectLeader lets everything come to rest and compares who leads, and who may
+// send.
+func expectLeader(t *testing.T, when, want string, replicas ...*replica) {
 	t.Helper()
 	synctest.Wait()
-	var got []string
 	for _, r := range replicas {
-		if r.isLeading() {
-			got = append(got, r.lock.identity)
+		leads := r.lock.identity == want
+		if r.isLeading() != leads || (r.check() == nil) != leads {
+			t.Errorf("%s: %s leads: %t, may send: %v; want %t", when, r.lock.identity, r.isLeading(), r.check(), leads)
 		}
-		if err := r.stuck(time.Now()); err != nil {
-			t.Errorf("%s: %s: %v", when, r.lock.identity, err)
-		}
-	}
-	if !slices.Equal(got, want) {
-		t.Errorf("%s: %v lead, want %v", when, got, want)
 	}
 }
 
-// TestLeaderStops has a leader that is told to end: it leads until it has
-// drained, and the other one takes over at once and not before.
+// TestLeaderStops tells a leader to end: it leads until it has drained, and the
+// other one takes over at once and not before.
 func TestLeaderStops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lease := &fakeLease{}
-		a, b := newReplica(lease, "a"), newReplica(lease, "b")
-		a.drain = 19 * time.Second
-		both := []*replica{a, b}
-		stopA := a.start(t)
-		expectLeaders(t, "alone", both, "a")
-		stopB := b.start(t)
+		a := startReplica(t, lease, "a", 19*time.Second)
+		expectLeader(t, "alone", "a", a)
+		b := startReplica(t, lease, "b", 0)
 		time.Sleep(time.Hour)
-		expectLeaders(t, "after an hour", both, "a")
-		go func() { _ = stopA() }()
+		expectLeader(t, "after an hour", "a", a, b)
+		a.stop()
 		time.Sleep(18 * time.Second)
-		expectLeaders(t, "while the leader drains", both, "a")
+		expectLeader(t, "while the leader drains", "a", a, b)
 		time.Sleep(time.Second + 5*time.Second)
-		expectLeaders(t, "then", both, "b")
-		if err := stopB(); err != nil {
-			t.Error(err)
+		expectLeader(t, "then", "b", a, b)
+		b.stop()
+		for _, r := range []*replica{a, b} {
+			if err := <-r.ended; err != nil {
+				t.Errorf("%s ended with %v", r.lock.identity, err)
+			}
 		}
 		if holder := lease.record.HolderIdentity; holder != "" {
 			t.Errorf("the Lease is held by %q when all have ended", holder)
 		}
-		if got := slices.Concat(a.terms, b.terms); !slices.Equal(got, []string{"stopped", "stopped"}) {
-			t.Errorf("terms ended: %v, want both stopped", got)
-		}
 	})
 }
 
-// TestLeaderLosesItsLease cuts the leader off in all ways, for longer than its
-// lease: it stops in time, before the other one leads, and leads again later.
+// TestLeaderLosesItsLease cuts the leader off in all ways: it ends before the
+// other one leads.
 func TestLeaderLosesItsLease(t *testing.T) {
 	for name, cut := range map[string]func(*fakeLock){
 		"requests fail": func(l *fakeLock) { l.fail(errors.New("connection refused"), false) },
@@ -231,19 +205,20 @@ func TestLeaderLosesItsLease(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				lease := &fakeLease{}
-				a, b := newReplica(lease, "a"), newReplica(lease, "b")
-				both := []*replica{a, b}
-				stopA := a.start(t)
-				synctest.Wait()
-				stopB := b.start(t)
+				a := startReplica(t, lease, "a", 0)
+				b := startReplica(t, lease, "b", 0)
 				time.Sleep(time.Minute)
-				expectLeaders(t, "before", both, "a")
+				expectLeader(t, "before", "a", a, b)
 				cut(a.lock)
 				begun := time.Now()
 				for !b.isLeading() {
 					time.Sleep(100 * time.Millisecond)
-					if a.isLeading() && (b.isLeading() || time.Since(begun) > 10*time.Second+100*time.Millisecond) {
-						t.Fatalf("after %s: a leads still; b: %t", time.Since(begun), b.isLeading())
+					took := time.Since(begun)
+					if a.check() == nil && took > renewDeadline {
+						t.Fatalf("after %s: a may still send", took)
+					}
+					if a.isLeading() && (b.isLeading() || took > renewDeadline+leaseCheckInterval) {
+						t.Fatalf("after %s: a still leads; b: %t", took, b.isLeading())
 					}
 				}
 				// Each asks every 2 to 4.4 s: b saw the last renewal so much later,
@@ -251,49 +226,75 @@ func TestLeaderLosesItsLease(t *testing.T) {
 				if took := time.Since(begun); took > 24*time.Second {
 					t.Errorf("the other one took over after %s, want the lease's 15 s and two attempts' time", took)
 				}
-				a.lock.fail(nil, false)
-				time.Sleep(time.Minute)
-				expectLeaders(t, "when a is back", both, "b")
-				if err := stopB(); err != nil {
-					t.Error(err)
+				if err := <-a.ended; !errors.Is(err, errLeaseLost) {
+					t.Errorf("a ended with %v, want %v", err, errLeaseLost)
 				}
-				time.Sleep(6 * time.Second)
-				expectLeaders(t, "when b has ended", both, "a")
-				if err := stopA(); err != nil {
-					t.Error(err)
-				}
-				if !slices.Equal(a.terms, []string{"lost", "stopped"}) {
-					t.Errorf("a's terms ended: %v, want one lost and one stopped", a.terms)
-				}
+				b.stop()
+				<-b.ended
 			})
 		})
 	}
 }
 
-// TestLeaseFlickers has requests fail for less than the deadline: the leader
-// goes on, and the log says so once.
+// TestLeaderIsKilledAgainAndAgain starts a container anew each time at once. It is
+// another holder then, so that the replica that waits leads.
+func TestLeaderIsKilledAgainAndAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lease := &fakeLease{}
+		kill := func(r *replica) {
+			r.lock.fail(errors.New("killed"), false)
+			r.stop()
+		}
+		start := func() *replica {
+			identity, err := newIdentity()
+			if err != nil {
+				t.Fatal(err)
+			}
+			return startReplica(t, lease, identity, 0)
+		}
+		a := start()
+		b := startReplica(t, lease, "b", 0)
+		time.Sleep(time.Minute)
+		begun := time.Now()
+		for !b.isLeading() {
+			if time.Since(begun) > leaseDuration+2*retryPeriod*11/5 {
+				t.Fatalf("the other replica does not lead after %s", time.Since(begun))
+			}
+			kill(a)
+			a = start()
+			time.Sleep(5 * time.Second)
+		}
+		a.stop()
+		b.stop()
+	})
+}
+
+// TestLeaseFlickers lets requests fail for less than the deadline: the leader goes
+// on, and the log says so when it begins and when it ends.
 func TestLeaseFlickers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := newReplica(&fakeLease{}, "a")
-		stop := a.start(t)
+		a := startReplica(t, &fakeLease{}, "a", 0)
 		time.Sleep(time.Minute + time.Second)
-		for range 5 {
+		for range 2 {
 			a.lock.fail(errors.New("connection refused"), false)
 			time.Sleep(6 * time.Second)
 			a.lock.fail(nil, false)
-			time.Sleep(8 * time.Second)
+			time.Sleep(2 * time.Minute)
 		}
-		expectLeaders(t, "after all", []*replica{a}, "a")
-		if err := stop(); err != nil {
+		expectLeader(t, "after all", "a", a)
+		a.stop()
+		if err := <-a.ended; err != nil {
 			t.Error(err)
 		}
 		var got []string
 		for _, entry := range a.logs.AllEntries() {
 			got = append(got, entry.Level.String()+": "+entry.Message)
 		}
-		want := append([]string{"info: Leading"}, slices.Repeat([]string{
-			"warning: Cannot use the Lease; trying again", "info: The Lease can be used again",
-		}, 5)...)
+		want := []string{
+			"info: Leading",
+			"warning: Cannot use the Lease", "info: The Lease can be used again",
+			"warning: Cannot use the Lease", "info: The Lease can be used again",
+		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("log (-want +got):\n%s", diff)
 		}
@@ -302,13 +303,53 @@ func TestLeaseFlickers(t *testing.T) {
 
 // TestFollowerStops ends a replica that never led, also one that cannot reach
 // the Lease at all.
-// TestReleaseIsOfOwnLease has a process release the Lease that has been paused
+func TestFollowerStops(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lease := &fakeLease{}
+		a, b, c := startReplica(t, lease, "a", 0), startReplica(t, lease, "b", 0), startReplica(t, lease, "c", 0)
+		c.lock.fail(nil, true)
+		time.Sleep(time.Minute)
+		for _, r := range []*replica{c, b, a} {
+			begun := time.Now()
+			r.stop()
+			if err := <-r.ended; err != nil || time.Since(begun) != 0 {
+				t.Errorf("the end of %s gave %v after %s", r.lock.identity, err, time.Since(begun))
+			}
+		}
+	})
+}
+
+// TestLeadFails returns the error, and releases the Lease.
+func TestLeadFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lease := &fakeLease{}
+		log, _ := logtest.NewNullLogger()
+		e, err := newElectionOf(&fakeLock{lease: lease, identity: "a"}, log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wrong := errors.New("1 records unsent")
+		if err := e.run(t.Context(), func(context.Context, context.Context) error { return wrong }); err != wrong {
+			t.Errorf("run returns %v, want %v", err, wrong)
+		}
+		if holder := lease.record.HolderIdentity; holder != "" {
+			t.Errorf("the Lease is still held by %q", holder)
+		}
+	})
+}
+
+func newGuardedLock(lease *fakeLease) (*guardedLock, *logtest.Hook) {
+	log, hook := logtest.NewNullLogger()
+	lock := &fakeLock{lease: lease, identity: "a"}
+	return &guardedLock{Interface: lock, outage: outage.New(log, "Cannot use the Lease", "The Lease can be used again")}, hook
+}
+
+// TestReleaseIsOfOwnLease releases the Lease in a process that has been paused
 // since it held it.
 func TestReleaseIsOfOwnLease(t *testing.T) {
 	for _, test := range []struct{ holder, want string }{{"a", ""}, {"b", "b"}} {
 		lease := &fakeLease{record: &resourcelock.LeaderElectionRecord{HolderIdentity: test.holder}}
-		a := newReplica(lease, "a")
-		lock := &watchedLock{Interface: a.lock, election: a.election}
+		lock, _ := newGuardedLock(lease)
 		if _, _, err := lock.Get(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -321,130 +362,49 @@ func TestReleaseIsOfOwnLease(t *testing.T) {
 	}
 }
 
-func TestFollowerStops(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		lease := &fakeLease{}
-		a, b, c := newReplica(lease, "a"), newReplica(lease, "b"), newReplica(lease, "c")
-		c.lock.fail(nil, true)
-		var stops []func() error
-		for _, r := range []*replica{a, b, c} {
-			stops = append(stops, r.start(t))
-			synctest.Wait()
-		}
-		time.Sleep(time.Minute)
-		for _, stop := range slices.Backward(stops) {
-			begun := time.Now()
-			if err := stop(); err != nil || time.Since(begun) != 0 {
-				t.Errorf("the end gave %v after %s", err, time.Since(begun))
-			}
-		}
-		if len(b.terms)+len(c.terms) > 0 {
-			t.Errorf("b and c led: %v, %v", b.terms, c.terms)
-		}
-	})
-}
-
-// TestLeadFails returns an error that is not the lease's.
-func TestLeadFails(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		a := newReplica(&fakeLease{}, "a")
-		wrong := errors.New("the settings are wrong")
-		err := a.run(t.Context(), func(leaseTerm) error { return wrong })
-		if !errors.Is(err, wrong) {
-			t.Errorf("run returns %v, want %v", err, wrong)
-		}
-	})
-}
-
 func TestForbiddenLeaseSaysWhatToGrant(t *testing.T) {
-	a := newReplica(&fakeLease{}, "a")
-	a.election.note(apierrors.NewForbidden(leases, "labelstream", errors.New("no")))
-	err := a.logs.LastEntry().Data[logrus.ErrorKey].(error)
-	if want := `grant the verbs "get", "create" and "update" on resource "leases" in API group "coordination.k8s.io": `; !strings.HasPrefix(err.Error(), want) {
-		t.Errorf("error %v, want %s…", err, want)
-	}
-}
-
-// TestLeaseTroubleIsLoggedOnce has requests of two sorts fail in turn.
-func TestLeaseTroubleIsLoggedOnce(t *testing.T) {
-	a := newReplica(&fakeLease{}, "a")
-	refused := errors.New("connection refused")
-	for range 3 {
-		for _, verb := range []string{"Put", "Get"} {
-			a.election.note(&url.Error{Op: verb, URL: "https://api/leases", Err: refused})
-		}
-	}
+	lock, logs := newGuardedLock(&fakeLease{})
 	for _, verb := range []string{"update", "get"} {
-		a.election.note(apierrors.NewForbidden(leases, "labelstream", errors.New("cannot "+verb)))
+		lock.observe(apierrors.NewForbidden(leases, "labelstream", errors.New("cannot "+verb)))
 	}
-	a.election.note(nil)
-	a.election.note(nil)
-	var got []string
-	for _, entry := range a.logs.AllEntries() {
-		got = append(got, entry.Message)
+	want := logrus.Fields{
+		"error": `leases.coordination.k8s.io "labelstream" is forbidden: cannot update`,
+		"hint":  `grant the verbs "get", "create" and "update" on resource "leases" in API group "coordination.k8s.io"`,
 	}
-	want := []string{"Cannot use the Lease; trying again", "Cannot use the Lease; trying again", "The Lease can be used again"}
+	if n := len(logs.AllEntries()); n != 1 {
+		t.Fatalf("%d lines in the log, want 1", n)
+	}
+	got := logs.LastEntry().Data
+	got["error"] = got["error"].(error).Error()
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("log (-want +got):\n%s", diff)
 	}
 }
 
-func TestElectionIsStuck(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		a := newReplica(&fakeLease{}, "a")
-		stop := a.start(t)
-		synctest.Wait()
-		now := time.Now()
-		if err := a.stuck(now.Add(74 * time.Second)); err != nil {
-			t.Error(err)
-		}
-		want := "the leader election is stuck: the Lease has not been asked for in 1m15s"
-		if err := a.stuck(now.Add(75 * time.Second)); err == nil || err.Error() != want {
-			t.Errorf("error %v, want %s", err, want)
-		}
-		if err := stop(); err != nil {
-			t.Error(err)
-		}
-		if err := a.stuck(now.Add(time.Hour)); err != nil {
-			t.Errorf("after the end: %v", err)
-		}
-	})
-}
-
-func TestLeaseNamespace(t *testing.T) {
+func TestPodNamespace(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "namespace")
 	if err := os.WriteFile(file, []byte("own\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, tt := range []struct {
-		cfg        config.Leader
-		file, want string
-	}{
-		{config.Leader{LeaseNamespace: "set", PodNamespace: "pod"}, file, "set"},
-		{config.Leader{PodNamespace: "pod"}, file, "pod"},
-		{config.Leader{}, file, "own"},
-	} {
-		if got, err := leaseNamespace(&tt.cfg, tt.file); got != tt.want || err != nil {
-			t.Errorf("%+v: %q, %v; want %q", tt.cfg, got, err, tt.want)
+	for set, want := range map[string]string{"set": "set", "": "own"} {
+		if got, err := podNamespace(set, file, "Lease"); got != want || err != nil {
+			t.Errorf("%q: %q, %v; want %q", set, got, err, want)
 		}
 	}
-	_, err := leaseNamespace(&config.Leader{}, file+"-none")
-	if !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "LABELSTREAM_LEASE_NAMESPACE") {
-		t.Errorf("without any: %v, want what to set", err)
+	_, err := podNamespace("", file+"-none", "Lease")
+	if want := "find the namespace of the Lease: set POD_NAMESPACE from the downward API: "; !errors.Is(err, os.ErrNotExist) || !strings.HasPrefix(err.Error(), want) {
+		t.Errorf("without any: %v, want %s…", err, want)
 	}
 }
 
 func TestIdentity(t *testing.T) {
-	if got, err := identity("labelstream-0"); got != "labelstream-0" || err != nil {
-		t.Errorf("in a pod: %q, %v", got, err)
-	}
-	one, err := identity("")
+	one, err := newIdentity()
 	if err != nil {
 		t.Fatal(err)
 	}
-	two, _ := identity("")
+	two, _ := newIdentity()
 	host, _ := os.Hostname()
 	if one == two || !strings.HasPrefix(one, host+"_") {
-		t.Errorf("elsewhere: %q and %q, want two that begin with %s_", one, two, host)
+		t.Errorf("%q and %q, want two that begin with %s_", one, two, host)
 	}
 }

@@ -15,7 +15,8 @@ import (
 	"labelstream/status/outage"
 )
 
-// NewLogger returns a logger that writes as the settings say.
+// NewLogger returns a logger that writes as the settings say, also what libraries
+// log. It is called once.
 func NewLogger(cfg *config.Config, w io.Writer) *logrus.Logger {
 	log := logrus.New()
 	log.SetOutput(w)
@@ -27,6 +28,7 @@ func NewLogger(cfg *config.Config, w io.Writer) *logrus.Logger {
 	} else {
 		log.SetFormatter(&logrus.TextFormatter{FullTimestamp: true})
 	}
+	routeLibraries(log)
 	return log
 }
 

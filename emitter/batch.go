@@ -1,157 +1,76 @@
 package emitter
 
 import (
-	"math"
 	"sync/atomic"
 	"time"
 
-	"labelstream/config"
 	"labelstream/record"
 )
 
-const (
-	// queueBytes bounds what all batches together hold, those in flight
-	// included.
-	queueBytes = 8 << 20
-	// maxBatches is per sender. One batch fills while another is sent; two
-	// more bridge an answer that is late. Further ones only add memory, for
-	// where the destination is slower than the source no queue is long enough.
-	maxBatches = 4
-	// minArena is the first size of a batch's buffer. It doubles to what the
-	// records need, so that a small cluster has small buffers.
-	minArena = 16 << 10
-)
-
-// queueSize is how much one sender may hold.
-type queueSize struct {
-	// batches is how many there are.
-	batches int
-	// records and bytes close a batch. Bytes are encoded as 1.0, not compressed;
-	// as 2.0 they are fewer. The flat form that a batch keeps is never larger
-	// than the encoded one, so they bound its buffer too.
-	records, bytes int
-}
-
-// sizeQueue divides queueBytes among the batches of all senders. Each sender
-// needs two batches at least, so a batch gets half of the sender's share at
-// most, whatever MaxBytesPerSend says. Only a record that is larger than a
-// batch by itself exceeds its share, and for as long as it takes to send it.
-func sizeQueue(cfg *config.Delivery) queueSize {
-	bytes := min(int(cfg.MaxBytesPerSend), queueBytes/(2*cfg.Senders))
-	return queueSize{
-		batches: min(maxBatches, queueBytes/(cfg.Senders*bytes)),
-		records: cfg.BatchSize,
-		bytes:   bytes,
-	}
-}
-
-// byteLimit lowers what a batch may hold for a while, after the destination
-// has refused one as too large.
-type byteLimit struct{ lowered atomic.Pointer[lowered] }
-
-type lowered struct {
-	bytes int
-	until time.Time
-}
-
-const (
-	lowerFor = time.Hour
-	// minLimit is where lowering ends: then it is not the batch that is large.
-	minLimit = 16 << 10
-)
-
-// of returns the lower of most and the limit.
-func (l *byteLimit) of(most int, now time.Time) int {
-	if low := l.lowered.Load(); low != nil && now.Before(low.until) {
-		return min(most, low.bytes)
-	}
-	return most
-}
-
-// lower sets the limit for an hour, and returns it, unless it is as low.
-func (l *byteLimit) lower(bytes int, now time.Time) (int, bool) {
-	bytes = max(bytes, minLimit)
-	if l.of(math.MaxInt, now) <= bytes {
-		return 0, false
-	}
-	l.lowered.Store(&lowered{bytes: bytes, until: now.Add(lowerFor)})
-	return bytes, true
-}
+// minArena is the first size of a batch's buffer. It doubles to what the
+// records need, so that a small cluster has small buffers.
+const minArena = 16 << 10
 
 // batch is what one request carries. One goroutine has it at a time: those
-// that put, under their sender's lock, then the sender.
+// that put, under their queue's lock, then the sender.
 type batch struct {
 	// arena holds the records' series in flat form, one after the other.
 	arena []byte
-	// items and spans describe the records, in the same order.
-	items []Item
-	spans []span
-	// size is the bytes of all records, encoded.
+	// entries describe the records, in the same order.
+	entries []entry
+	// size is the bytes of all records, encoded as 1.0.
 	size int
-	// since is when the first record came, in milliseconds of Unix time; zero
-	// while there is none. It is read by metrics at any time.
+	// since is when the first record came, as the time since the emitter was
+	// made; zero while there is none. It is read by metrics at any time.
 	since atomic.Int64
 }
 
-// span is where a record is, and when it was observed.
-type span struct {
+// entry is a record without its series.
+type entry struct {
+	kind *record.Kind
+	key  uint64
+	// queued is when the record came, as the time since the emitter was made.
+	queued time.Duration
 	// end is where the record's series end in the arena; they begin where
 	// those of the record before end.
 	end int32
-	// size is the record's bytes, encoded.
+	// size is the record's bytes, encoded as 1.0.
 	size int32
-	// at is in milliseconds of Unix time.
-	at int64
+	// series is how many there are, with one sample each.
+	series int32
+	// tick is how many milliseconds after the first record of its part this one
+	// is stamped, see [clock.stamp].
+	tick int32
+	// deleted is record.Record.Deleted; dropped deletions are not sent any more.
+	deleted, dropped bool
 }
 
-// fits tells whether a record of so many encoded bytes may be added. The first
-// one always may: what is larger than a batch goes alone.
-func (b *batch) fits(size, records, bytes int) bool {
-	return len(b.items) == 0 || len(b.items) < records && b.size+size <= bytes
-}
-
-// add copies the record.
-func (b *batch) add(rec *record.Record, at int64, size int, limit queueSize) {
-	if len(b.items) == 0 {
-		b.since.Store(at)
+// add copies the record. The buffer grows to the limit rather than past it.
+func (b *batch) add(rec *record.Record, size int, now time.Duration, limit int) {
+	if len(b.entries) == 0 {
+		b.since.Store(int64(max(now, 1)))
 	}
-	b.reserve(len(rec.Series), limit.bytes)
+	if need := len(b.arena) + len(rec.Series); need > cap(b.arena) {
+		b.arena = append(make([]byte, 0, max(need, min(limit, max(minArena, 2*cap(b.arena))))), b.arena...)
+	}
 	b.arena = append(b.arena, rec.Series...)
-	b.items = append(b.items, Item{Kind: rec.Kind, Key: rec.Key, Series: rec.Count})
-	b.spans = append(b.spans, span{end: int32(len(b.arena)), size: int32(size), at: at})
+	b.entries = append(b.entries, entry{
+		kind: rec.Kind, key: rec.Key, queued: now, deleted: rec.Deleted,
+		end: int32(len(b.arena)), size: int32(size), series: int32(rec.Count),
+	})
 	b.size += size
-}
-
-// reserve makes room for n bytes, growing to the limit rather than past it.
-func (b *batch) reserve(n, limit int) {
-	need := len(b.arena) + n
-	if need <= cap(b.arena) {
-		return
-	}
-	grown := make([]byte, len(b.arena), max(need, min(limit, max(minArena, 2*cap(b.arena)))))
-	copy(grown, b.arena)
-	b.arena = grown
 }
 
 // reset empties the batch for the next records. A buffer that a single record
 // grew past the limit is left to the garbage collector.
-func (b *batch) reset(limit queueSize) {
+func (b *batch) reset(limit int) {
 	b.arena = b.arena[:0]
-	if cap(b.arena) > limit.bytes {
+	if cap(b.arena) > limit {
 		b.arena = nil
 	}
-	clear(b.items)
-	b.items, b.spans, b.size = b.items[:0], b.spans[:0], 0
+	clear(b.entries)
+	b.entries, b.size = b.entries[:0], 0
 	b.since.Store(0)
-}
-
-// age is how long ago the first record was observed, zero without one.
-func (b *batch) age(now time.Time) time.Duration {
-	since := b.since.Load()
-	if since == 0 {
-		return 0
-	}
-	return max(0, time.Duration(now.UnixMilli()-since)*time.Millisecond)
 }
 
 // part is the records of a batch from one up to, but not including, another.
@@ -159,42 +78,79 @@ type part struct{ from, to int }
 
 func (p part) len() int { return p.to - p.from }
 
-// all is the whole batch.
-func (b *batch) all() part { return part{to: len(b.items)} }
+func (b *batch) all() part { return part{to: len(b.entries)} }
 
-// start is where the series of record i begin in the arena.
-func (b *batch) start(i int) int32 {
-	if i == 0 {
-		return 0
+// of returns the entries of a part.
+func (b *batch) of(p part) []entry { return b.entries[p.from:p.to] }
+
+// series are those of record i.
+func (b *batch) series(i int) record.Cursor {
+	start := int32(0)
+	if i > 0 {
+		start = b.entries[i-1].end
 	}
-	return b.spans[i-1].end
+	return record.Cursor(b.arena[start:b.entries[i].end])
 }
 
-// each calls f for every series of a part, in order, with which one of its
-// record's it is; f reads it.
-func (b *batch) each(p part, f func(nth int, series *record.Cursor, at int64)) {
-	for i := p.from; i < p.to; i++ {
-		series := record.Cursor(b.arena[b.start(i):b.spans[i].end])
-		for nth := range b.items[i].Series {
-			f(nth, &series, b.spans[i].at)
+// totals are the records of a part that are to be sent, their samples, and their
+// bytes, encoded as 1.0.
+func (b *batch) totals(p part) (records, samples, bytes int) {
+	for i := range b.of(p) {
+		if e := &b.entries[p.from+i]; !e.dropped {
+			records++
+			samples += int(e.series)
+			bytes += int(e.size)
 		}
 	}
+	return records, samples, bytes
 }
 
-// bytes is the size of a part, encoded as 1.0.
-func (b *batch) bytes(p part) int {
-	n := 0
-	for _, span := range b.spans[p.from:p.to] {
-		n += int(span.size)
+// firstPart is the largest one from there on that holds no more than so many
+// bytes, and a record at least.
+func (b *batch) firstPart(from, limit int) part {
+	to, bytes := from, 0
+	for to < len(b.entries) && (to == from || bytes+int(b.entries[to].size) <= limit) {
+		bytes += int(b.entries[to].size)
+		to++
+	}
+	return part{from, to}
+}
+
+// byResource counts the records that were not dropped by the resource of their
+// kind.
+func byResource(entries []entry) map[string]int {
+	n := make(map[string]int)
+	for i := range entries {
+		if e := &entries[i]; !e.dropped {
+			n[e.kind.Resource]++
+		}
 	}
 	return n
 }
 
-// samples is the number of samples in a part.
-func (b *batch) samples(p part) int {
-	n := 0
-	for _, item := range b.items[p.from:p.to] {
-		n += item.Series
+// identity says which object a record is of.
+type identity struct {
+	kind            *record.Kind
+	namespace, name string
+}
+
+// identity reads it from the labels of the record's first series, so that the
+// queue need not hold it.
+func (b *batch) identity(i int) identity {
+	id := identity{kind: b.entries[i].kind}
+	series := b.series(i)
+	if len(series) == 0 {
+		return id
 	}
-	return n
+	for range series.Count() {
+		switch name, value := series.Label(); string(name) {
+		case id.kind.NameLabel:
+			id.name = string(value)
+		case "namespace":
+			if id.kind.Namespaced {
+				id.namespace = string(value)
+			}
+		}
+	}
+	return id
 }

@@ -2,270 +2,180 @@ package emitter
 
 import (
 	"context"
-	"fmt"
-	"math/rand/v2"
-	"time"
+	"net/http"
 
 	"labelstream/config"
 )
 
+// maxRequests is how many a batch may take to find bad records: 64 find three
+// among 500.
+const maxRequests = 64
+
+// The reasons for which records are refused. Each is the answer's, but for those
+// that were refused with others when the search for the bad ones ended.
 const (
-	minBackoff = 100 * time.Millisecond
-	maxBackoff = 30 * time.Second
-	// maxAge is half of what receivers allow, for they refuse samples that are
-	// an hour old.
-	maxAge = 30 * time.Minute
-	// maxRequests is how many answers a batch may take that decide on a part of
-	// it: 64 find three bad records among 500.
-	maxRequests = 64
+	reasonBadRequest    = "bad_request"
+	reasonTooLarge      = "too_large"
+	reasonUnprocessable = "unprocessable"
+	reasonNotWritten    = "not_written"
+	reasonUndecided     = "undecided"
 )
 
 // delivery is the way of one batch to the outcomes of its records.
 type delivery struct {
-	*sender
-	batch *batch
-	// pending are the parts without an outcome: the next one last, each
-	// beginning where the one after it in the list ends.
-	pending []part
-	// requests are those whose answer decided on what they carried.
+	sender *sender
+	batch  *batch
+	// from is the first record without an outcome.
+	from int
+	// ends are where the parts end that are to be sent, the next one last. The
+	// first part begins at from, each other where the one before it ends.
+	ends []int
+	// requests are those that searched for bad records.
 	requests int
-	// accepted, refused and lost count records.
-	accepted, refused, lost int
-	// fate is the batch's, as far as it is known.
-	fate fate
-	// err is the last refusal.
-	err error
+	// accepted and refused count records.
+	accepted, refused int
+	conflict          bool
 }
 
-// deliver makes attempts until each record of the batch has an outcome. It
-// calls giveUp where the destination has rejected the settings for too long.
-func (s *sender) deliver(ctx context.Context, b *batch, giveUp context.CancelCauseFunc) {
-	d := delivery{sender: s, batch: b, pending: append(s.pending[:0], b.all())}
-	for len(d.pending) > 0 {
-		last := len(d.pending) - 1
-		p := d.pending[last]
-		d.pending = d.pending[:last]
-		d.conclude(p, d.send(ctx, p, giveUp))
+// deliver sends the batch until each of its records has an outcome. The error says
+// why some are left without one.
+func (s *sender) deliver(ctx context.Context, b *batch) error {
+	if err := s.startBatch(ctx); err != nil {
+		return err
 	}
-	s.pending = d.pending
-	d.finish()
+	d := delivery{sender: s, batch: b}
+	for d.from < len(b.entries) {
+		p, isWhole := d.next()
+		a, err := s.send(ctx, b, p, isWhole)
+		if err != nil {
+			return err
+		}
+		// The place for a step between refused and retryable: a part whose failure
+		// looks like its own could be divided here too.
+		d.handle(p, a, isWhole)
+	}
+	if d.accepted+d.refused > 0 {
+		s.stats.batches.WithLabelValues(string(d.result())).Inc()
+	}
+	return nil
 }
 
-// mayDivide tells whether there are requests left to send the halves of a part,
+// next is the part to send. A batch that is larger than the limit by now is sent
+// in several; isWhole says that the part is no piece of something refused.
+func (d *delivery) next() (p part, isWhole bool) {
+	if len(d.ends) == 0 {
+		d.ends = append(d.ends, d.batch.firstPart(d.from, int(d.sender.queue.limit.Load())).to)
+	}
+	return part{d.from, d.ends[len(d.ends)-1]}, len(d.ends) == 1 && d.requests == 0
+}
+
+// handle gives the records of a part their outcome, or divides it.
+func (d *delivery) handle(p part, a answer, isWhole bool) {
+	if !isWhole && a.status != http.StatusRequestEntityTooLarge {
+		d.requests += a.requests
+	}
+	records, samples, bytes := d.batch.totals(p)
+	switch {
+	case a.outcome == accepted:
+		d.accept(p, a, records, samples)
+	case a.status == http.StatusRequestEntityTooLarge && records > 1:
+		d.makeSmaller(p, a, bytes)
+	case a.written == 0 && a.status != http.StatusRequestEntityTooLarge:
+		d.refuse(p, a, reasonNotWritten)
+	case records == 1 || d.sender.onRefused == config.OnRefusedDrop:
+		d.refuse(p, a, reasonOf(a.status))
+	case d.canDivide():
+		d.ends = append(d.ends, p.from+p.len()/2)
+	default:
+		d.refuse(p, a, reasonUndecided)
+	}
+}
+
+// canDivide tells whether there are requests left to send the halves of a part,
 // and all that is pending.
-func (d *delivery) mayDivide() bool {
+func (d *delivery) canDivide() bool {
 	each := 1
-	if d.protocol.inUse() == undecided {
+	if d.sender.protocol.version() == unknown {
 		each = 2
 	}
-	return d.requests+each*(len(d.pending)+2) <= maxRequests
+	return d.requests+each*(len(d.ends)+1) < maxRequests
 }
 
-// send makes attempts with a part until an answer decides on it.
-func (d *delivery) send(ctx context.Context, p part, giveUp context.CancelCauseFunc) answer {
-	backoff := minBackoff
-	for ctx.Err() == nil {
-		a, changed := d.turn(ctx, p, giveUp)
-		switch a.verdict {
-		case again:
-			if a.after == 0 {
-				a.after = d.jitter(backoff)
-			}
-			backoff = min(2*backoff, maxBackoff)
-			if !d.hurried() {
-				changed = d.hurry
-			}
-		case deferred, rejected:
-		default:
-			d.requests += a.requests
-			return a
-		}
-		sleep(ctx, a.after, changed)
+// makeSmaller has what is left of the batch sent in smaller parts, as well as the
+// batches of an hour.
+func (d *delivery) makeSmaller(p part, a answer, bytes int) {
+	d.sender.lowerLimit(max(bytes/2, 1))
+	if d.sender.onRefused == config.OnRefusedDrop {
+		d.refuse(p, a, reasonTooLarge)
 	}
-	return answer{verdict: stopped}
+	d.ends = d.ends[:0]
 }
 
-// turn makes an attempt as soon as no other part is on trial, if the circuit
-// admits it. Where it is deferred, changed is closed when asking again may be
-// of use sooner than said.
-func (d *delivery) turn(ctx context.Context, p part, giveUp context.CancelCauseFunc) (a answer, changed <-chan struct{}) {
-	v, err := d.protocol.begin(ctx)
-	if err != nil {
-		return answer{verdict: stopped}, nil
+// accept counts records that were accepted. Of those that an answer leaves out is
+// known how many samples they have, and no record is blamed.
+func (d *delivery) accept(p part, a answer, records, samples int) {
+	d.end(p, records)
+	if records == 0 {
+		return
 	}
-	if v == undecided {
-		defer d.protocol.end()
+	leftOut, written := 0, samples
+	if a.written != notSaid && a.status != http.StatusConflict {
+		written = a.written
+		leftOut = ((samples-written)*records + samples - 1) / samples
+		d.refused += leftOut
 	}
-	if d.batch.age(d.now()) > maxAge {
-		return answer{verdict: expired}, nil
+	d.accepted += records - leftOut
+	d.conflict = d.conflict || a.status == http.StatusConflict
+	d.sender.stats.accept(d.batch.of(p), leftOut, written, d.sender.clock.now())
+	if leftOut > 0 {
+		d.sender.refusals.add(reasonNotWritten, a.err, leftOut, identity{})
 	}
-	wait, changed, err := d.circuit.admit()
+	d.sender.recovered()
+}
+
+func (d *delivery) refuse(p part, a answer, reason string) {
+	for resource, records := range byResource(d.batch.of(p)) {
+		d.sender.stats.refuse(resource, reason, records)
+	}
+	id := identity{}
+	if p.len() == 1 {
+		id = d.batch.identity(p.from)
+	}
+	records, _, _ := d.batch.totals(p)
+	d.end(p, records)
+	d.refused += records
+	d.sender.refusals.add(reason, a.err, records, id)
+	d.sender.refusedMore(records, a.err)
+}
+
+// end moves on to what follows the part.
+func (d *delivery) end(p part, records int) {
+	d.from = p.to
+	d.ends = d.ends[:len(d.ends)-1]
+	d.sender.stats.unsent.Add(-int64(records))
+}
+
+// result is the batch's.
+func (d *delivery) result() batchResult {
 	switch {
-	case err != nil:
-		giveUp(err)
-		return answer{verdict: stopped}, nil
-	case wait > 0:
-		return answer{verdict: deferred, after: wait}, changed
-	}
-	a = d.exchange(ctx, p, v)
-	switch {
-	case a.verdict == stopped:
-		giveUp(a.err)
-		return a, nil
-	case a.verdict == again && ctx.Err() != nil:
-		// It was us who ended this attempt.
-		return answer{verdict: stopped}, nil
-	case a.gone && d.hurried():
-		giveUp(a.err)
-		return answer{verdict: stopped}, nil
-	}
-	open := d.circuit.answered(a)
-	switch {
-	case a.verdict == rejected:
-		d.failure.failed(d.id, a, rejects)
-	case a.verdict == again:
-		d.failure.failed(d.id, a, fails)
-	case !open:
-		d.failure.ended(d.id)
-	}
-	return a, nil
-}
-
-// exchange makes an attempt in the protocol's version. An answer to 2.0 that may
-// be that of a receiver that does not know it decides nothing: the same
-// records go once more as 1.0, and that answer counts.
-func (d *delivery) exchange(ctx context.Context, p part, v version) answer {
-	if v == v1 {
-		return d.attempt(ctx, p, v1)
-	}
-	a := d.attempt(ctx, p, v2)
-	onTrial := v == undecided
-	if !d.protocol.auto || !a.doubtful(onTrial, p == d.batch.all()) {
-		if onTrial && a.verdict <= partial {
-			d.protocol.settle(v2)
-		}
-		return a
-	}
-	older := d.attempt(ctx, p, v1)
-	older.requests++
-	if older.verdict == rejected && a.verdict == partial {
-		return a
-	}
-	if older.taken() {
-		d.protocol.settle(v1)
-	}
-	return older
-}
-
-// doubtful tells whether the answer to a 2.0 request may be one of a receiver
-// that does not know 2.0. On trial that is all but a success that says what was
-// written; afterwards it is what says nothing of it, and of whole batches only,
-// for their parts are sent to find a bad record.
-func (a *answer) doubtful(onTrial, whole bool) bool {
-	switch a.status {
-	case 0, 401, 403, 408, 429, 503:
-		return false
-	case 409, 413:
-		return onTrial
-	}
-	if onTrial {
-		return a.status/100 != 2 || a.written <= 0
-	}
-	return whole && a.written == notSaid && a.status < 500
-}
-
-// attempt sends a part once, if that is permitted.
-func (d *delivery) attempt(ctx context.Context, p part, v version) answer {
-	body := d.encoder.encode(d.batch, p, v)
-	if err := d.permit(); err != nil {
-		return answer{verdict: stopped, err: err}
-	}
-	start := time.Now()
-	a := d.client.send(ctx, payload{version: v, body: body, samples: d.batch.samples(p), reading: &d.encoder.reading})
-	d.metrics.sendSeconds.Observe(time.Since(start).Seconds())
-	a.requests = 1
-	return a
-}
-
-// conclude gives the records of a part their outcome, or divides it.
-func (d *delivery) conclude(p part, a answer) {
-	switch a.verdict {
-	case accepted:
-		d.settle(p, Accepted, "")
-	case conflict:
-		d.settle(p, Accepted, "")
-		d.fate = fateConflict
-	case partial:
-		d.keep(p, a)
-	case refused:
-		d.refuse(p, a)
-	case expired:
-		d.drops.dropped(string(fateTooOld), "Records could not be delivered in time, they are lost",
-			fmt.Errorf("older than %v", maxAge), p.len())
-		d.settle(p, Lost, string(fateTooOld))
-		d.fate = fateTooOld
-	default:
-		d.settle(p, Lost, string(fateShutdown))
-		d.fate = fateShutdown
-	}
-}
-
-// refuse divides a part that was refused, until a single record is; where that
-// is not wanted, or takes too many requests, all of the part are.
-func (d *delivery) refuse(p part, a answer) {
-	d.err = a.err
-	if a.status == statusTooLarge && p.len() > 1 {
-		if limit, ok := d.limit.lower(d.batch.bytes(p)/2, d.now()); ok {
-			d.log.WithField("bytes", limit).Warn("The destination refuses batches as too large, smaller ones are sent for an hour")
-		}
-	}
-	switch {
-	case p.len() == 1:
-		d.drops.named(reasonOf(a), a.err, d.batch.identity(p.from))
-		d.settle(p, Refused, reasonOf(a))
-	case d.onRefused == config.OnRefusedDrop:
-		d.drops.dropped(reasonOf(a), "The destination refused records, they are dropped", a.err, p.len())
-		d.settle(p, Refused, reasonOf(a))
-	case !d.mayDivide():
-		d.drops.dropped(reasonUndecided, "The destination refused batches with too many bad records to find each, some are dropped with their neighbours",
-			a.err, p.len())
-		d.settle(p, Refused, reasonUndecided)
-	default:
-		middle := p.from + p.len()/2
-		d.pending = append(d.pending, part{from: middle, to: p.to}, part{from: p.from, to: middle})
-	}
-}
-
-// finish gives the batch its fate.
-func (d *delivery) finish() {
-	switch {
-	case d.lost > 0:
-	case d.accepted == 0 && d.refused > 0:
-		d.fate = fateRefused
-		if err := d.circuit.refusedWhole(d.err); err != nil {
-			d.failure.failed(d.id, answer{class: "refused whole", err: err}, refusesAll)
-		}
+	case d.refused > 0 && d.accepted == 0:
+		return batchRefused
 	case d.refused > 0:
-		d.fate = fatePartial
-	case d.fate == "":
-		d.fate = fateAccepted
+		return batchPartial
+	case d.conflict:
+		return batchConflict
+	default:
+		return batchAccepted
 	}
-	d.metrics.batches.WithLabelValues(string(d.fate)).Inc()
 }
 
-// fullJitter is anything up to d, so that the senders of many clusters spread
-// out after an outage.
-func fullJitter(d time.Duration) time.Duration {
-	return rand.N(d) + 1
-}
-
-// sleep waits until wait is over, changed is closed, or ctx ends.
-func sleep(ctx context.Context, wait time.Duration, changed <-chan struct{}) {
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-changed:
-	case <-timer.C:
+func reasonOf(status int) string {
+	switch status {
+	case http.StatusRequestEntityTooLarge:
+		return reasonTooLarge
+	case http.StatusUnprocessableEntity:
+		return reasonUnprocessable
+	default:
+		return reasonBadRequest
 	}
 }

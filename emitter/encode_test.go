@@ -18,15 +18,28 @@ import (
 	"labelstream/record"
 )
 
-// unlimited lets a batch in a test take whatever it is given.
-var unlimited = queueSize{records: 1 << 30, bytes: 1 << 30}
+// at is what the records of a batch in a test are stamped with.
+const at = 1700000000000
 
-func batchOf(records []*record.Record, times []int64) *batch {
+// batchOf stamps the records with ticks, one after the other where there are more
+// records than ticks.
+func batchOf(records []*record.Record, ticks ...int32) *batch {
 	b := &batch{}
 	for i, rec := range records {
-		b.add(rec, times[i], recordSize(rec, times[i]), unlimited)
+		b.add(rec, recordSize(rec), 1, 1<<30)
+		if i < len(ticks) {
+			b.entries[i].tick = ticks[i]
+		}
 	}
 	return b
+}
+
+func timesOf(b *batch, p part) []int64 {
+	var times []int64
+	for _, e := range b.of(p) {
+		times = append(times, at+int64(e.tick))
+	}
+	return times
 }
 
 // reference builds the request of the records with prompb's own types.
@@ -102,7 +115,7 @@ func checkEncoding(t *testing.T, v version, body []byte, records []*record.Recor
 var versions = []version{v1, v2}
 
 func TestEncodeGolden(t *testing.T) {
-	body := newEncoder(1<<20).encode(batchOf([]*record.Record{newRecord(1, "up")}, []int64{1700000000000}), part{0, 1}, v1)
+	body := newEncoder(1<<20).encode(batchOf(records("up")), part{0, 1}, v1, at)
 	plain, err := snappy.Decode(nil, body)
 	if err != nil {
 		t.Fatal(err)
@@ -115,9 +128,8 @@ func TestEncodeGolden(t *testing.T) {
 }
 
 func TestEncodeGoldenV2(t *testing.T) {
-	records := []*record.Record{newRecord(1, "up", "up"), newRecord(2, "up")}
-	b := batchOf(records, []int64{1700000000000, 1700000000001})
-	plain, err := snappy.Decode(nil, newEncoder(1<<20).encode(b, b.all(), v2))
+	b := batchOf([]*record.Record{newRecord(1, "up", "up"), newRecord(2, "up")}, 0, 1)
+	plain, err := snappy.Decode(nil, newEncoder(1<<20).encode(b, b.all(), v2, at))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,14 +147,14 @@ func TestEncodeGoldenV2(t *testing.T) {
 
 func TestEncodeRanges(t *testing.T) {
 	records := []*record.Record{newRecord(1, "a", "b"), newRecord(2), newRecord(3, "c"), newRecord(4, "d")}
-	times := []int64{1, 127, 128, 1700000000000}
-	b := batchOf(records, times)
+	b := batchOf(records, 0, 1, 1, 70000)
 	e := newEncoder(1 << 20)
 	for from := range len(records) {
 		for to := from + 1; to <= len(records); to++ {
 			for _, v := range versions {
 				t.Run(fmt.Sprint(from, to, v), func(t *testing.T) {
-					checkEncoding(t, v, e.encode(b, part{from, to}, v), records[from:to], times[from:to])
+					p := part{from, to}
+					checkEncoding(t, v, e.encode(b, p, v, at), records[from:to], timesOf(b, p))
 				})
 			}
 		}
@@ -157,7 +169,6 @@ func TestEncodeRemembers(t *testing.T) {
 	e := newEncoder(1 << 20)
 	for range 50 {
 		var records []*record.Record
-		var times []int64
 		for range 20 {
 			rec := &record.Record{Kind: pods, Count: random.IntN(4)}
 			for range rec.Count {
@@ -167,11 +178,11 @@ func TestEncodeRemembers(t *testing.T) {
 					rec.Series = record.AppendLabel(rec.Series, text("n", 3), text("v", 3))
 				}
 			}
-			records, times = append(records, rec), append(times, 1700000000000)
+			records = append(records, rec)
 		}
-		b := batchOf(records, times)
+		b := batchOf(records)
 		for _, v := range versions {
-			checkEncoding(t, v, e.encode(b, b.all(), v), records, times)
+			checkEncoding(t, v, e.encode(b, b.all(), v, at), records, timesOf(b, b.all()))
 		}
 	}
 }
@@ -189,9 +200,9 @@ func TestEncodeBlocks(t *testing.T) {
 			fat.Series = record.AppendCount(nil, 1)
 			fat.Series = record.AppendLabel(fat.Series, "annotation", append(value, '.'))
 			records := []*record.Record{newRecord(1, "a"), fat, newRecord(2, "b"), fat}
-			times := []int64{1, 2, 3, 4}
+			b := batchOf(records, 1, 2, 3, 4)
 			for _, v := range versions {
-				checkEncoding(t, v, newEncoder(1<<20).encode(batchOf(records, times), part{0, 4}, v), records, times)
+				checkEncoding(t, v, newEncoder(1<<20).encode(b, b.all(), v, at), records, timesOf(b, b.all()))
 			}
 		})
 	}
@@ -199,15 +210,15 @@ func TestEncodeBlocks(t *testing.T) {
 
 func TestEncoderBuffers(t *testing.T) {
 	e := newEncoder(1 << 16)
-	small := batchOf([]*record.Record{newRecord(1, "a")}, []int64{1})
-	first := e.encode(small, part{0, 1}, v1)
-	if again := e.encode(small, part{0, 1}, v1); &first[0] != &again[0] {
+	small := batchOf(records("a"))
+	first := e.encode(small, part{0, 1}, v1, at)
+	if again := e.encode(small, part{0, 1}, v1, at); &first[0] != &again[0] {
 		t.Error("a buffer that nobody reads was not used again")
 	}
 	e.reading.Add(1)
 	want := slices.Clone(first)
-	other := batchOf([]*record.Record{newRecord(2, "b")}, []int64{2})
-	if got := e.encode(other, part{0, 1}, v1); &first[0] == &got[0] || !bytes.Equal(first, want) {
+	other := batchOf(records("b"))
+	if got := e.encode(other, part{0, 1}, v1, at); &first[0] == &got[0] || !bytes.Equal(first, want) {
 		t.Error("a buffer that a request still reads was used again")
 	}
 	e.reading.Add(-1)
@@ -219,24 +230,23 @@ func TestEncoderBuffers(t *testing.T) {
 	fat := &record.Record{Kind: pods, Count: 1}
 	fat.Series = record.AppendLabel(record.AppendCount(nil, 1), "annotation", value)
 	for _, v := range versions {
-		e.encode(batchOf([]*record.Record{fat}, []int64{1}), part{0, 1}, v)
-		e.encode(small, part{0, 1}, v)
+		e.encode(batchOf([]*record.Record{fat}), part{0, 1}, v, at)
+		e.encode(small, part{0, 1}, v, at)
 	}
-	if held := cap(e.wire) + cap(e.out) + cap(e.series); held > 2*e.limit {
+	if held := cap(e.wire) + cap(e.out) + cap(e.v2.series); held > 2*e.limit {
 		t.Errorf("holds %d bytes after a record larger than the limit, at most %d are allowed", held, 2*e.limit)
 	}
 }
 
 // FuzzEncode makes records of the input, by taking lengths from it.
 func FuzzEncode(f *testing.F) {
-	f.Add([]byte("\x02\x02\x03\x05abcdefgh\x01\x01xy\x01\x04\x04namevalu"), int64(1700000000000))
-	f.Add(bytes.Repeat([]byte("\x03\x09\xff\xfe\x80"), 90), int64(1))
-	f.Add([]byte{}, int64(0))
-	f.Fuzz(func(t *testing.T, data []byte, at int64) {
-		at = max(at, 1)
+	f.Add([]byte("\x02\x02\x03\x05abcdefgh\x01\x01xy\x01\x04\x04namevalu"))
+	f.Add(bytes.Repeat([]byte("\x03\x09\xff\xfe\x80"), 90))
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, data []byte) {
 		var records []*record.Record
-		var times []int64
-		for len(data) > 0 && at > 0 {
+		var ticks []int32
+		for len(data) > 0 {
 			rec := &record.Record{Kind: pods}
 			for range takeInt(&data, 3) {
 				rec.Count++
@@ -246,13 +256,12 @@ func FuzzEncode(f *testing.F) {
 					rec.Series = record.AppendLabel(rec.Series, takeText(&data), takeText(&data))
 				}
 			}
-			records, times = append(records, rec), append(times, at)
-			at += at >> 1
+			records, ticks = append(records, rec), append(ticks, int32(takeInt(&data, 200)))
 		}
-		b := batchOf(records, times)
+		b := batchOf(records, ticks...)
 		e := newEncoder(1 << 20)
 		for _, v := range versions {
-			checkEncoding(t, v, e.encode(b, b.all(), v), records, times)
+			checkEncoding(t, v, e.encode(b, b.all(), v, at), records, timesOf(b, b.all()))
 		}
 		if len(b.arena) > b.size {
 			t.Errorf("flat form has %d bytes, more than the encoded form's %d", len(b.arena), b.size)
@@ -293,12 +302,12 @@ func TestSymbols(t *testing.T) {
 		for i := range n {
 			text := []byte(fmt.Sprint(i))
 			size += 2 + len(text)
-			if ref := table.ref(text); ref != uint64(i)+1 {
+			if ref := table.ref(text); ref != uint32(i)+1 {
 				t.Fatalf("symbol %d has reference %d", i+1, ref)
 			}
 		}
 		for i := range n {
-			if ref := table.ref([]byte(fmt.Sprint(i))); ref != uint64(i)+1 {
+			if ref := table.ref([]byte(fmt.Sprint(i))); ref != uint32(i)+1 {
 				t.Fatalf("symbol %d has reference %d when it comes again", i+1, ref)
 			}
 		}
@@ -312,8 +321,8 @@ func TestEncodeDoesNotAllocate(t *testing.T) {
 	b := benchBatch()
 	e := newEncoder(1 << 20)
 	for _, v := range versions {
-		e.encode(b, b.all(), v)
-		expect(t, "allocations", testing.AllocsPerRun(10, func() { e.encode(b, b.all(), v) }), 0)
+		e.encode(b, b.all(), v, at)
+		expect(t, "allocations", testing.AllocsPerRun(10, func() { e.encode(b, b.all(), v, at) }), 0)
 	}
 }
 
@@ -322,7 +331,7 @@ func benchBatch() *batch {
 	for key := range uint64(500) {
 		records = append(records, benchRecord(key))
 	}
-	return batchOf(records, slices.Repeat([]int64{1700000000000}, len(records)))
+	return batchOf(records)
 }
 
 func BenchmarkEncode(b *testing.B) {
@@ -330,12 +339,12 @@ func BenchmarkEncode(b *testing.B) {
 		b.Run(fmt.Sprintf("v%d", v), func(b *testing.B) {
 			batch := benchBatch()
 			e := newEncoder(1 << 20)
-			samples := batch.samples(batch.all())
+			_, samples, _ := batch.totals(batch.all())
 			b.SetBytes(int64(batch.size))
 			b.ReportAllocs()
 			n, body := 0, []byte(nil)
 			for b.Loop() {
-				body = e.encode(batch, batch.all(), v)
+				body = e.encode(batch, batch.all(), v, at)
 				n += samples
 			}
 			raw, _ := binary.Uvarint(body)

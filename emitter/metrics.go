@@ -1,92 +1,138 @@
 package emitter
 
 import (
+	"maps"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
-// metrics are those of delivery.
-type metrics struct {
-	samplesSent prometheus.Counter
-	dropped     *prometheus.CounterVec
-	batches     *prometheus.CounterVec
-	sendSeconds prometheus.Histogram
-	lastSuccess prometheus.Gauge
+// batchResult is how a batch ended.
+type batchResult string
+
+const (
+	batchAccepted batchResult = "accepted"
+	// batchConflict is accepted too: the receiver has newer samples.
+	batchConflict batchResult = "conflict"
+	// batchPartial is a batch of which some records were refused.
+	batchPartial batchResult = "partial"
+	batchRefused batchResult = "refused"
+)
+
+// stats counts what becomes of records.
+type stats struct {
+	unsent atomic.Int64
+
+	mu     sync.Mutex
+	totals map[string]Totals
+
+	samplesSent      prometheus.Counter
+	recordsRefused   *prometheus.CounterVec
+	deletionsDropped *prometheus.CounterVec
+	batches          *prometheus.CounterVec
+	requestSeconds   prometheus.Histogram
+	lastSuccess      prometheus.Gauge
 }
 
-// newMetrics registers them. It panics where reg has them already, as two
+// newStats registers the metrics. It panics where reg has them already, as two
 // emitters that share a registry would count into each other.
-func newMetrics(reg prometheus.Registerer, e *Emitter, capacity int) *metrics {
+func newStats(reg prometheus.Registerer, e *Emitter, capacity int) *stats {
 	auto := promauto.With(reg)
-	m := &metrics{
+	s := &stats{
+		totals: make(map[string]Totals),
 		samplesSent: auto.NewCounter(prometheus.CounterOpts{
 			Name: "labelstream_samples_sent_total",
 			Help: "Samples that the destination accepted.",
 		}),
-		dropped: auto.NewCounterVec(prometheus.CounterOpts{
-			Name: "labelstream_records_dropped_total",
-			Help: "Records that did not reach the destination, by reason: refused by it as bad_request (400), too_large (413), unprocessable (422), not_written (2.0) or undecided (with others), too_old after failures, or unsent at shutdown.",
-		}, []string{"reason"}),
+		recordsRefused: auto.NewCounterVec(prometheus.CounterOpts{
+			Name: "labelstream_records_refused_total",
+			Help: "Records that the destination refused, by resource (empty where a batch of several had some refused) and reason: bad_request (400), too_large (413), unprocessable (422), not_written (2.0), or undecided (refused with others).",
+		}, []string{"resource", "reason"}),
+		deletionsDropped: auto.NewCounterVec(prometheus.CounterOpts{
+			Name: "labelstream_deletions_dropped_total",
+			Help: "Last records of deleted objects that waited for more than five minutes and were not sent, by resource.",
+		}, []string{"resource"}),
 		batches: auto.NewCounterVec(prometheus.CounterOpts{
 			Name: "labelstream_batches_total",
-			Help: "Batches by how they ended: accepted, conflict (the destination has newer samples), partial (some records were refused), refused, too_old, or shutdown.",
-		}, []string{"outcome"}),
-		sendSeconds: auto.NewHistogram(prometheus.HistogramOpts{
+			Help: "Batches by result: accepted, conflict (the destination has newer samples), partial (some records were refused), or refused.",
+		}, []string{"result"}),
+		requestSeconds: auto.NewHistogram(prometheus.HistogramOpts{
 			Name:    "labelstream_send_duration_seconds",
 			Help:    "How long a request to the destination took, whatever came of it.",
 			Buckets: prometheus.ExponentialBuckets(0.005, 2, 14),
 		}),
 		lastSuccess: auto.NewGauge(prometheus.GaugeOpts{
 			Name: "labelstream_last_success_timestamp_seconds",
-			Help: "When the destination last accepted samples, in Unix time.",
+			Help: "When the destination last accepted samples, in Unix time; 0 before.",
 		}),
 	}
-	for _, f := range fates {
-		m.batches.WithLabelValues(string(f))
+	for _, result := range []batchResult{batchAccepted, batchConflict, batchPartial, batchRefused} {
+		s.batches.WithLabelValues(string(result))
 	}
-	for _, reason := range reasons {
-		m.dropped.WithLabelValues(reason)
-	}
-	registerState(auto, e, capacity)
-	return m
+	s.registerState(auto, e, capacity)
+	return s
 }
 
-// registerState registers those that are read from the emitter when asked for.
-func registerState(auto promauto.Factory, e *Emitter, capacity int) {
+// registerState registers those that are read when asked for.
+func (s *stats) registerState(auto promauto.Factory, e *Emitter, capacity int) {
 	auto.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "labelstream_queue_length",
 		Help: "Records that wait to be sent or are being sent.",
-	}, func() float64 { return float64(e.queued.Load()) })
+	}, func() float64 { return float64(s.unsent.Load()) })
 	auto.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "labelstream_queue_capacity",
 		Help: "Records that the queue holds at most; large ones fill it sooner.",
 	}, func() float64 { return float64(capacity) })
-	auto.NewCounterFunc(prometheus.CounterOpts{
-		Name: "labelstream_queue_blocked_seconds_total",
-		Help: "Time in which lists and watches waited for room in the queue.",
-	}, func() float64 { return e.blocked.time().Seconds() })
 	auto.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "labelstream_oldest_unsent_seconds",
+		Name: "labelstream_oldest_unsent_age_seconds",
 		Help: "Age of the oldest record in the queue, zero where it is empty.",
-	}, func() float64 { return e.age().Seconds() })
-	for v, name := range map[version]string{v1: "1.0", v2: "2.0"} {
+	}, func() float64 { return e.oldest().Seconds() })
+	for v, name := range map[version]string{unknown: "unknown", v1: "1.0", v2: "2.0"} {
 		auto.NewGaugeFunc(prometheus.GaugeOpts{
-			Name:        "labelstream_protocol",
-			Help:        "1 for the version of remote_write in use; none while it is being found out.",
+			Name:        "labelstream_senders",
+			Help:        "Senders by the version of remote_write in use; unknown while it is being found out.",
 			ConstLabels: prometheus.Labels{"version": name},
-		}, func() float64 {
-			if e.protocol.inUse() == v {
-				return 1
-			}
-			return 0
-		})
+		}, func() float64 { return float64(e.sendersUsing(v)) })
 	}
 }
 
-// accepted counts samples that the destination has.
-func (m *metrics) accepted(samples int, now time.Time) {
-	m.samplesSent.Add(float64(samples))
-	m.lastSuccess.Set(float64(now.UnixMilli()) / 1000)
+// accept counts records that were accepted but for so many that were left out,
+// and the samples that the destination has.
+func (s *stats) accept(entries []entry, leftOut, samples int, now time.Time) {
+	resources, blamed := byResource(entries), ""
+	if len(resources) == 1 {
+		for blamed = range resources {
+			resources[blamed] -= leftOut
+		}
+	}
+	for resource, records := range resources {
+		s.add(resource, Totals{Accepted: int64(records)})
+	}
+	if leftOut > 0 {
+		s.refuse(blamed, reasonNotWritten, leftOut)
+	}
+	s.samplesSent.Add(float64(samples))
+	s.lastSuccess.Set(float64(now.UnixMilli()) / 1000)
+}
+
+// refuse counts records that were refused.
+func (s *stats) refuse(resource, reason string, records int) {
+	s.add(resource, Totals{Refused: int64(records)})
+	s.recordsRefused.WithLabelValues(resource, reason).Add(float64(records))
+}
+
+func (s *stats) add(resource string, n Totals) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := s.totals[resource]
+	s.totals[resource] = Totals{Accepted: t.Accepted + n.Accepted, Refused: t.Refused + n.Refused}
+}
+
+func (s *stats) snapshot() map[string]Totals {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.totals)
 }

@@ -1,105 +1,62 @@
 package emitter
 
 import (
-	"context"
-	"sync"
+	"net/http"
+	"sync/atomic"
 	"time"
 
 	"labelstream/config"
-)
-
-// version is that of remote_write.
-type version int
-
-const (
-	// undecided is for as long as nobody knows what the destination speaks.
-	undecided version = iota
-	v1
-	v2
 )
 
 // askAgainAfter is how long a destination that was found to speak 1.0 only is
 // believed to: it may be upgraded.
 const askAgainAfter = time.Hour
 
-// protocol is the version in which all senders send. While it is undecided, one
-// part of a batch at a time is on trial, and all else waits.
+// protocol is the version in which a sender sends.
 type protocol struct {
 	// auto is whether it is found out; else it is given.
 	auto bool
-
-	mu      sync.Mutex
-	version version
+	// inUse is unknown until it is found out. Metrics read it at any time.
+	inUse atomic.Int32
 	// until is when 1.0 is in question again, where it was found out.
 	until time.Time
-	// trial is closed when the one that is under way ends, nil without one.
-	trial chan struct{}
 }
 
 func newProtocol(setting config.Protocol) *protocol {
-	switch setting {
-	case config.Protocol1:
-		return &protocol{version: v1}
-	case config.Protocol2:
-		return &protocol{version: v2}
-	default:
-		return &protocol{auto: true}
-	}
+	p := &protocol{auto: setting == config.ProtocolAuto}
+	p.inUse.Store(int32(map[config.Protocol]version{config.Protocol1: v1, config.Protocol2: v2}[setting]))
+	return p
 }
 
-// begin returns the version to send in. Undecided means that the caller has the
-// trial, and must end it; while another has it, begin blocks, until ctx ends.
-func (p *protocol) begin(ctx context.Context) (version, error) {
-	for {
-		v, wait := p.tryBegin()
-		if wait == nil {
-			return v, nil
-		}
-		select {
-		case <-wait:
-		case <-ctx.Done():
-			return undecided, context.Cause(ctx)
-		}
+func (p *protocol) version() version {
+	if p.auto && version(p.inUse.Load()) == v1 && !time.Now().Before(p.until) {
+		p.inUse.Store(int32(unknown))
 	}
+	return version(p.inUse.Load())
 }
 
-// tryBegin returns what to wait for where another has the trial.
-func (p *protocol) tryBegin() (version, <-chan struct{}) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.auto && p.version == v1 && !time.Now().Before(p.until) {
-		p.version = undecided
-	}
-	if p.version != undecided {
-		return p.version, nil
-	}
-	if p.trial != nil {
-		return undecided, p.trial
-	}
-	p.trial = make(chan struct{})
-	return undecided, nil
-}
-
-// settle notes that the destination has accepted samples in this version.
+// settle records that the destination has accepted samples in this version.
 func (p *protocol) settle(v version) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.auto && p.version != v {
-		p.version, p.until = v, time.Now().Add(askAgainAfter)
+	if p.auto && p.version() != v {
+		p.inUse.Store(int32(v))
+		p.until = time.Now().Add(askAgainAfter)
 	}
 }
 
-// end ends the caller's trial, whatever came of it.
-func (p *protocol) end() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	close(p.trial)
-	p.trial = nil
-}
-
-// inUse returns the version, undecided while there is none.
-func (p *protocol) inUse() version {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.version
+// doubts tells whether the answer to a 2.0 request may be one of a receiver that
+// does not know 2.0: then the same records are sent once as 1.0. Until the version
+// is known, that is every final answer but a success that says what was written,
+// and the failure of one that cannot read the message. Afterwards it is an answer
+// to a whole batch that has nothing written: pieces are sent to find a bad record.
+func (p *protocol) doubts(a answer, isWhole bool) bool {
+	isSuccess := a.status/100 == 2
+	switch {
+	case !p.auto, isSuccess && a.written > 0, a.status == http.StatusUnauthorized, a.status == http.StatusForbidden:
+		return false
+	case p.version() == unknown:
+		return a.outcome != retryable || a.status >= 500 && a.status != http.StatusServiceUnavailable
+	default:
+		return isWhole && a.outcome != accepted && a.outcome != retryable &&
+			a.status != http.StatusRequestEntityTooLarge && (a.written == notSaid || isSuccess)
+	}
 }

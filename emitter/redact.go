@@ -5,11 +5,8 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
-
-	promconfig "github.com/prometheus/common/config"
 
 	"labelstream/config"
 )
@@ -18,85 +15,58 @@ import (
 // ones, such as a tenant "1", would leave no text readable.
 const minSecret = 4
 
-// secrets are the texts that no log and no error may hold, though a receiver
-// repeat them.
-type secrets struct {
-	// fixed come from the settings, files hold the others; those are read when
-	// there is something to redact, for they may have changed.
-	fixed, files []string
+// redactURL leaves scheme, host and path.
+func redactURL(u *url.URL) string {
+	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}).String()
 }
 
-func newSecrets(cfg *config.Delivery) *secrets {
-	s := &secrets{}
-	s.addURL(cfg.Destination.URL)
-	if c := cfg.HTTPClient; c != nil {
-		s.addClient(c)
+// secretsOf are those that the URLs of the settings hold: user, password and query,
+// as they are written and as they are meant.
+func secretsOf(cfg *config.Delivery) []string {
+	urls := []*url.URL{cfg.Destination.URL}
+	if cfg.HTTPClient != nil && cfg.HTTPClient.ProxyURL.URL != nil {
+		urls = append(urls, cfg.HTTPClient.ProxyURL.URL)
 	}
-	return s
-}
-
-func (s *secrets) add(values ...string) { s.fixed = append(s.fixed, values...) }
-
-// addURL adds user, password and query, as they are written and as they are
-// meant.
-func (s *secrets) addURL(u *url.URL) {
-	if u == nil {
-		return
-	}
-	if u.User != nil {
-		password, _ := u.User.Password()
-		s.add(u.User.String(), u.User.Username(), password)
-	}
-	s.add(u.RawQuery, u.Fragment)
-	for _, values := range u.Query() {
-		s.add(values...)
-	}
-}
-
-func (s *secrets) addClient(c *promconfig.HTTPClientConfig) {
-	s.addURL(c.ProxyURL.URL)
-	for _, values := range c.ProxyConnectHeader.HTTPHeader() {
-		s.add(values...)
-	}
-	if b := c.BasicAuth; b != nil {
-		s.add(string(b.Password))
-		s.files = append(s.files, b.PasswordFile)
-	}
-	if a := c.Authorization; a != nil {
-		s.add(string(a.Credentials))
-		s.files = append(s.files, a.CredentialsFile)
-	}
-	if o := c.OAuth2; o != nil {
-		s.add(string(o.ClientSecret), string(o.ClientCertificateKey))
-		s.files = append(s.files, o.ClientSecretFile, o.ClientCertificateKeyFile)
-	}
-	if c.HTTPHeaders == nil {
-		return
-	}
-	for _, header := range c.HTTPHeaders.Headers {
-		s.add(header.Values...)
-		for _, secret := range header.Secrets {
-			s.add(string(secret))
+	var secrets []string
+	for _, u := range urls {
+		if u.User != nil {
+			password, _ := u.User.Password()
+			secrets = append(secrets, u.User.String(), u.User.Username(), password)
 		}
-		s.files = append(s.files, header.Files...)
-	}
-}
-
-// redact replaces every secret in a text. What was sent with req counts as
-// such too, for a token may come from elsewhere; req may be nil.
-func (s *secrets) redact(text string, req *http.Request) string {
-	if text == "" {
-		return ""
-	}
-	isCut := len(text) >= maxWords
-	hidden := slices.Clone(s.fixed)
-	for _, name := range s.files {
-		if content, err := os.ReadFile(name); err == nil {
-			hidden = append(hidden, strings.TrimSpace(string(content)))
+		secrets = append(secrets, u.RawQuery, u.Fragment)
+		for _, values := range u.Query() {
+			secrets = append(secrets, values...)
 		}
 	}
+	return secrets
+}
+
+// sentWith are the secrets that a request carried: all headers but those that are
+// the same for everybody.
+func sentWith(req *http.Request) []string {
+	var secrets []string
+	for name, values := range req.Header {
+		switch name {
+		case "Content-Type", "Content-Encoding", "User-Agent", "X-Prometheus-Remote-Write-Version":
+		default:
+			secrets = append(secrets, values...)
+		}
+	}
+	scheme, value, _ := strings.Cut(req.Header.Get("Authorization"), " ")
+	secrets = append(secrets, value)
+	if plain, err := base64.StdEncoding.DecodeString(value); err == nil && strings.EqualFold(scheme, "basic") {
+		_, password, _ := strings.Cut(string(plain), ":")
+		secrets = append(secrets, password)
+	}
+	return secrets
+}
+
+// redact replaces every secret in a text that a receiver says: those of the URL,
+// and what the request was sent with, nil for none.
+func (c *client) redact(text string, req *http.Request) string {
+	hidden := slices.Clone(c.secrets)
 	if req != nil {
-		hidden = append(hidden, credentials(req)...)
+		hidden = append(hidden, sentWith(req)...)
 	}
 	for _, secret := range slices.Clone(hidden) {
 		hidden = append(hidden, url.QueryEscape(secret), url.PathEscape(secret))
@@ -104,6 +74,7 @@ func (s *secrets) redact(text string, req *http.Request) string {
 	hidden = slices.DeleteFunc(hidden, func(secret string) bool { return len(secret) < minSecret })
 	// A secret may begin with another: the longer one is replaced first.
 	slices.SortFunc(hidden, func(a, b string) int { return len(b) - len(a) })
+	isCut := len(text) >= maxBody
 	for _, secret := range hidden {
 		text = strings.ReplaceAll(text, secret, "[hidden]")
 	}
@@ -126,22 +97,10 @@ func withoutStart(text string, hidden []string) string {
 	return text
 }
 
-// credentials are what a request authenticated with.
-func credentials(req *http.Request) []string {
-	scheme, value, _ := strings.Cut(req.Header.Get("Authorization"), " ")
-	all := []string{value}
-	if plain, err := base64.StdEncoding.DecodeString(value); err == nil && strings.EqualFold(scheme, "basic") {
-		_, password, _ := strings.Cut(string(plain), ":")
-		all = append(all, password)
-	}
-	return all
-}
-
 // redactError returns err, or its redacted text where that differs.
-func (s *secrets) redactError(err error) error {
-	text := err.Error()
-	if clean := s.redact(text, nil); clean != text {
-		return errors.New(clean)
+func (c *client) redactError(err error) error {
+	if text := c.redact(err.Error(), nil); text != err.Error() {
+		return errors.New(text)
 	}
 	return err
 }

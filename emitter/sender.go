@@ -3,180 +3,277 @@ package emitter
 import (
 	"context"
 	"fmt"
-	"sync"
+	"math/rand/v2"
+	"strconv"
+	"sync/atomic"
 	"time"
 
-	"labelstream/record"
+	"github.com/sirupsen/logrus"
+
+	"labelstream/config"
+	"labelstream/status/outage"
+)
+
+const (
+	minBackoff = 100 * time.Millisecond
+	maxBackoff = 30 * time.Second
+	// maxDeletionAge is how old a deletion may be when it is sent: its time is
+	// that of the sending, and must not be far from the object's end.
+	maxDeletionAge = 5 * time.Minute
+	// maxRefusedInRow is how many records the destination may refuse in a row
+	// before it is taken to refuse every record.
+	maxRefusedInRow = 10
+	// lowerFor is how long batches are smaller after one was too large.
+	lowerFor = time.Hour
 )
 
 // sender has a share of the objects, each always the same, and sends their
-// records one batch after the other. So a series never goes back in time.
+// records one batch after the other.
 type sender struct {
-	*Emitter
-	id       int
-	size     queueSize
-	interval time.Duration
-	encoder  *encoder
-	// pending is the memory of a delivery's.
-	pending []part
-	// batches are all there are; each is in free, open, in full, or being
-	// sent. Both channels have room for all, so that writing never blocks.
-	batches    []*batch
-	free, full chan *batch
-	closed     chan struct{}
-
-	// mu guards what follows, and writing to full.
-	mu   sync.Mutex
-	open *batch
-	// due fires when the open batch has waited for the interval, and now and
-	// then without one.
-	due *time.Timer
-	// last is the time of the last record: the clock may be set back, a
-	// series may not.
-	last int64
+	queue                      *queue
+	encoder                    *encoder
+	client                     *client
+	clock                      *clock
+	protocol                   *protocol
+	stats                      *stats
+	refusals                   *refusalLog
+	onRefused                  config.OnRefused
+	allowSend                  func() error
+	log                        logrus.FieldLogger
+	outage                     *outage.Outage
+	probeInterval, giveUpAfter time.Duration
+	// paused is since when nothing that is sent can be accepted, zero otherwise.
+	paused time.Time
+	// refusedInRow is how many records were refused since any was accepted.
+	refusedInRow int
+	// attempted is when the last request was made, as the time since the emitter
+	// was made.
+	attempted atomic.Int64
+	// lowered is when the queue's limit was lowered, zero while it is not.
+	lowered time.Time
+	jitter  func(time.Duration) time.Duration
 }
 
-func newSender(e *Emitter, id int, size queueSize, interval time.Duration) *sender {
-	s := &sender{
-		Emitter:  e,
-		id:       id,
-		size:     size,
-		interval: interval,
-		encoder:  newEncoder(size.bytes),
-		free:     make(chan *batch, size.batches),
-		full:     make(chan *batch, size.batches),
-		closed:   make(chan struct{}),
-		due:      time.NewTimer(interval),
+func newSender(e *Emitter, id int, cfg *config.Delivery, opts Options) *sender {
+	log := opts.Logger
+	if cfg.Senders > 1 {
+		log = log.WithField("sender", strconv.Itoa(id))
 	}
-	for range size.batches {
-		b := &batch{}
-		s.batches = append(s.batches, b)
-		s.free <- b
+	size := sizeQueue(cfg)
+	age := func() time.Duration { return opts.Now().Sub(e.start) }
+	return &sender{
+		queue:         newQueue(size, cfg.SendInterval, age, &e.stats.unsent),
+		encoder:       newEncoder(size.bytes),
+		client:        e.client,
+		clock:         newClock(opts.Now, log),
+		protocol:      newProtocol(cfg.Protocol),
+		stats:         e.stats,
+		refusals:      e.refusals,
+		onRefused:     cfg.OnRefused,
+		allowSend:     opts.AllowSend,
+		log:           log,
+		outage:        outage.New(log, "Cannot send", "Sending again"),
+		probeInterval: opts.ProbeInterval,
+		giveUpAfter:   opts.GiveUpAfter,
+		jitter:        upperHalf,
 	}
-	return s
 }
 
-// put adds the record to the open batch, waiting for a free one where needed.
-// It waits without the lock, so that each of several waiters can leave.
-func (s *sender) put(ctx context.Context, rec *record.Record) error {
-	done, err := s.tryPut(rec)
-	if done || err != nil {
+// run sends until the queue is closed and empty. The error says why records are
+// left in it.
+func (s *sender) run(ctx context.Context) error {
+	defer s.queue.close()
+	for {
+		b, err := s.queue.next(ctx)
+		if b == nil {
+			return err
+		}
+		if err := s.deliver(ctx, b); err != nil {
+			return err
+		}
+		s.queue.release(b)
+	}
+}
+
+// idle is how long records have waited without an attempt at the time now.
+func (s *sender) idle(now time.Duration) time.Duration {
+	return min(s.queue.oldest(now), now-time.Duration(s.attempted.Load()))
+}
+
+// send makes attempts with a part until an answer decides on it. The error says
+// why no more are made.
+func (s *sender) send(ctx context.Context, b *batch, p part, isWhole bool) (answer, error) {
+	for backoff := minBackoff; ; backoff = min(2*backoff, maxBackoff) {
+		s.dropOldDeletions(b.of(p))
+		if _, samples, _ := b.totals(p); samples == 0 {
+			return answer{written: notSaid}, nil // accepted, as far as there is anything
+		}
+		a, err := s.try(ctx, b, p, isWhole)
+		if err != nil {
+			return a, err
+		}
+		switch a.outcome {
+		case retryable:
+			err = s.retryLater(ctx, a, backoff)
+		case misconfigured:
+			s.hopeless("The destination rejects the settings", a.cause, a.err)
+			err = s.pause(ctx)
+		default:
+			return a, nil
+		}
+		if err != nil {
+			return a, err
+		}
+	}
+}
+
+func (s *sender) retryLater(ctx context.Context, a answer, backoff time.Duration) error {
+	// A failure says that the settings are not what is wrong now.
+	if s.refusedInRow < maxRefusedInRow {
+		s.paused = time.Time{}
+	}
+	s.outage.Fail(a.cause, a.err)
+	if a.after == 0 {
+		a.after = s.jitter(backoff)
+	}
+	return sleep(ctx, a.after)
+}
+
+// try makes one attempt in the protocol's version. Where the answer to 2.0 may be
+// that of a receiver that does not know it, the same records go once more as 1.0,
+// and that answer counts; unless only the other says what was written.
+func (s *sender) try(ctx context.Context, b *batch, p part, isWhole bool) (answer, error) {
+	if s.protocol.version() == v1 {
+		return s.post(ctx, b, p, v1)
+	}
+	a, err := s.post(ctx, b, p, v2)
+	if err != nil {
+		return a, err
+	}
+	if !s.protocol.doubts(a, isWhole) {
+		if a.outcome == accepted {
+			s.protocol.settle(v2)
+		}
+		return a, nil
+	}
+	older, err := s.post(ctx, b, p, v1)
+	older.requests++
+	switch {
+	case err != nil:
+	case older.outcome == accepted:
+		s.protocol.settle(v1)
+	case older.outcome == misconfigured && a.written != notSaid:
+		return a, nil
+	}
+	return older, err
+}
+
+// post makes one request with a part, stamped now.
+func (s *sender) post(ctx context.Context, b *batch, p part, v version) (answer, error) {
+	s.attempted.Store(int64(s.queue.age()))
+	_, samples, _ := b.totals(p)
+	body := s.encoder.encode(b, p, v, s.clock.stamp(b.of(p)))
+	if err := s.allowSend(); err != nil {
+		return answer{}, err
+	}
+	start := time.Now()
+	a := s.client.post(ctx, message{version: v, body: body, samples: samples, reading: &s.encoder.reading})
+	s.stats.requestSeconds.Observe(time.Since(start).Seconds())
+	if a.outcome == retryable && ctx.Err() != nil {
+		// It was us who ended this request.
+		return a, context.Cause(ctx)
+	}
+	a.requests = 1
+	return a, nil
+}
+
+// dropOldDeletions marks deletions that have waited for too long: they are not
+// sent.
+func (s *sender) dropOldDeletions(entries []entry) {
+	now := s.queue.age()
+	for i := range entries {
+		if e := &entries[i]; e.deleted && !e.dropped && now-e.queued > maxDeletionAge {
+			e.dropped = true
+			s.stats.unsent.Add(-1)
+			s.stats.deletionsDropped.WithLabelValues(e.kind.Resource).Inc()
+		}
+	}
+}
+
+// startBatch waits where the destination refuses every record, and ends the time of
+// smaller batches.
+func (s *sender) startBatch(ctx context.Context) error {
+	if time.Since(s.lowered) >= lowerFor {
+		s.queue.limit.Store(int64(s.queue.size.bytes))
+	}
+	if s.refusedInRow >= maxRefusedInRow {
+		return s.pause(ctx)
+	}
+	return nil
+}
+
+func (s *sender) lowerLimit(bytes int) {
+	s.lowered = time.Now()
+	s.queue.limit.Store(int64(bytes))
+	s.log.WithFields(logrus.Fields{"bytes": bytes, "for": lowerFor.String()}).
+		Warn("The destination refuses batches as too large, smaller ones are sent")
+}
+
+// recovered records that something was accepted.
+func (s *sender) recovered() {
+	s.refusedInRow = 0
+	s.paused = time.Time{}
+	s.outage.End()
+}
+
+// refusedMore records that so many records were refused, and nothing was accepted
+// since those before.
+func (s *sender) refusedMore(records int, err error) {
+	s.refusedInRow += records
+	if s.refusedInRow < maxRefusedInRow {
+		s.paused = time.Time{}
+		s.outage.End()
+		return
+	}
+	err = fmt.Errorf("%d records in a row were refused, the last: %w", s.refusedInRow, err)
+	s.hopeless("The destination refuses every record", "refuses every record", err)
+}
+
+// pause waits until the next attempt is due while nothing that is sent can be
+// accepted: the destination rejects the settings or refuses every record. The error
+// says that there will be none.
+func (s *sender) pause(ctx context.Context) error {
+	if s.giveUpAfter == 0 {
+		return sleep(ctx, s.probeInterval)
+	}
+	left := s.giveUpAfter - time.Since(s.paused)
+	if err := sleep(ctx, min(s.probeInterval, left)); err != nil || left > s.probeInterval {
 		return err
 	}
-	s.blocked.enter()
-	defer s.blocked.leave()
-	for !done && err == nil {
-		select {
-		case b := <-s.free:
-			s.offer(b)
-		case <-s.closed:
-			return ErrClosed
-		case <-ctx.Done():
-			return fmt.Errorf("wait for room in the send queue: %w", context.Cause(ctx))
-		}
-		done, err = s.tryPut(rec)
-	}
-	return err
+	_, err := s.outage.Err()
+	return fmt.Errorf("gave up after %v: %w", s.giveUpAfter, err)
 }
 
-// tryPut returns false where there is no room.
-func (s *sender) tryPut(rec *record.Record) (bool, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.isClosed() {
-		return false, ErrClosed
+// hopeless records that nothing that is sent can be accepted.
+func (s *sender) hopeless(message, cause string, err error) {
+	if s.paused.IsZero() {
+		s.paused = time.Now()
 	}
-	now := s.now()
-	at := max(s.last, now.UnixMilli())
-	size := recordSize(rec, at)
-	if s.open != nil && !s.open.fits(size, s.size.records, s.limit.of(s.size.bytes, now)) {
-		s.dispatch()
-	}
-	if s.open == nil {
-		select {
-		case s.open = <-s.free:
-		default:
-			return false, nil
-		}
-	}
-	if len(s.open.items) == 0 {
-		s.due.Reset(s.interval)
-	}
-	s.last = at
-	s.open.add(rec, at, size, s.size)
-	s.queued.Add(1)
-	if len(s.open.items) == s.size.records {
-		s.dispatch()
-	}
-	return true, nil
+	s.outage.FailAt(logrus.ErrorLevel, message, cause, err)
 }
 
-// offer makes b the open batch, unless there is one by now.
-func (s *sender) offer(b *batch) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.open == nil {
-		s.open = b
-		return
-	}
-	s.free <- b
-}
+// upperHalf is anything from half of d to d, so that the senders of many clusters
+// spread out after an outage, and no backoff is shorter than the one before.
+func upperHalf(d time.Duration) time.Duration { return d - rand.N(d/2+1) }
 
-func (s *sender) isClosed() bool {
+// sleep waits until wait is over, or ctx ends, whose cause it returns.
+func sleep(ctx context.Context, wait time.Duration) error {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
 	select {
-	case <-s.closed:
-		return true
-	default:
-		return false
-	}
-}
-
-// dispatch hands the open batch on, if there is one with records. The caller
-// holds the lock.
-func (s *sender) dispatch() {
-	if s.open == nil || len(s.open.items) == 0 {
-		return
-	}
-	s.full <- s.open
-	s.open = nil
-}
-
-func (s *sender) close() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.isClosed() {
-		return
-	}
-	s.dispatch()
-	close(s.closed)
-	close(s.full)
-}
-
-// run sends until the sender is closed and empty. Once ctx has ended, which
-// giving up does too, what is left is lost.
-func (s *sender) run(ctx context.Context, giveUp context.CancelCauseFunc) {
-	for b := s.next(ctx); b != nil; b = s.next(ctx) {
-		s.deliver(ctx, b, giveUp)
-		b.reset(s.size)
-		s.free <- b
-	}
-}
-
-// next waits for a batch to send; nil means that there will be none. The open
-// batch is taken when it is due, which is noticed here and not before: while
-// another batch is being sent it may as well fill.
-func (s *sender) next(ctx context.Context) *batch {
-	for {
-		select {
-		case b := <-s.full:
-			return b
-		case <-s.due.C:
-			s.mu.Lock()
-			s.dispatch()
-			s.mu.Unlock()
-		case <-ctx.Done():
-			s.close()
-			return <-s.full
-		}
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-timer.C:
+		return nil
 	}
 }

@@ -44,11 +44,11 @@ func (t *symbols) reset(first ...[]byte) {
 
 // ref returns the reference of the symbol, which must stay as it is until the
 // next reset.
-func (t *symbols) ref(text []byte) uint64 {
+func (t *symbols) ref(text []byte) uint32 {
 	hash := maphash.Bytes(t.seed, text) >> 32
 	i := t.find(hash, text)
 	if slot := t.slots[i]; slot != 0 {
-		return uint64(uint32(slot)) - 1
+		return uint32(slot) - 1
 	}
 	t.texts = append(t.texts, text)
 	t.size += 1 + varintLen(len(text)) + len(text)
@@ -56,7 +56,7 @@ func (t *symbols) ref(text []byte) uint64 {
 	if 2*len(t.texts) > len(t.slots) {
 		t.grow()
 	}
-	return uint64(len(t.texts)) - 1
+	return uint32(len(t.texts)) - 1
 }
 
 // find returns the slot of the symbol, or the empty one where it belongs.
@@ -88,7 +88,10 @@ func (t *symbols) grow() {
 	}
 }
 
-// appendSymbol appends a symbol as Request.symbols.
+// tagSymbols is that of Request.symbols.
+const tagSymbols = 4<<3 | 2
+
+// appendSymbol appends a symbol as it stands in a Request.
 func appendSymbol(dst, text []byte) []byte {
 	dst = append(dst, tagSymbols)
 	dst = binary.AppendUvarint(dst, uint64(len(text)))

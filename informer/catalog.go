@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/discovery"
@@ -16,6 +17,7 @@ import (
 
 	"labelstream/config"
 	"labelstream/record"
+	"labelstream/status/outage"
 )
 
 // Kind is a resource that is read, and how its objects appear in series.
@@ -24,13 +26,45 @@ type Kind struct {
 	GVR schema.GroupVersionResource
 	// GVK is the kind that the server serves the resource as.
 	GVK schema.GroupVersionKind
+	// Watchable says that the server lets the resource be watched.
+	Watchable bool
 }
+
+// Scope limits a list to a namespace or to one object; empty fields mean all.
+type Scope struct{ Namespace, Name string }
+
+// String is the namespace that the scope is about.
+func (s Scope) String() string { return s.Namespace + s.Name }
+
+// Scopes are where objects of the kind are read if these namespaces are chosen,
+// each by a request of its own; none chosen means all.
+func (k *Kind) Scopes(chosen []string) []Scope {
+	if len(chosen) == 0 || !k.Namespaced && k.NameLabel != namespaceLabel {
+		return []Scope{{}}
+	}
+	scopes := make([]Scope, len(chosen))
+	for i, namespace := range chosen {
+		if k.Namespaced {
+			scopes[i].Namespace = namespace
+		} else {
+			scopes[i].Name = namespace
+		}
+	}
+	return scopes
+}
+
+const (
+	// workloadLabel names the objects of most kinds.
+	workloadLabel = "workload"
+	// namespaceLabel names the objects that are namespaces themselves.
+	namespaceLabel = "namespace"
+)
 
 // wellKnown are the kinds that have a name without their group, as the
 // backends know them.
 var wellKnown = []struct{ group, plural, name, nameLabel string }{
 	{"", "pods", "pod", "pod"},
-	{"", "namespaces", "namespace", "namespace"},
+	{"", "namespaces", "namespace", namespaceLabel},
 	{"", "nodes", "node", "node"},
 	{"", "persistentvolumes", "pv", workloadLabel},
 	{"", "persistentvolumeclaims", "pvc", workloadLabel},
@@ -45,37 +79,39 @@ var wellKnown = []struct{ group, plural, name, nameLabel string }{
 	{"apiextensions.k8s.io", "customresourcedefinitions", "crd", workloadLabel},
 }
 
-const workloadLabel = "workload"
-
-// namespaces is the one kind whose objects are the namespaces that NAMESPACES
-// names.
-var namespaces = schema.GroupResource{Resource: "namespaces"}
-
 // Catalog is what a server serves, in each group's preferred version.
 type Catalog struct {
-	resources map[schema.GroupResource]served
-	groups    []string
-	failed    map[string]error
+	resources map[schema.GroupResource]resourceInfo
+	// failed are the groups that could not be discovered.
+	failed map[string]error
+	// mustWatch says that a resource that is named must be watchable.
+	mustWatch bool
 }
 
-type served struct {
+type resourceInfo struct {
 	metav1.APIResource
 	version string
 }
 
-// NewCatalog takes what discovery answered. A group that could not be
+func (r *resourceInfo) can(verb string) bool { return slices.Contains(r.Verbs, verb) }
+
+const hintAll = "kubectl api-resources lists what the server has"
+
+// errNotWatchable is final: no server changes what it lets be watched.
+var errNotWatchable = outage.WithHint(errors.New("the server does not let this resource be watched"),
+	"LABELSTREAM_CHANGES=none lists it at each resync instead; or leave it out")
+
+// NewCatalog makes a catalog of what discovery answered. A group that could not be
 // discovered matters only when one of its resources is asked for; any other
 // error is returned.
 func NewCatalog(lists []*metav1.APIResourceList, err error) (*Catalog, error) {
-	c := &Catalog{resources: make(map[schema.GroupResource]served), failed: make(map[string]error)}
-	var partial *discovery.ErrGroupDiscoveryFailed
-	switch {
-	case errors.As(err, &partial):
+	c := &Catalog{resources: make(map[schema.GroupResource]resourceInfo), failed: make(map[string]error)}
+	if partial, ok := errors.AsType[*discovery.ErrGroupDiscoveryFailed](err); ok {
 		for gv, err := range partial.Groups {
-			c.failed[gv.Group] = err
+			c.failed[gv.Group] = hintForbidden(err)
 		}
-	case err != nil:
-		return nil, err
+	} else if err != nil {
+		return nil, hintForbidden(err)
 	}
 	for _, list := range lists {
 		gv, err := schema.ParseGroupVersion(list.GroupVersion)
@@ -89,30 +125,34 @@ func NewCatalog(lists []*metav1.APIResourceList, err error) (*Catalog, error) {
 	return c, nil
 }
 
+// hintForbidden says what to grant where discovery itself is not allowed.
+func hintForbidden(err error) error {
+	if !apierrors.IsForbidden(err) {
+		return err
+	}
+	return outage.WithHint(err, "grant the verb get on the nonResourceURLs /api, /api/*, /apis and /apis/*, as the ClusterRole system:discovery does")
+}
+
 func (c *Catalog) add(gv schema.GroupVersion, resource metav1.APIResource) {
 	if strings.Contains(resource.Name, "/") {
 		return
 	}
 	gr := schema.GroupResource{Group: gv.Group, Resource: resource.Name}
 	if _, known := c.resources[gr]; !known {
-		c.resources[gr] = served{APIResource: resource, version: gv.Version}
-	}
-	if !slices.Contains(c.groups, gv.Group) {
-		c.groups = append(c.groups, gv.Group)
+		c.resources[gr] = resourceInfo{APIResource: resource, version: gv.Version}
 	}
 }
 
-// Kinds resolves the resources that the settings name. What it cannot resolve
-// is an error each, which names the variable; the kinds it can are returned
-// all the same.
+// Kinds resolves the resources that the settings name. Each that cannot be resolved
+// is an error that names the variable. The other kinds are returned all the same.
 func (c *Catalog) Kinds(cfg *config.Config) ([]*Kind, []error) {
 	var kinds []*Kind
 	var errs []error
-	resolve := func(tags *config.Tags, variable string, mark func(*record.Kind)) {
-		if !tags.Enabled {
+	resolve := func(source *config.LabelSource, variable string, mark func(*record.Kind)) {
+		if !source.Enabled {
 			return
 		}
-		for _, name := range tags.Resources {
+		for _, name := range source.Resources {
 			resources, err := c.resolve(name)
 			if err != nil {
 				errs = append(errs, fmt.Errorf("%s: %q: %w", variable, name, err))
@@ -127,18 +167,18 @@ func (c *Catalog) Kinds(cfg *config.Config) ([]*Kind, []error) {
 	return kinds, errs
 }
 
-// chosenNames are the resources as the settings name them, of what is enabled.
+// chosenNames are the resources as the settings name them.
 func chosenNames(cfg *config.Config) []string {
 	var names []string
-	for _, tags := range []*config.Tags{&cfg.Labels, &cfg.Annotations} {
-		if tags.Enabled {
-			names = append(names, tags.Resources...)
+	for _, source := range []*config.LabelSource{&cfg.Labels, &cfg.Annotations} {
+		if source.Enabled {
+			names = append(names, source.Resources...)
 		}
 	}
 	return names
 }
 
-// isWholeGroup tells whether a name stands for all resources of a group.
+// isWholeGroup reports whether a name stands for all resources of a group.
 func isWholeGroup(name string) bool { return strings.HasPrefix(name, "*.") }
 
 // kind returns the kind of a served resource, from kinds or added to it.
@@ -150,9 +190,10 @@ func (c *Catalog) kind(gr schema.GroupResource, kinds *[]*Kind) *Kind {
 	}
 	resource := c.resources[gr]
 	k := &Kind{
-		Kind: naming(gr, &resource.APIResource),
-		GVR:  gr.WithVersion(resource.version),
-		GVK:  schema.GroupVersionKind{Group: gr.Group, Version: resource.version, Kind: resource.Kind},
+		Kind:      naming(gr, &resource.APIResource),
+		GVR:       gr.WithVersion(resource.version),
+		GVK:       schema.GroupVersionKind{Group: gr.Group, Version: resource.version, Kind: resource.Kind},
+		Watchable: resource.can("watch"),
 	}
 	*kinds = append(*kinds, k)
 	return k
@@ -183,52 +224,53 @@ func naming(gr schema.GroupResource, resource *metav1.APIResource) record.Kind {
 // resolve finds the resources that a name stands for: "pods", "deployments.apps"
 // or "*.apps".
 func (c *Catalog) resolve(name string) ([]schema.GroupResource, error) {
-	plural, group, qualified := strings.Cut(name, ".")
+	plural, group, hasGroup := strings.Cut(name, ".")
 	switch {
 	case isWholeGroup(name):
 		return c.wholeGroup(group)
-	case qualified:
-		return c.single(schema.GroupResource{Group: group, Resource: plural})
+	case hasGroup:
+		return c.qualified(schema.GroupResource{Group: group, Resource: plural})
 	default:
-		return c.bare(plural)
+		return c.unqualified(plural)
 	}
 }
 
-func (c *Catalog) single(gr schema.GroupResource) ([]schema.GroupResource, error) {
+func (c *Catalog) qualified(gr schema.GroupResource) ([]schema.GroupResource, error) {
 	resource, ok := c.resources[gr]
 	switch {
 	case !ok && c.failed[gr.Group] != nil:
 		return nil, fmt.Errorf("the server could not say what the group %q serves: %w", gr.Group, c.failed[gr.Group])
 	case !ok:
-		return nil, errors.New("the server has no such resource; kubectl api-resources lists what it has")
-	case !slices.Contains(resource.Verbs, "list"):
+		return nil, outage.WithHint(errors.New("the server has no such resource"), hintAll)
+	case !resource.can("list"):
 		return nil, errors.New("the server does not let this resource be listed")
+	case c.mustWatch && !resource.can("watch"):
+		return nil, errNotWatchable
 	}
 	return []schema.GroupResource{gr}, nil
 }
 
-// bare finds a plural without a group: in core, then in the groups that
-// client-go has types for, those of wellKnown first. Any other group must be
-// named: two of them may use the same plural.
-func (c *Catalog) bare(plural string) ([]schema.GroupResource, error) {
-	groups := []string{""}
-	for _, k := range wellKnown {
-		if k.plural == plural {
-			groups = append(groups, k.group)
-		}
-	}
-	groups = append(groups, c.groups...)
-	for _, group := range groups {
-		gr := schema.GroupResource{Group: group, Resource: plural}
-		if _, ok := c.resources[gr]; ok && scheme.Scheme.IsGroupRegistered(group) {
-			return c.single(gr)
-		}
-	}
-	var others []string
+// unqualified finds a plural without a group in one of the groups that client-go
+// has types for: that of wellKnown, or else the first, which is core. Any other
+// group must be named: two of them may use the same plural.
+func (c *Catalog) unqualified(plural string) ([]schema.GroupResource, error) {
+	var own, others []string
 	for gr := range c.resources {
-		if gr.Resource == plural {
+		switch {
+		case gr.Resource != plural:
+		case scheme.Scheme.IsGroupRegistered(gr.Group):
+			own = append(own, gr.Group)
+		default:
 			others = append(others, gr.String())
 		}
+	}
+	for _, k := range wellKnown {
+		if k.plural == plural && slices.Contains(own, k.group) {
+			return c.qualified(schema.GroupResource{Group: k.group, Resource: plural})
+		}
+	}
+	if len(own) > 0 {
+		return c.qualified(schema.GroupResource{Group: slices.Min(own), Resource: plural})
 	}
 	if len(others) > 0 {
 		return nil, fmt.Errorf("a resource outside Kubernetes' own groups is named with its group, such as %q", slices.Min(others))
@@ -236,16 +278,16 @@ func (c *Catalog) bare(plural string) ([]schema.GroupResource, error) {
 	// Any of Kubernetes' own groups that is not known might have it.
 	for _, group := range slices.Sorted(maps.Keys(c.failed)) {
 		if scheme.Scheme.IsGroupRegistered(group) {
-			return c.single(schema.GroupResource{Group: group, Resource: plural})
+			return c.qualified(schema.GroupResource{Group: group, Resource: plural})
 		}
 	}
-	return c.single(schema.GroupResource{Resource: plural})
+	return c.qualified(schema.GroupResource{Resource: plural})
 }
 
 func (c *Catalog) wholeGroup(group string) ([]schema.GroupResource, error) {
 	var found []schema.GroupResource
 	for gr, resource := range c.resources {
-		if gr.Group == group && slices.Contains(resource.Verbs, "list") && slices.Contains(resource.Verbs, "watch") {
+		if gr.Group == group && resource.can("list") && resource.can("watch") {
 			found = append(found, gr)
 		}
 	}
@@ -256,6 +298,6 @@ func (c *Catalog) wholeGroup(group string) ([]schema.GroupResource, error) {
 	case c.failed[group] != nil:
 		return nil, fmt.Errorf("the server could not say what the group %q serves: %w", group, c.failed[group])
 	default:
-		return nil, errors.New("the server has no such group with resources to list; kubectl api-resources lists what it has")
+		return nil, outage.WithHint(errors.New("the server has no such group with resources to list and watch"), hintAll)
 	}
 }

@@ -8,12 +8,14 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/discovery"
 
 	"labelstream/config"
 	"labelstream/record"
+	"labelstream/status/outage"
 )
 
 // serves writes one group's list in short: "pods Pod pod ns lw" is the
@@ -76,16 +78,19 @@ func resolved(k *Kind) string {
 	if k.Annotations {
 		series += "A"
 	}
+	if !k.Watchable {
+		series += " list only"
+	}
 	return fmt.Sprintf("%s %s %s/%s %s %s %s", k.Resource, k.GVR.Version, k.Type, k.Metric, k.NameLabel, scope, series)
 }
 
 func chosen(labels, annotations string) *config.Config {
 	cfg := &config.Config{}
 	if labels != "" {
-		cfg.Labels = config.Tags{Enabled: true, Resources: strings.Split(labels, ",")}
+		cfg.Labels = config.LabelSource{Enabled: true, Resources: strings.Split(labels, ",")}
 	}
 	if annotations != "" {
-		cfg.Annotations = config.Tags{Enabled: true, Resources: strings.Split(annotations, ",")}
+		cfg.Annotations = config.LabelSource{Enabled: true, Resources: strings.Split(annotations, ",")}
 	}
 	return cfg
 }
@@ -162,7 +167,7 @@ func TestKinds(t *testing.T) {
 		"no singular": {
 			labels: "componentstatuses,controllerrevisions.apps",
 			want: []string{
-				"componentstatuses v1 componentstatus/componentstatus workload cluster L",
+				"componentstatuses v1 componentstatus/componentstatus workload cluster L list only",
 				"controllerrevisions.apps v1 controllerrevision.apps/controllerrevision_apps workload ns L",
 			},
 		},
@@ -177,9 +182,9 @@ func TestKinds(t *testing.T) {
 		"a group of what cannot be watched": {
 			labels: "*.metrics.k8s.io,*.authorization.k8s.io,*.nowhere.io",
 			errs: []string{
-				`LABELSTREAM_LABELS_RESOURCES: "*.metrics.k8s.io": the server has no such group with resources to list; kubectl api-resources lists what it has`,
-				`LABELSTREAM_LABELS_RESOURCES: "*.authorization.k8s.io": the server has no such group with resources to list; kubectl api-resources lists what it has`,
-				`LABELSTREAM_LABELS_RESOURCES: "*.nowhere.io": the server has no such group with resources to list; kubectl api-resources lists what it has`,
+				`LABELSTREAM_LABELS_RESOURCES: "*.metrics.k8s.io": the server has no such group with resources to list and watch`,
+				`LABELSTREAM_LABELS_RESOURCES: "*.authorization.k8s.io": the server has no such group with resources to list and watch`,
+				`LABELSTREAM_LABELS_RESOURCES: "*.nowhere.io": the server has no such group with resources to list and watch`,
 			},
 		},
 		"a kind once, with the flags of both": {
@@ -204,9 +209,9 @@ func TestKinds(t *testing.T) {
 			labels: "pods", annotations: "gadgets,deployments.batch,pods/log,bindings",
 			want: []string{"pods v1 pod/pod pod ns L"},
 			errs: []string{
-				`LABELSTREAM_ANNOTATIONS_RESOURCES: "gadgets": the server has no such resource; kubectl api-resources lists what it has`,
-				`LABELSTREAM_ANNOTATIONS_RESOURCES: "deployments.batch": the server has no such resource; kubectl api-resources lists what it has`,
-				`LABELSTREAM_ANNOTATIONS_RESOURCES: "pods/log": the server has no such resource; kubectl api-resources lists what it has`,
+				`LABELSTREAM_ANNOTATIONS_RESOURCES: "gadgets": the server has no such resource`,
+				`LABELSTREAM_ANNOTATIONS_RESOURCES: "deployments.batch": the server has no such resource`,
+				`LABELSTREAM_ANNOTATIONS_RESOURCES: "pods/log": the server has no such resource`,
 				`LABELSTREAM_ANNOTATIONS_RESOURCES: "bindings": the server does not let this resource be listed`,
 			},
 		},
@@ -248,7 +253,7 @@ func TestKindsOfPartialDiscovery(t *testing.T) {
 		},
 		"of a group that no bare name is in": {
 			labels: "gadgets", discovery: failed("custom.metrics.k8s.io"),
-			errs: []string{`LABELSTREAM_LABELS_RESOURCES: "gadgets": the server has no such resource; kubectl api-resources lists what it has`},
+			errs: []string{`LABELSTREAM_LABELS_RESOURCES: "gadgets": the server has no such resource`},
 		},
 		"of one version of a group": {
 			labels: "deployments.apps", discovery: failed("apps"),
@@ -259,11 +264,27 @@ func TestKindsOfPartialDiscovery(t *testing.T) {
 
 func TestNewCatalogErrors(t *testing.T) {
 	down := errors.New("connection refused")
-	if c, err := NewCatalog(nil, down); c != nil || !errors.Is(err, down) {
-		t.Errorf("catalog %v, error %v; want none and %q", c, err, down)
+	if c, err := NewCatalog(nil, down); c != nil || !errors.Is(err, down) || outage.Hint(err) != "" {
+		t.Errorf("catalog %v, error %v; want none and %q without a hint", c, err, down)
 	}
 	if c, err := NewCatalog([]*metav1.APIResourceList{serves("a/b/c")}, nil); c != nil || err == nil || !strings.HasPrefix(err.Error(), "discovery: ") {
 		t.Errorf("catalog %v, error %v; want none and one of discovery", c, err)
+	}
+}
+
+// TestDiscoveryForbidden says what to grant, be it all that is forbidden or a group.
+func TestDiscoveryForbidden(t *testing.T) {
+	const want = "grant the verb get on the nonResourceURLs /api, /api/*, /apis and /apis/*, as the ClusterRole system:discovery does"
+	forbidden := apierrors.NewForbidden(schema.GroupResource{}, "", errors.New(`cannot get path "/apis"`))
+	if _, err := NewCatalog(nil, forbidden); outage.Hint(err) != want {
+		t.Errorf("error %v with hint %q, want %q", err, outage.Hint(err), want)
+	}
+	catalog, err := NewCatalog(nil, &discovery.ErrGroupDiscoveryFailed{Groups: map[schema.GroupVersion]error{{Group: "apps", Version: "v1"}: forbidden}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, errs := catalog.Kinds(chosen("deployments.apps", "")); len(errs) != 1 || outage.Hint(errs[0]) != want {
+		t.Errorf("errors %v, want one with hint %q", errs, want)
 	}
 }
 
@@ -298,8 +319,9 @@ func TestKindOfTheServer(t *testing.T) {
 		Kind: record.Kind{
 			Resource: "deployments.apps", Type: "deployment", Metric: "deployment", NameLabel: "workload", Namespaced: true, Labels: true,
 		},
-		GVR: schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "deployments"},
-		GVK: schema.GroupVersionKind{Group: "apps", Version: "v1", Kind: "Deployment"},
+		GVR:       schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "deployments"},
+		GVK:       schema.GroupVersionKind{Group: "apps", Version: "v1", Kind: "Deployment"},
+		Watchable: true,
 	}}
 	if diff := cmp.Diff(want, kinds); diff != "" {
 		t.Errorf("kinds (-want +got):\n%s", diff)

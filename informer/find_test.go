@@ -3,6 +3,7 @@ package informer
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -14,8 +15,11 @@ import (
 	"github.com/sirupsen/logrus"
 	logrustest "github.com/sirupsen/logrus/hooks/test"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/discovery"
 
 	"labelstream/config"
+	"labelstream/status/outage"
 )
 
 // findBench runs a finder over what a server says it serves.
@@ -57,7 +61,7 @@ func (b *findBench) taken() (found [][]string, asked int) {
 func startFinder(t *testing.T, resources ...string) (b *findBench, stop func()) {
 	log, hook := logrustest.NewNullLogger()
 	b = &findBench{logs: hook}
-	cfg := &config.Config{Labels: config.Tags{Enabled: true, Resources: resources}}
+	cfg := &config.Config{Changes: config.ChangesWatch, Labels: config.LabelSource{Enabled: true, Resources: resources}}
 	b.registry = prometheus.NewPedanticRegistry()
 	b.Finder = NewFinder(b.catalog, cfg, b.registry, log)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -66,7 +70,7 @@ func startFinder(t *testing.T, resources ...string) (b *findBench, stop func()) 
 		b.Run(ctx, func(kinds []*Kind) {
 			var names []string
 			for _, kind := range kinds {
-				names = append(names, kind.Resource)
+				names = append(names, kind.Resource+map[bool]string{false: " of the cluster"}[kind.Namespaced])
 			}
 			b.mu.Lock()
 			defer b.mu.Unlock()
@@ -84,9 +88,6 @@ func expectFound(t *testing.T, when string, b *findBench, want ...[]string) (ask
 	got, asked := b.taken()
 	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("%s: found (-want +got):\n%s", when, diff)
-	}
-	if err := b.Stuck(time.Now()); err != nil {
-		t.Errorf("%s: %v", when, err)
 	}
 	return asked
 }
@@ -132,7 +133,7 @@ func TestFindLater(t *testing.T) {
 		b.serve(nil, corePods)
 		time.Sleep(time.Minute)
 		expectFound(t, "at first", b, []string{"pods"})
-		want := []string{`LABELSTREAM_LABELS_RESOURCES: "widgets.example.com": the server has no such resource; kubectl api-resources lists what it has`}
+		want := []string{`LABELSTREAM_LABELS_RESOURCES: "widgets.example.com": the server has no such resource`}
 		expectMissing(t, "at first", b, want, map[string]float64{"pods": 0, "widgets.example.com": 1})
 		time.Sleep(time.Hour)
 		if asked := expectFound(t, "without it", b); asked < 60 || asked > 120 {
@@ -152,7 +153,7 @@ func TestFindLater(t *testing.T) {
 				warnings = append(warnings, entry.Message)
 			}
 		}
-		if diff := cmp.Diff([]string{"A resource cannot be read; looking for it again"}, warnings); diff != "" {
+		if diff := cmp.Diff([]string{"Cannot read a resource"}, warnings); diff != "" {
 			t.Errorf("warnings (-want +got):\n%s", diff)
 		}
 	})
@@ -193,8 +194,8 @@ func TestFindWithoutServer(t *testing.T) {
 		time.Sleep(time.Minute)
 		expectFound(t, "with one", b, []string{"pods"})
 		expectMissing(t, "with one", b, nil, map[string]float64{"pods": 0})
-		if n := len(b.logs.AllEntries()); n != 2 {
-			t.Errorf("%d lines in the log, want one for the outage and one for the kind", n)
+		if n := len(b.logs.AllEntries()); n != 3 {
+			t.Errorf("%d lines in the log, want two for the outage and one for the kind", n)
 		}
 	})
 }
@@ -210,7 +211,7 @@ func TestFindAgainWithoutServer(t *testing.T) {
 		expectFound(t, "at first", b, []string{"pods"})
 		b.serve(errors.New("connection refused"))
 		time.Sleep(time.Minute)
-		group := `LABELSTREAM_LABELS_RESOURCES: "*.example.com": the server has no such group with resources to list; kubectl api-resources lists what it has`
+		group := `LABELSTREAM_LABELS_RESOURCES: "*.example.com": the server has no such group with resources to list and watch`
 		expectMissing(t, "without a server", b, []string{"connection refused", group}, map[string]float64{"pods": 0, "*.example.com": 1})
 	})
 }
@@ -236,15 +237,83 @@ func TestFindStops(t *testing.T) {
 	})
 }
 
-func TestFinderIsStuck(t *testing.T) {
+// TestFindUnwatchable has a kind that can only be listed: it is reported, and not
+// looked for again, since no server changes that.
+func TestFindUnwatchable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b, stop := startFinder(t, "widgets.example.com")
+		b, stop := startFinder(t, "pods", "reports.example.com")
 		defer stop()
-		synctest.Wait()
-		b.pulse.within(0)
-		want := "the search for kinds is stuck: it should have got on 5s ago"
-		if err := b.Stuck(time.Now().Add(5 * time.Second)); err == nil || err.Error() != want {
-			t.Errorf("error %v, want %s", err, want)
+		b.serve(nil, corePods, serves("example.com/v1", "reports Report report ns l"))
+		time.Sleep(time.Minute)
+		expectFound(t, "at first", b, []string{"pods"})
+		want := []string{`LABELSTREAM_LABELS_RESOURCES: "reports.example.com": the server does not let this resource be watched`}
+		expectMissing(t, "at first", b, want, map[string]float64{"pods": 0, "reports.example.com": 1})
+		if hint := outage.Hint(b.Missing()[0]); !strings.HasPrefix(hint, "LABELSTREAM_CHANGES=none ") {
+			t.Errorf("hint %q, want one with LABELSTREAM_CHANGES=none", hint)
+		}
+		time.Sleep(time.Hour)
+		if asked := expectFound(t, "an hour later", b); asked != 0 {
+			t.Errorf("asked %d times more, want none", asked)
+		}
+		b.cfg.Changes = config.ChangesNone
+		b.Rediscover()
+		time.Sleep(time.Minute)
+		expectFound(t, "without watches", b, []string{"reports.example.com"})
+	})
+}
+
+// TestRediscover has a definition go, come back as it was, and come back in another
+// scope and version.
+func TestRediscover(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, stop := startFinder(t, "pods", "widgets.example.com")
+		defer stop()
+		widgets := serves("example.com/v1", "widgets Widget widget ns lw")
+		partly := &discovery.ErrGroupDiscoveryFailed{Groups: map[schema.GroupVersion]error{{Group: "example.com", Version: "v1"}: errors.New("stale")}}
+		for _, step := range []struct {
+			when   string
+			err    error
+			served *metav1.APIResourceList
+			found  [][]string
+		}{
+			{"at first", nil, widgets, [][]string{{"pods", "widgets.example.com"}}},
+			{"as it was", nil, widgets, nil},
+			{"gone", nil, serves("example.com/v1"), nil},
+			{"again", nil, widgets, nil},
+			{"in another scope", nil, serves("example.com/v1", "widgets Widget widget cluster lw"), [][]string{{"widgets.example.com of the cluster"}}},
+			{"in another version", nil, serves("example.com/v2", "widgets Widget widget ns lw"), [][]string{{"widgets.example.com"}}},
+			{"in a version that stands in", partly, serves("example.com/v1beta1", "widgets Widget widget ns lw"), nil},
+		} {
+			b.serve(step.err, corePods, step.served)
+			b.Rediscover()
+			time.Sleep(time.Minute)
+			expectFound(t, step.when, b, step.found...)
+		}
+	})
+}
+
+// TestRediscoverSoon asks once for all that ask at a time, also where nothing is
+// awaited.
+func TestRediscoverSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, stop := startFinder(t, "pods")
+		defer stop()
+		b.serve(nil, corePods)
+		time.Sleep(time.Minute)
+		expectFound(t, "at first", b, []string{"pods"})
+		for range 10 {
+			b.Rediscover()
+			time.Sleep(rediscoverDelay / 20)
+		}
+		time.Sleep(rediscoverDelay)
+		if asked := expectFound(t, "soon", b); asked != 1 {
+			t.Errorf("asked %d times, want once", asked)
+		}
+		b.serve(errors.New("connection refused"))
+		b.Rediscover()
+		time.Sleep(2 * time.Minute)
+		if asked := expectFound(t, "without a server", b); asked < 5 {
+			t.Errorf("asked %d times without a server, want again and again", asked)
 		}
 	})
 }

@@ -115,19 +115,19 @@ func newToken(err error) string {
 	return ""
 }
 
-// answer is what a server says by an error.
-type answer int
+// faultKind is what a failed request says of the next.
+type faultKind int
 
 const (
-	// noAnswer is a fault on the way, or a server that asks to wait.
-	noAnswer answer = iota
+	// transient is a fault on the way, or a server that asks to wait.
+	transient faultKind = iota
 	// refusal is a considered answer.
 	refusal
 	// broken is that the server cannot serve the resource.
 	broken
 )
 
-func answerOf(err error) answer {
+func faultOf(err error) faultKind {
 	var status apierrors.APIStatus
 	switch {
 	case apierrors.IsForbidden(err), apierrors.IsUnauthorized(err), apierrors.IsNotFound(err),
@@ -136,7 +136,7 @@ func answerOf(err error) answer {
 	case errors.As(err, &status) && status.Status().Code >= 500, errors.Is(err, errNoProgress):
 		return broken
 	}
-	return noAnswer
+	return transient
 }
 
 // brokenAfter is how many times as long as a refusal a one-shot run waits for a
@@ -146,23 +146,23 @@ const brokenAfter = 10
 // retries paces attempts that fail. The zero value is before the first failure.
 type retries struct {
 	backoff wait.Backoff
-	// answer is what the server has answered again and again since.
-	answer answer
-	since  time.Time
+	// fault is of which kind every failure was since.
+	fault faultKind
+	since time.Time
 }
 
-// next returns how long to wait after one more failure, and whether the server
-// has given that answer for so long that it is final. An API server that starts
+// next returns how long to wait after one more failure, and whether that
+// kind of failure has lasted for so long that it is final. An API server that starts
 // says 403 and 404 to everyone for a moment.
 func (r *retries) next(err error, options *Options) (delay time.Duration, final bool) {
-	now, answer := time.Now(), answerOf(err)
-	if r.since.IsZero() || answer == refusal && r.answer != refusal {
+	now, fault := time.Now(), faultOf(err)
+	if r.since.IsZero() || fault == refusal && r.fault != refusal {
 		// It takes several refusals to believe them, so the next come soon even
 		// after a long outage.
 		r.backoff = wait.Backoff{Duration: 200 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 20, Cap: 30 * time.Second}
 	}
-	if r.since.IsZero() || answer != r.answer {
-		r.answer, r.since = answer, now
+	if r.since.IsZero() || fault != r.fault {
+		r.fault, r.since = fault, now
 	}
 	delay = r.backoff.Step()
 	if seconds, ok := apierrors.SuggestsClientDelay(err); ok {
@@ -170,9 +170,9 @@ func (r *retries) next(err error, options *Options) (delay time.Duration, final 
 	}
 	limit := options.FinalAfter
 	switch {
-	case answer == noAnswer, answer == broken && !options.Once:
+	case fault == transient, fault == broken && !options.Once:
 		return delay, false
-	case answer == broken:
+	case fault == broken:
 		limit *= brokenAfter
 	}
 	left := limit - now.Sub(r.since)

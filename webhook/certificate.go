@@ -10,7 +10,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"math/big"
 	"slices"
 	"time"
 
@@ -54,18 +53,13 @@ func newCertificate(names []string, now time.Time) (*certificate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the webhook's key: %w", err)
 	}
-	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
-	if err != nil {
-		return nil, fmt.Errorf("make a certificate's serial number: %w", err)
-	}
 	template := &x509.Certificate{
-		SerialNumber: serial,
-		Subject:      pkix.Name{Organization: []string{organization}, CommonName: names[0]},
-		DNSNames:     names,
-		NotBefore:    now.Add(-backdated),
-		NotAfter:     now.Add(lifetime),
-		KeyUsage:     x509.KeyUsageDigitalSignature,
-		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		Subject:     pkix.Name{Organization: []string{organization}, CommonName: names[0]},
+		DNSNames:    names,
+		NotBefore:   now.Add(-backdated),
+		NotAfter:    now.Add(lifetime),
+		KeyUsage:    x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		// It must not sign others: IsCA is false.
 		BasicConstraintsValid: true,
 	}

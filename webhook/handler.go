@@ -23,12 +23,17 @@ const (
 	// request of more than 3 MiB, an update's review has the object twice, and
 	// 1 MiB is for the rest of the review: 2 × 3 + 1.
 	maxBodyBytes = 7 << 20
-	// maxBufferedBytes is what the bodies of all reviews may take at a time: one
-	// of the largest, or 1,000 of usual size. While a body is decoded, it may take
-	// eleven times its size in memory (see BenchmarkHostile).
-	maxBufferedBytes = 8 << 20
+	// maxBufferedBytes is the memory that all reviews may take at a time: each
+	// twice its body, and what its labels and annotations take. It is enough for
+	// the largest, or for 1,000 of usual size.
+	maxBufferedBytes = 24 << 20
 	// pooledBytes is the size of the buffers that are used again.
 	pooledBytes = 16 << 10
+)
+
+var (
+	errNoRoom = errors.New("no room beside other reviews")
+	errCutOff = errors.New("the review was cut off")
 )
 
 // Handler answers admission reviews: each is allowed, whatever becomes of it.
@@ -65,25 +70,30 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	begun := time.Now()
 	h.inFlight.Add(1)
 	defer h.inFlight.Add(-1)
-	code, err := h.check(r)
-	if err != nil {
+	if code, err := h.check(r); err != nil {
 		h.reject(w, code, err)
 		return
 	}
-	review, code, err := h.read(r)
-	if err != nil {
-		h.reject(w, code, err)
+	held := 2 * r.ContentLength
+	defer h.buffered.Add(-held)
+	if h.buffered.Add(held) > maxBufferedBytes {
+		h.reject(w, http.StatusServiceUnavailable, errNoRoom)
 		return
 	}
-	kind := ""
-	change, outcome := review.Request.change()
-	if change != nil {
-		kind, outcome = h.target.Review(change)
+	v, err := h.read(r)
+	if err != nil {
+		h.reject(w, http.StatusBadRequest, err)
+		return
+	}
+	kind, outcome, err := h.review(&v.Request)
+	if err != nil {
+		h.reject(w, http.StatusServiceUnavailable, err)
+		return
 	}
 	w.Header().Set("Content-Type", "application/json")
 	// The caller may have left, and is allowed to.
-	_, _ = w.Write(answer(review))
-	h.metrics.answered(kind, review.Request.Operation, outcome, time.Since(begun))
+	_, _ = w.Write(answer(v))
+	h.metrics.answered(kind, v.Request.Operation, outcome, time.Since(begun))
 }
 
 // check returns the status that rejects a request for its headers.
@@ -104,12 +114,8 @@ func (h *Handler) check(r *http.Request) (code int, err error) {
 	return 0, nil
 }
 
-// read reads a request's review, or returns the status that rejects it.
-func (h *Handler) read(r *http.Request) (v *review, code int, err error) {
-	defer h.buffered.Add(-r.ContentLength)
-	if h.buffered.Add(r.ContentLength) > maxBufferedBytes {
-		return nil, http.StatusServiceUnavailable, errors.New("no room beside other reviews")
-	}
+// read reads a request's review.
+func (h *Handler) read(r *http.Request) (*review, error) {
 	pooled := h.buffers.Get().(*[pooledBytes]byte)
 	defer h.buffers.Put(pooled)
 	body := pooled[:]
@@ -118,10 +124,23 @@ func (h *Handler) read(r *http.Request) (v *review, code int, err error) {
 	}
 	body = body[:r.ContentLength]
 	if _, err := io.ReadFull(r.Body, body); err != nil {
-		return nil, http.StatusBadRequest, errors.New("the review was cut off")
+		return nil, errCutOff
 	}
-	v, err = parse(body)
-	return v, http.StatusBadRequest, err
+	return parse(body)
+}
+
+// review shows the target what a request shows.
+func (h *Handler) review(r *request) (kind string, outcome Outcome, err error) {
+	if outcome := r.skip(); outcome != "" {
+		return "", outcome, nil
+	}
+	held := r.cost()
+	defer h.buffered.Add(-held)
+	if h.buffered.Add(held) > maxBufferedBytes {
+		return "", "", errNoRoom
+	}
+	kind, outcome = h.target.Review(r.change())
+	return kind, outcome, nil
 }
 
 func (h *Handler) reject(w http.ResponseWriter, code int, err error) {

@@ -32,7 +32,7 @@ func newMetrics(registerer prometheus.Registerer, inFlight, buffered *atomic.Int
 	}
 	registerer.MustRegister(m.reviews, m.rejected, m.duration,
 		gauge("labelstream_webhook_in_flight", "Admission reviews that are being read or answered.", inFlight),
-		gauge("labelstream_webhook_buffered_bytes", "Bytes of admission reviews that are being read or answered.", buffered))
+		gauge("labelstream_webhook_buffered_bytes", "Memory set aside for admission reviews that are being read or answered.", buffered))
 	return m
 }
 

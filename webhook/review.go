@@ -1,6 +1,7 @@
 package webhook
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
@@ -38,12 +39,16 @@ type resource struct {
 }
 
 type object struct {
-	Metadata struct {
-		Name        string            `json:"name"`
-		Namespace   string            `json:"namespace"`
-		Labels      map[string]string `json:"labels"`
-		Annotations map[string]string `json:"annotations"`
-	} `json:"metadata"`
+	Metadata metadata `json:"metadata"`
+}
+
+// metadata has its labels and annotations in JSON: those of an old object are
+// seldom wanted, and many short ones take much more memory once they are decoded.
+type metadata struct {
+	Name        string          `json:"name"`
+	Namespace   string          `json:"namespace"`
+	Labels      json.RawMessage `json:"labels"`
+	Annotations json.RawMessage `json:"annotations"`
 }
 
 // maxUIDBytes is far more than a uid has: an answer repeats it.
@@ -74,35 +79,60 @@ func parse(text []byte) (*review, error) {
 	return &v, nil
 }
 
-// change returns what a request shows, or why it shows nothing.
-func (r *request) change() (*Change, Outcome) {
-	deleted := r.Operation == "DELETE"
-	m := r.Object.Metadata
-	if deleted {
-		m = r.OldObject.Metadata
+// skip returns why a request shows no object, "" where it shows one.
+func (r *request) skip() Outcome {
+	switch {
+	case r.DryRun:
+		return dryRun
+	case r.Operation == "CONNECT":
+		return connect
+	case r.SubResource != "":
+		return subresource
+	case r.subject().Name == "" && r.Name == "":
+		return unnamed
 	}
-	name, namespace := cmp.Or(m.Name, r.Name), m.Namespace
+	return ""
+}
+
+// subject is the object that a request shows; of a deletion it is the old one.
+func (r *request) subject() *metadata {
+	if r.deletes() {
+		return &r.OldObject.Metadata
+	}
+	return &r.Object.Metadata
+}
+
+func (r *request) deletes() bool { return r.Operation == "DELETE" }
+
+// change returns what a request shows that is not to be skipped.
+func (r *request) change() *Change {
+	m := r.subject()
+	namespace := m.Namespace
 	// The API server gives each Namespace itself as its namespace.
 	if namespace == "" && r.Resource != (resource{Resource: "namespaces"}) {
 		namespace = r.Namespace
 	}
-	switch {
-	case r.DryRun:
-		return nil, dryRun
-	case r.Operation == "CONNECT":
-		return nil, connect
-	case r.SubResource != "":
-		return nil, subresource
-	case name == "":
-		return nil, unnamed
-	}
-	return &Change{Group: r.Resource.Group, Resource: r.Resource.Resource, Deleted: deleted, Object: &record.Object{
-		Name: []byte(name), Namespace: []byte(namespace), Labels: sorted(m.Labels), Annotations: sorted(m.Annotations),
-	}}, ""
+	return &Change{Group: r.Resource.Group, Resource: r.Resource.Resource, Deleted: r.deletes(), Object: &record.Object{
+		Name: []byte(cmp.Or(m.Name, r.Name)), Namespace: []byte(namespace), Labels: decode(m.Labels), Annotations: decode(m.Annotations),
+	}}
 }
 
-// sorted returns a map as a slice: maps have no order.
-func sorted(m map[string]string) []record.KeyValue {
+// decodedBytes is what decoding labels or annotations takes for each quote in
+// them: a key and a value have four, and take 250 bytes (see BenchmarkHostile).
+const decodedBytes = 64
+
+// cost is an upper bound of the memory that change takes.
+func (r *request) cost() int64 {
+	m, quote := r.subject(), []byte{'"'}
+	return decodedBytes * int64(bytes.Count(m.Labels, quote)+bytes.Count(m.Annotations, quote))
+}
+
+// decode returns labels or annotations sorted by key, and what can be read of
+// those that are none.
+func decode(text []byte) []record.KeyValue {
+	var m map[string]string
+	// The text is known to be JSON: an error says that its type is odd.
+	_ = json.Unmarshal(text, &m)
 	all := make([]record.KeyValue, 0, len(m))
 	for _, key := range slices.Sorted(maps.Keys(m)) {
 		all = append(all, record.KeyValue{Key: []byte(key), Value: []byte(m[key])})

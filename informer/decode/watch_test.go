@@ -3,6 +3,7 @@ package decode
 import (
 	"bytes"
 	"encoding/binary"
+	stdjson "encoding/json"
 	"errors"
 	"io"
 	"strings"
@@ -280,13 +281,18 @@ func referenceFrames(data []byte) []event {
 	return events
 }
 
-// referenceLines is that of a watch in JSON.
+// referenceLines is that of a watch in JSON, up to the first name in another case,
+// which encoding/json takes for the same.
 func referenceLines(data []byte) []event {
 	var events []event
-	for in := kjson.NewDecoderCaseSensitivePreserveInts(bytes.NewReader(data)); ; {
-		var sent metav1.WatchEvent
-		var o metav1.PartialObjectMetadata
-		if in.Decode(&sent) != nil || kjson.UnmarshalCaseSensitivePreserveInts(sent.Object.Raw, &o) != nil {
+	in, anyCase := kjson.NewDecoderCaseSensitivePreserveInts(bytes.NewReader(data)), stdjson.NewDecoder(bytes.NewReader(data))
+	for {
+		var sent, other metav1.WatchEvent
+		if in.Decode(&sent) != nil || anyCase.Decode(&other) != nil || !cmp.Equal(sent, other) {
+			return events
+		}
+		var o, otherObject metav1.PartialObjectMetadata
+		if kjson.UnmarshalCaseSensitivePreserveInts(sent.Object.Raw, &o) != nil || stdjson.Unmarshal(sent.Object.Raw, &otherObject) != nil || !cmp.Equal(o, otherObject) {
 			return events
 		}
 		events = append(events, referenceEvent(sent.Type, o))

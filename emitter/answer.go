@@ -1,0 +1,241 @@
+package emitter
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io/fs"
+	"mime"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/oauth2"
+
+	"labelstream/status/outage"
+)
+
+// maxRetryAfter bounds how long a receiver can make us wait, so that one wrong
+// date does not stop the sending.
+const maxRetryAfter = 5 * time.Minute
+
+// outcome is what an answer means for what was sent.
+type outcome int
+
+const (
+	// accepted: the receiver has it, or as much of it as it says.
+	accepted outcome = iota
+	// refused: the same records will not be accepted.
+	refused
+	// retryable: the same records may be accepted later.
+	retryable
+	// misconfigured: no records will be accepted before a setting is changed.
+	misconfigured
+)
+
+// notSaid is where an answer does not say how many samples were written.
+const notSaid = -1
+
+// answer is what came of one request.
+type answer struct {
+	outcome outcome
+	// status is the HTTP status, zero where no answer came.
+	status int
+	// written is the number of samples that a 2.0 receiver says it has, those
+	// that were sent at most; else notSaid.
+	written int
+	// cause is the same for failures of the same kind, from a small set.
+	cause string
+	// err says what the failure was, or which samples are missing; nil where all
+	// is well.
+	err error
+	// after is how long to wait: the Retry-After, zero without one.
+	after time.Duration
+	// requests is how many it took.
+	requests int
+}
+
+// outcomeOf is the table of what a status means by itself.
+func outcomeOf(status int) outcome {
+	switch {
+	case status/100 == 2, status == http.StatusConflict: // the receiver has newer samples
+		return accepted
+	case status == http.StatusRequestTimeout, status == http.StatusTooManyRequests:
+		return retryable
+	case status == http.StatusBadRequest, status == http.StatusRequestEntityTooLarge, status == http.StatusUnprocessableEntity:
+		return refused
+	case status/100 == 3, status/100 == 4:
+		return misconfigured
+	default:
+		return retryable
+	}
+}
+
+// classify reads an answer as the delivery table of the design.
+func (c *client) classify(resp *http.Response, text string, m message) answer {
+	a := answer{outcome: outcomeOf(resp.StatusCode), status: resp.StatusCode, written: notSaid, cause: strconv.Itoa(resp.StatusCode)}
+	if m.version == v2 {
+		a.written = written(resp.Header, m.samples)
+	}
+	note, hint := a.weigh(resp, m)
+	if a.outcome == accepted && note == "" {
+		return a
+	}
+	said := ""
+	if text = strings.TrimSpace(c.redact(text, resp.Request)); text != "" {
+		// Quoted: it ends up on terminals, and is not to be trusted.
+		said = fmt.Sprintf(", receiver says %q", text)
+	}
+	if a.outcome == misconfigured && hint == "" {
+		hint = hintFor(resp)
+	}
+	a.err = fmt.Errorf("send to %s: status %d %s%s%s", c.name, a.status, http.StatusText(a.status), note, said)
+	if hint != "" {
+		a.err = outage.WithHint(a.err, hint)
+	}
+	if a.outcome == retryable {
+		a.after = retryAfter(resp.Header.Get("Retry-After"), c.now())
+	}
+	return a
+}
+
+// weigh changes the outcome by what else the answer says. The note is for the
+// error.
+func (a *answer) weigh(resp *http.Response, m message) (note, hint string) {
+	isSuccess := a.status/100 == 2
+	switch {
+	case a.status == http.StatusConflict || a.outcome > refused:
+	case isSuccess && a.written <= 0 && isHTML(resp.Header):
+		a.outcome, a.cause = misconfigured, "HTML"
+		return " with a page of HTML", "this is not where the receiver is: check LABELSTREAM_DESTINATION and what stands before it"
+	case isSuccess && m.version == v2 && a.written == notSaid:
+		a.outcome, a.cause = misconfigured, "not 2.0"
+		return " without the samples written", "it does not speak remote_write 2.0; set LABELSTREAM_PROTOCOL to auto or 1.0"
+	case a.written == m.samples:
+		a.outcome = accepted
+	case a.written != notSaid:
+		a.outcome = accepted
+		if a.written == 0 {
+			a.outcome = refused
+		}
+		return fmt.Sprintf(", %d of %d samples written", a.written, m.samples), ""
+	}
+	return "", ""
+}
+
+// written returns how many of the samples a receiver says it has. The header is
+// in use in two spellings.
+func written(header http.Header, samples int) int {
+	const prefix = "X-Prometheus-Remote-Write-"
+	for _, name := range []string{prefix + "Samples-Written", prefix + "Written-Samples"} {
+		if n, err := strconv.Atoi(header.Get(name)); err == nil {
+			return min(max(n, 0), samples)
+		}
+	}
+	return notSaid
+}
+
+func isHTML(header http.Header) bool {
+	mediaType, _, _ := mime.ParseMediaType(header.Get("Content-Type"))
+	return mediaType == "text/html"
+}
+
+// hintFor says what to do about a status that a setting causes.
+func hintFor(resp *http.Response) string {
+	switch {
+	case resp.StatusCode == http.StatusUnauthorized, resp.StatusCode == http.StatusForbidden:
+		return "check the credentials for LABELSTREAM_DESTINATION"
+	case resp.StatusCode == http.StatusNotFound:
+		return "check the path of LABELSTREAM_DESTINATION"
+	case resp.StatusCode/100 == 3:
+		if to, err := resp.Location(); err == nil {
+			return fmt.Sprintf("redirects are not followed, set LABELSTREAM_DESTINATION to the final URL (%s)", redactURL(to))
+		}
+		return "redirects are not followed, set LABELSTREAM_DESTINATION to the final URL"
+	default:
+		return "check that LABELSTREAM_DESTINATION takes Prometheus remote_write"
+	}
+}
+
+// retryAfter reads a Retry-After header: seconds, or a date. It returns zero
+// for none and for what has passed.
+func retryAfter(header string, now time.Time) time.Duration {
+	if seconds, err := strconv.ParseInt(header, 10, 64); err == nil {
+		// Bounded before it is multiplied, which could overflow.
+		return time.Duration(min(max(seconds, 0), int64(maxRetryAfter/time.Second))) * time.Second
+	}
+	date, err := http.ParseTime(header)
+	if err != nil {
+		return 0
+	}
+	return min(max(0, date.Sub(now)), maxRetryAfter)
+}
+
+// failure is a request without an answer.
+func (c *client) failure(ctx context.Context, err error) answer {
+	// Its text would hold the URL with all that is secret in it.
+	if wrapped, ok := errors.AsType[*url.Error](err); ok {
+		err = wrapped.Err
+	}
+	a := answer{outcome: retryable, written: notSaid}
+	hint := ""
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		a.cause, err = "timeout", fmt.Errorf("no answer within %v: %w", c.timeout, err)
+	} else if a.cause, hint = causeOf(err); hint != "" {
+		a.outcome = misconfigured
+	}
+	if token, ok := errors.AsType[*oauth2.RetrieveError](err); ok && hint != "" {
+		// What the token server says may repeat the client's secret.
+		err = fmt.Errorf("fetch an OAuth2 token: status %s", token.Response.Status)
+	}
+	a.err = fmt.Errorf("send to %s: %w", c.name, c.redactError(err))
+	if hint != "" {
+		a.err = outage.WithHint(a.err, hint)
+	}
+	return a
+}
+
+// causeOf names the kind of a failed connection. The error's own text would not
+// do, for it holds addresses and ports that change. The hint says which setting is
+// wrong, "" where none is.
+func causeOf(err error) (cause, hint string) {
+	const credentials = "check the credentials for LABELSTREAM_DESTINATION"
+	if _, ok := errors.AsType[*net.DNSError](err); ok {
+		return "name resolution", ""
+	}
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return "certificate", "check LABELSTREAM_TLS_CA_FILE and the destination's certificate"
+	}
+	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok || errors.Is(err, http.ErrSchemeMismatch) {
+		return "scheme", "nobody speaks TLS there: check the scheme and the port of LABELSTREAM_DESTINATION"
+	}
+	if lacksCredentials(err) {
+		return "credentials", credentials
+	}
+	// net/http has no type for it. Such a value is a file's with a line break in it.
+	if strings.Contains(err.Error(), "invalid header field value") {
+		return "header", credentials + " and its headers: one holds a line break, or what no header may"
+	}
+	if errno, ok := errors.AsType[syscall.Errno](err); ok {
+		return errno.Error(), ""
+	}
+	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
+		return "timeout", ""
+	}
+	return "connection", ""
+}
+
+// lacksCredentials tells whether there was nothing to authenticate with: a file
+// that cannot be read, or a token that was not granted.
+func lacksCredentials(err error) bool {
+	if _, ok := errors.AsType[*fs.PathError](err); ok {
+		return true
+	}
+	token, ok := errors.AsType[*oauth2.RetrieveError](err)
+	return ok && token.Response != nil && outcomeOf(token.Response.StatusCode) != retryable
+}
