@@ -17,7 +17,6 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
-	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
@@ -246,7 +245,7 @@ func titleOf(object *unstructured.Unstructured) string {
 	return object.GetKind() + " " + strings.TrimPrefix(object.GetNamespace()+"/"+name, "/")
 }
 
-// TestManifests holds what is rendered against itself.
+// TestManifests compares what is rendered with itself.
 func TestManifests(t *testing.T) {
 	t.Parallel()
 	for _, i := range installations {
@@ -308,10 +307,9 @@ func TestManifestsTogether(t *testing.T) {
 					t.Errorf("%s and %s both have the %s", one.name, other.name, title)
 				}
 			}
-			template := all[other.name].template(t)
-			for _, s := range all[one.name].selections(t) {
-				if s.matches(template) {
-					t.Errorf("%s of %s selects the pods of %s", titleOf(s.object), one.name, other.name)
+			for object, matches := range all[one.name].selecting(t, all[other.name].template(t)) {
+				if matches {
+					t.Errorf("%s of %s selects the pods of %s", titleOf(object), one.name, other.name)
 				}
 			}
 		}
@@ -325,72 +323,64 @@ func (i *installation) daemon() bool {
 	})
 }
 
-// selection is which pods an object selects, and the ports of theirs that it
-// names.
-type selection struct {
-	object   *unstructured.Unstructured
-	selector labels.Set
-	ports    []string
+// selectors are where objects say which pods they select.
+var selectors = map[string][]string{
+	"Deployment":          {"spec", "selector", "matchLabels"},
+	"PodDisruptionBudget": {"spec", "selector", "matchLabels"},
+	"NetworkPolicy":       {"spec", "podSelector", "matchLabels"},
+	"Service":             {"spec", "selector"},
 }
 
-func (s *selection) matches(template *corev1.PodTemplateSpec) bool {
-	return len(s.selector) > 0 && s.selector.AsSelector().Matches(labels.Set(template.Labels))
-}
-
-// selections are those of all objects that select pods.
-func (r rendered) selections(t *testing.T) []selection {
+// selecting are the objects that select pods, and whether they select these.
+func (r rendered) selecting(t *testing.T, template *corev1.PodTemplateSpec) map[*unstructured.Unstructured]bool {
 	t.Helper()
-	var all []selection
-	for _, object := range r.of("Deployment") {
-		all = append(all, selection{object: object, selector: into[appsv1.Deployment](t, object.Object).Spec.Selector.MatchLabels})
-	}
-	for _, object := range r.of("PodDisruptionBudget") {
-		all = append(all, selection{object: object, selector: into[policyv1.PodDisruptionBudget](t, object.Object).Spec.Selector.MatchLabels})
-	}
-	for _, object := range r.of("Service") {
-		service := into[corev1.Service](t, object.Object)
-		s := selection{object: object, selector: service.Spec.Selector}
-		for _, port := range service.Spec.Ports {
-			s.ports = append(s.ports, port.TargetPort.String())
+	all := make(map[*unstructured.Unstructured]bool)
+	for _, object := range r {
+		path, ok := selectors[object.GetKind()]
+		if !ok {
+			continue
 		}
-		all = append(all, s)
-	}
-	for _, object := range r.of("NetworkPolicy") {
-		policy := into[networkingv1.NetworkPolicy](t, object.Object)
-		s := selection{object: object, selector: policy.Spec.PodSelector.MatchLabels}
-		for _, rule := range policy.Spec.Ingress {
-			for _, port := range rule.Ports {
-				s.ports = append(s.ports, port.Port.String())
-			}
+		selector, _, err := unstructured.NestedStringMap(object.Object, path...)
+		if err != nil {
+			t.Fatal(err)
 		}
-		all = append(all, s)
+		all[object] = len(selector) > 0 && labels.SelectorFromSet(selector).Matches(labels.Set(template.Labels))
 	}
 	return all
 }
 
-// mustSelect demands that what selects pods selects these, and that the ports
-// that it names are there.
+// mustSelect demands that what selects pods selects these, and that the ports that
+// Services and NetworkPolicies name are there.
 func (r rendered) mustSelect(t *testing.T, template *corev1.PodTemplateSpec) {
 	t.Helper()
+	for object, matches := range r.selecting(t, template) {
+		if !matches {
+			t.Errorf("%s does not select pods with %v", titleOf(object), template.Labels)
+		}
+	}
+	for _, spread := range template.Spec.TopologySpreadConstraints {
+		if !labels.SelectorFromSet(spread.LabelSelector.MatchLabels).Matches(labels.Set(template.Labels)) {
+			t.Errorf("the pods are spread among those with %v, and have %v", spread.LabelSelector, template.Labels)
+		}
+	}
 	ports := make(map[string]bool)
 	for _, c := range template.Spec.Containers {
 		for _, port := range c.Ports {
 			ports[port.Name] = true
 		}
 	}
-	for _, s := range r.selections(t) {
-		if !s.matches(template) {
-			t.Errorf("%s selects %v, and the pods have %v", titleOf(s.object), s.selector, template.Labels)
-		}
-		for _, name := range s.ports {
-			if !ports[name] {
-				t.Errorf("%s names the port %q, and the pods have %v", titleOf(s.object), name, ports)
+	for _, object := range r.of("Service") {
+		for _, port := range into[corev1.Service](t, object.Object).Spec.Ports {
+			if !ports[port.TargetPort.String()] {
+				t.Errorf("%s names the port %q, and the pods have %v", titleOf(object), port.TargetPort.String(), ports)
 			}
 		}
 	}
-	for _, spread := range template.Spec.TopologySpreadConstraints {
-		if s := (selection{selector: spread.LabelSelector.MatchLabels}); !s.matches(template) {
-			t.Errorf("the pods are spread among those with %v, and have %v", s.selector, template.Labels)
+	for _, object := range r.of("NetworkPolicy") {
+		for _, rule := range into[networkingv1.NetworkPolicy](t, object.Object).Spec.Ingress {
+			if name := rule.Ports[0].Port.String(); len(rule.Ports) != 1 || !ports[name] {
+				t.Errorf("%s names the port %q, and the pods have %v", titleOf(object), name, ports)
+			}
 		}
 	}
 }

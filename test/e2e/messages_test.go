@@ -61,19 +61,12 @@ func TestWrongSettings(t *testing.T) {
 	}
 }
 
-// TestServiceLinks runs with the variables that Kubernetes gives to a pod
-// beside a service called labelstream.
-func TestServiceLinks(t *testing.T) {
-	t.Parallel()
-	const namespace = "service-links"
-	shared.plane.namespace(t, namespace)
-	reader := shared.plane.reader(t, namespace, "pods")
-	once(t, invocation{user: reader, settings: settings{
-		"DESTINATION": nowhere, "LABELS_RESOURCES": "pods", "NAMESPACES": namespace,
-		"PORT": "tcp://10.96.0.9:8443", "SERVICE_HOST": "10.96.0.9", "SERVICE_PORT": "8443", "SERVICE_PORT_HTTPS": "8443",
-		"PORT_8443_TCP": "tcp://10.96.0.9:8443", "PORT_8443_TCP_ADDR": "10.96.0.9",
-		"PORT_8443_TCP_PORT": "8443", "PORT_8443_TCP_PROTO": "tcp",
-	}}).mustSucceed(t)
+// serviceLinks are variables that Kubernetes gives to a pod beside a Service that is
+// called labelstream.
+var serviceLinks = settings{
+	"PORT": "tcp://10.96.0.9:8443", "SERVICE_HOST": "10.96.0.9", "SERVICE_PORT": "8443", "SERVICE_PORT_HTTPS": "8443",
+	"PORT_8443_TCP": "tcp://10.96.0.9:8443", "PORT_8443_TCP_ADDR": "10.96.0.9",
+	"PORT_8443_TCP_PORT": "8443", "PORT_8443_TCP_PROTO": "tcp",
 }
 
 // TestNothingToSend wants success, and a summary that says how much there was.
@@ -83,9 +76,9 @@ func TestNothingToSend(t *testing.T) {
 	shared.plane.namespace(t, namespace)
 	reader := shared.plane.reader(t, namespace, "pods", "deployments.apps")
 	j := newJournal(t)
-	r := once(t, invocation{user: reader, settings: settings{
+	r := once(t, invocation{user: reader, settings: serviceLinks.and(settings{
 		"DESTINATION": j.URL(), "LABELS_RESOURCES": "pods,deployments", "NAMESPACES": namespace,
-	}})
+	})})
 	r.mustSucceed(t)
 	want := []entry{
 		{Level: "info", Message: "Backfilled", Kind: "pods"},
