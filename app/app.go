@@ -35,7 +35,6 @@ type sink interface {
 	Close()
 	Run(ctx context.Context) error
 	Totals() map[string]emitter.Totals
-	Unsent() int64
 }
 
 var (
@@ -109,12 +108,13 @@ func wire(ctx context.Context, cfg *config.Config, opts *Options) (*app, error) 
 	if err := a.addSink(); err != nil {
 		return nil, err
 	}
-	a.informers = informer.New(client, cfg, a.sink, informer.Options{
-		PageSize:       cfg.PageSize,
-		Once:           opts.once(),
-		Changes:        cfg.Changes,
-		ResyncInterval: cfg.ResyncInterval,
-	}, a.registry, a.log)
+	options := informer.Options{PageSize: cfg.PageSize, Once: opts.once(), Changes: cfg.Changes, ResyncInterval: cfg.ResyncInterval}
+	if !opts.once() {
+		discover := func(ctx context.Context) (*informer.Catalog, error) { return a.discover(ctx, 0) }
+		a.finder = informer.NewFinder(discover, cfg, a.registry, a.log)
+		options.Rediscover = a.finder.Rediscover
+	}
+	a.informers = informer.New(client, cfg, a.sink, options, a.registry, a.log)
 	if opts.once() {
 		a.status, err = status.Listen(cfg.StatusAddress, status.Options{Gatherer: a.registry, Profiles: cfg.Pprof})
 		if err != nil {

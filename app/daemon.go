@@ -36,8 +36,6 @@ func (l *leading) register(registerer prometheus.Registerer) {
 // addDaemon makes what a one-shot run does without.
 func (a *app) addDaemon(ctx context.Context, cluster *rest.Config) (err error) {
 	a.leading.register(a.registry)
-	a.finder = informer.NewFinder(func(ctx context.Context) (*informer.Catalog, error) { return a.discover(ctx, 0) },
-		a.cfg, a.registry, a.log)
 	a.status, err = status.Listen(a.cfg.StatusAddress, status.Options{
 		Gatherer: a.registry,
 		Alive:    func() error { return a.alive(time.Now()) },

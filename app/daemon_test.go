@@ -274,4 +274,3 @@ func panicInInformer(t *testing.T, host string) {
 	informers.Add(kinds)
 	informers.Run(t.Context())
 }
-

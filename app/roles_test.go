@@ -1,7 +1,8 @@
-package main
+package app
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,21 +10,30 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	logtest "github.com/sirupsen/logrus/hooks/test"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"sigs.k8s.io/yaml"
+
+	"labelstream/config"
 )
 
-// rolesOf runs the command with settings, which are without their prefix.
-func rolesOf(t *testing.T, settings map[string]string, args ...string) (code int, stdout, stderr string) {
+// rolesOf prints the roles for settings, which lack their prefix.
+func rolesOf(t *testing.T, settings map[string]string, flags Flags) (string, error) {
 	t.Helper()
 	t.Setenv("POD_NAMESPACE", "")
 	t.Setenv("KUBERNETES_SERVICE_HOST", "")
 	for name, value := range settings {
-		t.Setenv("LABELSTREAM_"+name, value)
+		t.Setenv(name, value)
 	}
-	var out, err bytes.Buffer
-	code = run(t.Context(), append([]string{"rbac"}, args...), &out, &err)
-	return code, out.String(), err.String()
+	cfg, err := config.Load(true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, _ := logtest.NewNullLogger()
+	var out bytes.Buffer
+	flags.Roles = true
+	err = Run(t.Context(), cfg, Options{Flags: flags, Log: log, Stdout: &out})
+	return out.String(), err
 }
 
 // TestRolesAsYAML compares all that is printed for the settings that print
@@ -34,13 +44,13 @@ func TestRolesAsYAML(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	code, stdout, stderr := rolesOf(t, map[string]string{
-		"NAMESPACES": "shop", "LABELS_RESOURCES": "pods,namespaces,deployments,nodes", "WEBHOOK_SELF_SIGNED": "true",
-	})
-	if code != 0 || stderr != "" {
-		t.Errorf("exit code %d, standard error %q", code, stderr)
+	got, err := rolesOf(t, map[string]string{
+		"LABELSTREAM_NAMESPACES": "shop", "LABELSTREAM_LABELS_RESOURCES": "pods,namespaces,deployments,nodes", "LABELSTREAM_CHANGES": "webhook",
+	}, Flags{})
+	if err != nil {
+		t.Error(err)
 	}
-	if diff := cmp.Diff(string(want), stdout); diff != "" {
+	if diff := cmp.Diff(string(want), got); diff != "" {
 		t.Errorf("roles (-want +got):\n%s", diff)
 	}
 }
@@ -52,22 +62,17 @@ func TestRoles(t *testing.T) {
 	for _, tt := range []struct {
 		name     string
 		settings map[string]string
-		args     []string
+		flags    Flags
 		want     []string
 	}{
-		{"the default ones", nil, nil, []string{"cluster: '' namespaces,pods: get,list,watch"}},
-		{"--once", nil, []string{"--once"}, []string{"cluster: '' namespaces,pods: list"}},
-		{"ONCE", map[string]string{"ONCE": "true", "LEADER_ELECTION": "true", "WEBHOOK_SELF_SIGNED": "true"}, nil,
-			[]string{"cluster: '' namespaces,pods: list"}},
-		{"--dry-run", nil, []string{"--dry-run"}, []string{"cluster: '' namespaces,pods: list"}},
-		{"no webhook", map[string]string{"WEBHOOK_ENABLED": "false", "WEBHOOK_SELF_SIGNED": "true"}, nil,
-			[]string{"cluster: '' namespaces,pods: list,watch"}},
-		{"no watch, so that no claim is asked for", map[string]string{"WATCH_ENABLED": "false"}, nil,
-			[]string{"cluster: '' namespaces,pods: list"}},
+		{"the default ones", nil, Flags{}, []string{"cluster: '' namespaces,pods: list,watch"}},
+		{"--once", map[string]string{"LEADER_ELECTION": "true"}, Flags{Once: true}, []string{"cluster: '' namespaces,pods: list"}},
+		{"--dry-run", map[string]string{"CHANGES": "webhook"}, Flags{DryRun: true}, []string{"cluster: '' namespaces,pods: list"}},
+		{"nothing tells of changes", map[string]string{"CHANGES": "none"}, Flags{}, []string{"cluster: '' namespaces,pods: list"}},
 		{"kinds of several groups, whichever way they are named", map[string]string{
 			"LABELS_RESOURCES":    "rollouts.argoproj.io,storageclasses,pods,deployments.apps,ingresses,widgets.example.com",
 			"ANNOTATIONS_ENABLED": "true", "ANNOTATIONS_RESOURCES": "deployments,daemonsets",
-		}, []string{"--once"}, []string{
+		}, Flags{Once: true}, []string{
 			"cluster: '' pods: list",
 			"cluster: apps daemonsets,deployments: list",
 			"cluster: argoproj.io rollouts: list",
@@ -75,50 +80,51 @@ func TestRoles(t *testing.T) {
 			"cluster: networking.k8s.io ingresses: list",
 			"cluster: storage.k8s.io storageclasses: list",
 		}},
-		{"of kinds that are off, nothing", map[string]string{"ANNOTATIONS_RESOURCES": "secrets"}, []string{"--once"},
+		{"of kinds that are off, nothing", map[string]string{"ANNOTATIONS_RESOURCES": "secrets"}, Flags{Once: true},
 			[]string{"cluster: '' namespaces,pods: list"}},
-		{"namespaces", map[string]string{"NAMESPACES": "shop,bank", "LABELS_RESOURCES": "namespaces,nodes,pods,jobs", "WEBHOOK_ENABLED": "false"}, nil,
-			[]string{
-				"cluster: '' namespaces[shop,bank]: list,watch",
-				"cluster: '' nodes: list,watch",
-				"bank: '' pods: list,watch",
-				"bank: batch jobs: list,watch",
-				"shop: '' pods: list,watch",
-				"shop: batch jobs: list,watch",
-			}},
-		{"namespaces, and no cluster role", map[string]string{"NAMESPACES": "shop", "LABELS_RESOURCES": "pods"}, []string{"--once"},
-			[]string{"shop: '' pods: list"}},
-		{"an election", map[string]string{"LEADER_ELECTION": "true", "LEASE_NAME": "turn", "LABELS_RESOURCES": "pods", "WEBHOOK_ENABLED": "false"}, nil,
-			[]string{
-				"cluster: '' pods: list,watch",
-				"labelstream: coordination.k8s.io leases[turn]: get,update",
-				"labelstream: coordination.k8s.io leases: create",
-			}},
-		{"an election elsewhere, a certificate here", map[string]string{
-			"LEADER_ELECTION": "true", "LEASE_NAME": "turn", "LEASE_NAMESPACE": "shop", "LABELS_RESOURCES": "pods", "POD_NAMESPACE": "metering",
-			"WEBHOOK_SELF_SIGNED": "true", "WEBHOOK_SECRET": "tls", "WEBHOOK_CONFIGURATION": "hook", "NAMESPACES": "metering",
-		}, nil, []string{
-			"cluster: admissionregistration.k8s.io validatingwebhookconfigurations[hook]: get,patch",
-			"metering: '' pods: get,list,watch",
-			"metering: '' secrets[tls]: create,get,patch",
-			"shop: coordination.k8s.io leases[turn]: get,update",
-			"shop: coordination.k8s.io leases: create",
+		{"namespaces", map[string]string{"NAMESPACES": "shop,bank", "LABELS_RESOURCES": "namespaces,nodes,pods,jobs"}, Flags{}, []string{
+			"cluster: '' namespaces[shop,bank]: list,watch",
+			"cluster: '' nodes: list,watch",
+			"bank: '' pods: list,watch",
+			"bank: batch jobs: list,watch",
+			"shop: '' pods: list,watch",
+			"shop: batch jobs: list,watch",
 		}},
+		{"namespaces, and no cluster role", map[string]string{"NAMESPACES": "shop", "LABELS_RESOURCES": "pods"}, Flags{Once: true},
+			[]string{"shop: '' pods: list"}},
+		{"an election", map[string]string{"LEADER_ELECTION": "true", "LEASE_NAME": "turn", "LABELS_RESOURCES": "pods"}, Flags{}, []string{
+			"cluster: '' pods: list,watch",
+			"labelstream: coordination.k8s.io leases[turn]: get,update",
+			"labelstream: coordination.k8s.io leases: create",
+		}},
+		{"a certificate of its own", map[string]string{
+			"CHANGES": "webhook", "LABELS_RESOURCES": "pods", "POD_NAMESPACE": "metering", "WEBHOOK_NAME": "hook", "NAMESPACES": "metering",
+		}, Flags{}, []string{
+			"cluster: admissionregistration.k8s.io validatingwebhookconfigurations[hook]: get,patch",
+			"metering: '' pods: list",
+			"metering: '' secrets[hook]: create,get,patch",
+		}},
+		{"a certificate in files", map[string]string{"CHANGES": "webhook", "LABELS_RESOURCES": "pods", "WEBHOOK_CERT_DIR": "/tls"}, Flags{},
+			[]string{"cluster: '' pods: list"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			code, stdout, stderr := rolesOf(t, tt.settings, tt.args...)
-			if code != 0 || stderr != "" {
-				t.Errorf("exit code %d, standard error %q", code, stderr)
+			settings := make(map[string]string)
+			for name, value := range tt.settings {
+				settings["LABELSTREAM_"+name] = value
 			}
-			if diff := cmp.Diff(tt.want, rules(t, stdout)); diff != "" {
+			stdout, err := rolesOf(t, settings, tt.flags)
+			if err != nil {
+				t.Error(err)
+			}
+			if diff := cmp.Diff(tt.want, shortRules(t, stdout)); diff != "" {
 				t.Errorf("rules (-want +got):\n%s", diff)
 			}
 		})
 	}
 }
 
-// rules are those of roles, in short.
-func rules(t *testing.T, text string) []string {
+// shortRules are those of roles, in short.
+func shortRules(t *testing.T, text string) []string {
 	t.Helper()
 	var all []string
 	for document := range strings.SplitSeq(text, "---\n") {
@@ -148,7 +154,7 @@ func rules(t *testing.T, text string) []string {
 func TestRolesAskTheServer(t *testing.T) {
 	const wanted = "LABELSTREAM_LABELS_RESOURCES: "
 	nowhere := filepath.Join(t.TempDir(), "none")
-	cluster := writeKubeconfig(t, filepath.Join(t.TempDir(), "config"), strings.TrimPrefix(newFakeCluster(t).URL, "http://"))
+	cluster := writeKubeconfig(t, newFakeCluster(t).URL)
 	for _, tt := range []struct {
 		name, kubeconfig, resources, namespaces string
 		want                                    string
@@ -160,17 +166,17 @@ func TestRolesAskTheServer(t *testing.T) {
 		{"no such group", cluster, "*.apps", "", wanted + `"*.apps": the server has no such group`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			code, stdout, stderr := rolesOf(t, map[string]string{
-				"LABELS_RESOURCES": tt.resources, "NAMESPACES": tt.namespaces, "LOG_FORMAT": "text",
-			}, "--kubeconfig", tt.kubeconfig)
-			if code != exitFailed || stdout != "" {
-				t.Errorf("exit code %d, standard output %q", code, stdout)
+			stdout, err := rolesOf(t, map[string]string{
+				"LABELSTREAM_LABELS_RESOURCES": tt.resources, "LABELSTREAM_NAMESPACES": tt.namespaces,
+			}, Flags{Kubeconfig: tt.kubeconfig})
+			if err == nil || stdout != "" {
+				t.Fatalf("error %v, standard output %q", err, stdout)
 			}
-			if tt.kubeconfig == nowhere && !strings.Contains(stderr, "find out how to reach the API server: ") {
-				t.Errorf("standard error does not say why none was asked:\n%s", stderr)
+			if !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("error %v, want %s", err, tt.want)
 			}
-			if said := strings.ReplaceAll(stderr, `\"`, `"`); !strings.Contains(said, tt.want) {
-				t.Errorf("standard error lacks %s:\n%s", tt.want, said)
+			if tt.kubeconfig == nowhere && !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("error %v, want also why no server was asked", err)
 			}
 		})
 	}
@@ -178,11 +184,11 @@ func TestRolesAskTheServer(t *testing.T) {
 
 func TestRolesReportWriteError(t *testing.T) {
 	t.Setenv("LABELSTREAM_LABELS_RESOURCES", "pods")
-	var stderr bytes.Buffer
-	if code := run(t.Context(), []string{"rbac"}, brokenWriter{}, &stderr); code != exitFailed {
-		t.Errorf("exit code %d, want %d", code, exitFailed)
+	cfg, err := config.Load(true)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if !strings.Contains(stderr.String(), "print the roles: disk full") {
-		t.Errorf("standard error: %s", &stderr)
+	if err := Run(t.Context(), cfg, Options{Flags: Flags{Roles: true}, Stdout: brokenWriter{}}); err == nil || err.Error() != "print the roles: disk full" {
+		t.Errorf("error %v", err)
 	}
 }

@@ -1,30 +1,21 @@
-package main
+package app
 
 import (
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
-	logtest "github.com/sirupsen/logrus/hooks/test"
-
-	"labelstream/config"
-	"labelstream/record"
-	"labelstream/webhook"
 )
 
-// webhookConfig has the webhook served with a certificate that the client
-// trusts.
-func webhookConfig(t *testing.T, receiver *fakeReceiver) (*config.Config, *http.Client) {
+// writeCertificate writes tls.crt and tls.key, for which the client is made.
+func writeCertificate(t *testing.T) (dir string, client *http.Client) {
 	t.Helper()
 	server := httptest.NewTLSServer(nil)
 	t.Cleanup(server.Close)
@@ -33,27 +24,24 @@ func webhookConfig(t *testing.T, receiver *fakeReceiver) (*config.Config, *http.
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := daemonConfig(t, receiver)
-	dir := t.TempDir()
-	cfg.WebhookEnabled, cfg.WebhookAddress = true, "127.0.0.1:0"
-	cfg.WebhookCertFile, cfg.WebhookKeyFile = filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")
+	dir = t.TempDir()
 	for name, block := range map[string]*pem.Block{
-		cfg.WebhookCertFile: {Type: "CERTIFICATE", Bytes: pair.Certificate[0]},
-		cfg.WebhookKeyFile:  {Type: "PRIVATE KEY", Bytes: key},
+		"tls.crt": {Type: "CERTIFICATE", Bytes: pair.Certificate[0]},
+		"tls.key": {Type: "PRIVATE KEY", Bytes: key},
 	} {
-		if err := os.WriteFile(name, pem.EncodeToMemory(block), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	return cfg, server.Client()
+	return dir, server.Client()
 }
 
-// review posts the review of an update of a pod.
-func (d *daemon) review(t *testing.T, client *http.Client, name, app string) {
+// review posts the review of a change of a pod.
+func (r *running) review(t *testing.T, client *http.Client, operation, field, name, app string) {
 	t.Helper()
 	const format = `{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"uid":"u1","resource":{"group":"","version":"v1","resource":"pods"},` +
-		`"operation":"UPDATE","object":{"metadata":{"namespace":"shop","name":%q,"labels":{"app":%q}}}}}`
-	resp, err := client.Post("https://"+d.hook.server.Address().String()+d.cfg.WebhookPath, "application/json", strings.NewReader(fmt.Sprintf(format, name, app)))
+		`"operation":%q,%q:{"metadata":{"namespace":"shop","name":%q,"labels":{"app":%q}}}}}`
+	resp, err := client.Post("https://"+r.logged(t, "webhook")+"/validate", "application/json", strings.NewReader(fmt.Sprintf(format, operation, field, name, app)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,30 +53,30 @@ func (d *daemon) review(t *testing.T, client *http.Client, name, app string) {
 	}
 }
 
-// TestWebhook has a change come by a review and then by the watch: it is sent
-// once. Ready waits for no more than the certificate.
+// TestWebhook sends what reviews show and the lists do not: a change, and the end
+// of an object.
 func TestWebhook(t *testing.T) {
 	receiver := newFakeReceiver(t)
-	cluster := newFakeCluster(t, "a", "b")
-	cfg, client := webhookConfig(t, receiver)
-	d := startDaemon(t, cfg, cluster)
-	receiver.expect(t, "the backfill", "a a", "b b")
-	d.review(t, client, "b", "b2")
-	d.review(t, client, "a", "a")
-	receiver.expect(t, "the review", "b b2")
-	cluster.change(t, "MODIFIED", pod("b", "b2"))
-	cluster.change(t, "MODIFIED", pod("a", "a2"))
-	receiver.expect(t, "the events", "a a2")
+	dir, client := writeCertificate(t)
+	cfg := loadConfig(t, receiver.URL, map[string]string{"CHANGES": "webhook", "WEBHOOK_ADDRESS": "127.0.0.1:0", "WEBHOOK_CERT_DIR": dir})
+	d := start(t, cfg, Flags{Kubeconfig: writeKubeconfig(t, newFakeCluster(t, "a").URL)})
+	// Until the daemon knows the kind, reviews give nothing.
+	d.waitFor(t, "/metrics", `labelstream_resource_missing{resource="pods"} 0`)
+	for range 2 {
+		d.review(t, client, "UPDATE", "object", "b", "b2")
+	}
+	d.review(t, client, "DELETE", "oldObject", "b", "b2")
+	receiver.expect(t, "the reviews", "b b2", "b b2")
 	if code, body := d.get(t, "/readyz"); code != http.StatusOK {
 		t.Errorf("GET /readyz: %d %q", code, body)
 	}
 	_, metrics := d.get(t, "/metrics")
 	for _, want := range []string{
-		`labelstream_webhook_reviews_total{kind="pods",operation="UPDATE",outcome="sent"} 1`,
-		`labelstream_webhook_reviews_total{kind="pods",operation="UPDATE",outcome="known"} 1`,
-		`labelstream_records_total{kind="pods",source="webhook"} 1`,
-		`labelstream_webhook_phantoms_total{kind="pods"} 0`,
-		`labelstream_webhook_certificate_days_left `,
+		`labelstream_webhook_reviews_total{operation="UPDATE",outcome="sent",resource="pods"} 1`,
+		`labelstream_webhook_reviews_total{operation="UPDATE",outcome="unchanged",resource="pods"} 1`,
+		`labelstream_webhook_reviews_total{operation="DELETE",outcome="sent",resource="pods"} 1`,
+		`labelstream_records_total{resource="pods",source="webhook"} 2`,
+		`labelstream_webhook_certificate_not_after_timestamp_seconds `,
 	} {
 		if !strings.Contains(metrics, want) {
 			t.Errorf("/metrics lacks %s", want)
@@ -100,99 +88,41 @@ func TestWebhook(t *testing.T) {
 	}
 }
 
-// TestWebhookOfAFollower answers, and leaves what it is shown to the leader.
-func TestWebhookOfAFollower(t *testing.T) {
-	log, _ := logtest.NewNullLogger()
-	target := reviewTarget{newDaemon(&config.Config{}, "", prometheus.NewRegistry(), log)}
-	target.Heal(nil, []byte("pods"))
-	change := &webhook.Change{Resource: []byte("pods"), Object: &record.Object{Name: []byte("a")}}
-	if kind, got := target.Take(change); got != webhook.Standby || kind != "" || target.Kind(nil, []byte("pods")) != "" {
-		t.Errorf("taken: %s %s", kind, got)
-	}
-}
-
-// TestStandby sends what reviews show where there is no watch, and another
-// replica leads; and nothing where there is one.
-func TestStandby(t *testing.T) {
-	receiver := newFakeReceiver(t)
-	cluster := newFakeCluster(t, "a")
-	cfg, _ := webhookConfig(t, receiver)
-	u, err := url.Parse(cluster.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := writeKubeconfig(t, filepath.Join(t.TempDir(), "kubeconfig"), u.Host)
-	rest, err := restConfig(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	log, _ := logtest.NewNullLogger()
-	d := newDaemon(cfg, file, prometheus.NewRegistry(), log)
-	s := standby{daemon: d, cluster: rest}
-	begin := func() {
-		t.Helper()
-		if err := s.begin(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	begin()
-	if d.reviewed() != nil {
-		t.Error("with a watch a follower takes reviews")
-	}
-	cfg.WatchEnabled = false
-	target := reviewTarget{d}
-	change := &webhook.Change{Resource: []byte("pods"), Object: &record.Object{Namespace: []byte("shop"), Name: []byte("b")}}
-	for range 2 {
-		begin()
-		for target.Kind(nil, []byte("pods")) == "" {
-			time.Sleep(time.Millisecond)
-		}
-		if kind, got := target.Take(change); kind != "pods" || got != webhook.Sent {
-			t.Errorf("taken: %s %s, want %s", kind, got, webhook.Sent)
-		}
-		s.stop()
-		receiver.expect(t, "the review", "b ")
-		if _, got := target.Take(change); got != webhook.Standby {
-			t.Errorf("taken: %s after the end", got)
-		}
-	}
-	s.stop()
-}
-
 // TestWebhookStartErrors ends the start with one line.
 func TestWebhookStartErrors(t *testing.T) {
-	receiver := newFakeReceiver(t)
-	start := func(change func(*config.Config)) string {
-		t.Helper()
-		cfg, _ := webhookConfig(t, receiver)
-		cfg.PodNamespace = ""
-		change(cfg)
-		file := writeKubeconfig(t, filepath.Join(t.TempDir(), "kubeconfig"), "127.0.0.1:1")
-		log, _ := logtest.NewNullLogger()
-		err := newDaemon(cfg, file, prometheus.NewRegistry(), log).run(t.Context())
-		if err == nil {
-			t.Fatal("the daemon ended without an error")
+	dir, _ := writeCertificate(t)
+	for _, tt := range []struct {
+		settings  map[string]string
+		want, end string
+	}{
+		{map[string]string{"WEBHOOK_CERT_DIR": "/nowhere"}, `LABELSTREAM_WEBHOOK_CERT_DIR="/nowhere": `, "open /nowhere/tls.crt: no such file or directory"},
+		{map[string]string{"WEBHOOK_CERT_DIR": dir, "WEBHOOK_ADDRESS": "192.0.2.1:8443"}, "serve the webhook at 192.0.2.1:8443, as LABELSTREAM_WEBHOOK_ADDRESS says: ", ""},
+		{nil, "find the namespace of the webhook's Secret: set POD_NAMESPACE from the downward API: ", ""},
+	} {
+		settings := map[string]string{"CHANGES": "webhook"}
+		for name, value := range tt.settings {
+			settings[name] = value
 		}
-		return err.Error()
+		cfg := loadConfig(t, "http://127.0.0.1:1", settings)
+		for name := range tt.settings {
+			os.Unsetenv("LABELSTREAM_" + name)
+		}
+		err := <-start(t, cfg, Flags{Kubeconfig: writeKubeconfig(t, "http://127.0.0.1:1")}).done
+		if err == nil || !strings.HasPrefix(err.Error(), tt.want) || !strings.HasSuffix(err.Error(), tt.end) {
+			t.Errorf("Run returns %v, want %s…%s", err, tt.want, tt.end)
+		}
 	}
-	got := start(func(cfg *config.Config) { cfg.WebhookCertFile, cfg.WebhookKeyFile = "", "" })
-	const want = "the webhook needs a certificate: set LABELSTREAM_WEBHOOK_CERT_FILE and LABELSTREAM_WEBHOOK_KEY_FILE, " +
-		"or LABELSTREAM_WEBHOOK_SELF_SIGNED=true; or do without it by LABELSTREAM_WEBHOOK_ENABLED=false"
-	if got != want {
-		t.Errorf("got %q, want %q", got, want)
+}
+
+// TestWebhookFailure ends liveness.
+func TestWebhookFailure(t *testing.T) {
+	var none *webhookServer
+	if err := errors.Join(none.failure(), none.ready()); err != nil {
+		t.Errorf("without a webhook: %v", err)
 	}
-	got = start(func(cfg *config.Config) { cfg.WebhookCertFile = "/nowhere/tls.crt" })
-	if want := "open /nowhere/tls.crt: no such file or directory"; !strings.HasPrefix(got, `LABELSTREAM_WEBHOOK_CERT_FILE="/nowhere/tls.crt", `) || !strings.HasSuffix(got, want) {
-		t.Errorf("got %q, want the setting and %q", got, want)
-	}
-	got = start(func(cfg *config.Config) { cfg.WebhookAddress = "127.0.0.1:99999" })
-	if want := "serve the webhook at 127.0.0.1:99999, as LABELSTREAM_WEBHOOK_ADDRESS says: "; !strings.HasPrefix(got, want) {
-		t.Errorf("got %q, want %q", got, want)
-	}
-	got = start(func(cfg *config.Config) {
-		cfg.WebhookCertFile, cfg.WebhookKeyFile, cfg.WebhookSelfSigned = "", "", true
-	})
-	if want := "find the namespace of the webhook's Secret: set POD_NAMESPACE from the downward API: "; !strings.HasPrefix(got, want) {
-		t.Errorf("got %q, want %q", got, want)
+	ended := errors.New("accept: too many open files")
+	w := &webhookServer{}
+	if w.ended.Store(&ended); w.failure() != ended {
+		t.Errorf("failure is %v, want %v", w.failure(), ended)
 	}
 }

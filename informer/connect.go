@@ -58,7 +58,7 @@ func Discover(ctx context.Context, cfg *rest.Config, patience time.Duration, log
 			return nil, err
 		}
 		failing.Fail(outage.Cause(err), err)
-		if !sleep(ctx, backoff.Step()) {
+		if sleep(ctx, backoff.Step()) != nil {
 			return nil, err
 		}
 	}
@@ -70,14 +70,4 @@ func newDiscoveryOutage(log logrus.FieldLogger) *outage.Outage {
 
 func newDiscoveryBackoff() wait.Backoff {
 	return wait.Backoff{Duration: 200 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 20, Cap: 30 * time.Second}
-}
-
-// sleep returns false where ctx ends first.
-func sleep(ctx context.Context, pause time.Duration) bool {
-	select {
-	case <-time.After(pause):
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

@@ -147,49 +147,36 @@ func TestDiscoverTriesAgain(t *testing.T) {
 	}
 }
 
-// TestDiscoverGivesUp after its patience and no later, with the last answer of the
-// server; a silent one has none.
+// TestDiscoverGivesUp when its patience or its context ends and no later, with the
+// last answer of the server; a silent one has none.
 func TestDiscoverGivesUp(t *testing.T) {
-	silentAtLast := func() func(*http.Request) (*http.Response, error) {
-		n := 0
-		return func(r *http.Request) (*http.Response, error) {
-			if n++; n < 3 {
-				return refuse(r)
-			}
-			return silent(r)
+	n := 0
+	silentAtLast := func(r *http.Request) (*http.Response, error) {
+		if n++; n < 3 {
+			return refuse(r)
 		}
+		return silent(r)
 	}
 	for name, test := range map[string]struct {
-		fail     func(*http.Request) (*http.Response, error)
-		patience time.Duration
-		after    time.Duration
-		want     string
+		fail            func(*http.Request) (*http.Response, error)
+		patience, after time.Duration
+		want            string
 	}{
-		"refused":        {refuse, 30 * time.Second, 30 * time.Second, "connection closed"},
-		"silent":         {silent, 30 * time.Second, 30 * time.Second, "context deadline exceeded"},
-		"silent at last": {silentAtLast(), 30 * time.Second, 30 * time.Second, "connection closed"},
-		"no patience":    {refuse, 0, 0, "connection closed"},
+		"refused":          {refuse, 30 * time.Second, 30 * time.Second, "connection closed"},
+		"silent":           {silent, 30 * time.Second, 30 * time.Second, "context deadline exceeded"},
+		"silent at last":   {silentAtLast, 30 * time.Second, 30 * time.Second, "connection closed"},
+		"no patience":      {refuse, 0, 0, "connection closed"},
+		"ended, not ready": {notReady, time.Hour, time.Minute, "currently unable"},
+		"ended, silent":    {silent, time.Hour, time.Minute, "Client.Timeout exceeded"},
 	} {
 		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			time.AfterFunc(time.Minute, cancel)
 			began := time.Now()
-			catalog, _, err := discover(t.Context(), 1_000_000, test.fail, test.patience)
+			catalog, _, err := discover(ctx, 1_000_000, test.fail, test.patience)
 			if took := time.Since(began); catalog != nil || err == nil || took != test.after ||
 				!strings.HasPrefix(err.Error(), discoveryError) || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("%s: catalog %v, error %v after %s; want none and one with %q after %s", name, catalog, err, took, test.want, test.after)
-			}
-		})
-	}
-}
-
-func TestDiscoverEndsWithItsContext(t *testing.T) {
-	for name, fail := range map[string]func(*http.Request) (*http.Response, error){"backing off": notReady, "waiting": silent} {
-		synctest.Test(t, func(t *testing.T) {
-			ctx, cancel := context.WithCancel(t.Context())
-			time.AfterFunc(time.Second, cancel)
-			began := time.Now()
-			catalog, _, err := discover(ctx, 1_000_000, fail, time.Hour)
-			if took := time.Since(began); catalog != nil || err == nil || took != time.Second {
-				t.Errorf("%s: catalog %v, error %v after %s; want none and one at the context's end", name, catalog, err, took)
 			}
 		})
 	}

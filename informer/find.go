@@ -35,6 +35,7 @@ type Finder struct {
 	again    chan struct{}
 
 	mu    sync.Mutex
+	begun bool
 	kinds map[schema.GroupResource]*Kind
 	// missing are the errors of the last catalog, notFound the names of them.
 	missing  []error
@@ -63,6 +64,7 @@ func NewFinder(discover func(context.Context) (*Catalog, error), cfg *config.Con
 // another version or scope. Once all that is named has been found, Run waits for
 // [Finder.Rediscover].
 func (f *Finder) Run(ctx context.Context, found func([]*Kind)) {
+	f.begin()
 	backoff := newDiscoveryBackoff()
 	for ctx.Err() == nil {
 		pause := findInterval + rand.N(findInterval)
@@ -84,6 +86,12 @@ func (f *Finder) Run(ctx context.Context, found func([]*Kind)) {
 	}
 }
 
+func (f *Finder) begin() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.begun = true
+}
+
 // Rediscover asks the server once more what it serves, since something that was
 // found is not there any more, or is another. It does not block.
 func (f *Finder) Rediscover() {
@@ -103,7 +111,7 @@ func (f *Finder) wait(ctx context.Context, pause time.Duration) {
 	case <-due:
 	case <-ctx.Done():
 	case <-f.again:
-		sleep(ctx, rediscoverDelay)
+		_ = sleep(ctx, rediscoverDelay)
 		// What was asked for meanwhile is the same.
 		select {
 		case <-f.again:
@@ -165,9 +173,16 @@ func (f *Finder) Missing() []error {
 	return slices.Clone(f.missing)
 }
 
-// found reports whether the server has something of that name of the settings.
-func (f *Finder) found(name string) bool {
+// found tells, by the names of the settings, whether the server has something of
+// that name. Before Run it tells nothing.
+func (f *Finder) found() map[string]bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return !f.notFound[name]
+	found := make(map[string]bool)
+	if f.begun {
+		for name, missing := range f.notFound {
+			found[name] = !missing
+		}
+	}
+	return found
 }

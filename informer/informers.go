@@ -347,29 +347,6 @@ func (in *Informers) Alive(now time.Time, queueFull bool) error {
 	return nil
 }
 
-// Scope limits a list to a namespace or to one object; empty fields mean all.
-type Scope struct{ Namespace, Name string }
-
-// String is the namespace that the scope is about.
-func (s Scope) String() string { return s.Namespace + s.Name }
-
-// Scopes are where objects of the kind are read if these namespaces are chosen,
-// each by a request of its own; none chosen means all.
-func (k *Kind) Scopes(chosen []string) []Scope {
-	if len(chosen) == 0 || !k.Namespaced && k.GVR.GroupResource() != namespaces {
-		return []Scope{{}}
-	}
-	scopes := make([]Scope, len(chosen))
-	for i, namespace := range chosen {
-		if k.Namespaced {
-			scopes[i].Namespace = namespace
-		} else {
-			scopes[i].Name = namespace
-		}
-	}
-	return scopes
-}
-
 // location is the path of a kind's list and its parameters.
 func location(kind *Kind, scope Scope) (path string, params map[string]string) {
 	path = "/apis/" + kind.GVR.Group + "/" + kind.GVR.Version

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -173,10 +172,8 @@ func (c finderCollector) Describe(all chan<- *prometheus.Desc) { all <- missingD
 
 // Collect implements prometheus.Collector.
 func (c finderCollector) Collect(metrics chan<- prometheus.Metric) {
-	names := chosenNames(c.finder.cfg)
-	slices.Sort(names)
-	for _, name := range slices.Compact(names) {
-		metrics <- prometheus.MustNewConstMetric(missingDesc, prometheus.GaugeValue, boolToFloat(!c.finder.seen(name)), name)
+	for name, found := range c.finder.found() {
+		metrics <- prometheus.MustNewConstMetric(missingDesc, prometheus.GaugeValue, boolToFloat(!found), name)
 	}
 }
 

@@ -12,8 +12,8 @@ import (
 	"labelstream/record"
 )
 
-// jsonObject is what is read of an object in JSON. As encoding/json does, it takes
-// names in any case.
+// jsonObject is the part of an object in JSON that is read. As everywhere in
+// encoding/json, the case of names does not matter.
 type jsonObject struct {
 	Metadata struct {
 		Name              string            `json:"name"`
@@ -47,15 +47,15 @@ func sorted(m map[string]string) []record.KeyValue {
 	return pairs
 }
 
-// jsonList reads a list in JSON, which API servers without protobuf answer. The
-// decoder goes with it, and the memory for its largest object.
+// jsonList reads one list in JSON, which API servers without protobuf answer. Its
+// decoder's memory, which the largest object has determined, is not kept.
 type jsonList struct {
 	in   *json.Decoder
 	page *Page
 	each func(*Object) error
 	kind string
 	meta metav1.ListMeta
-	// found says that the list has items, be they none.
+	// found says that the list has the member items.
 	found bool
 }
 

@@ -136,7 +136,7 @@ func (d *ListDecoder) kind() (string, error) {
 	return meta.Kind, d.discard(len(encoded))
 }
 
-// mustBeList refuses a message that is no list, such as a Status, for it would be
+// mustBeList refuses an answer of another kind, such as a Status, which would be
 // taken for a list without objects.
 func mustBeList(kind string) error {
 	if !strings.HasSuffix(kind, "List") {

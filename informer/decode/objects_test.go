@@ -224,13 +224,14 @@ func decodeAll(d *ListDecoder, body io.Reader) (Page, []decoded, error) {
 }
 
 // expectList decodes a body and compares it with what apimachinery has.
-func expectList(t *testing.T, d *ListDecoder, body io.Reader, list *metav1.PartialObjectMetadataList) {
+func expectList(t *testing.T, d *ListDecoder, body io.Reader, list *metav1.PartialObjectMetadataList) Page {
 	t.Helper()
 	p, objects, err := decodeAll(d, body)
 	if err != nil {
 		t.Fatalf("decode: %v", err)
 	}
 	expect(t, p, objects, list)
+	return p
 }
 
 func expect(t *testing.T, p Page, objects []decoded, list *metav1.PartialObjectMetadataList) {

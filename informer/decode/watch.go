@@ -71,10 +71,10 @@ func (d *WatchDecoder) nextFrame() (watch.EventType, *Object, *metav1.Status, er
 	if err != nil {
 		return "", nil, nil, unexpectedEOF(err)
 	}
-	length := binary.BigEndian.Uint32(head)
 	if strings.HasPrefix(string(head), gzipMagic) {
 		return "", nil, nil, errCompressed
 	}
+	length := binary.BigEndian.Uint32(head)
 	if length > maxObjectBytes {
 		return "", nil, nil, fmt.Errorf("decode the watch: a frame of %d bytes", length)
 	}
@@ -118,7 +118,7 @@ func (d *WatchDecoder) parse(frame []byte) (watch.EventType, *Object, *metav1.St
 	return internType(typ), &d.object, nil, nil
 }
 
-// internType is watch.EventType(text), without memory for those that there are.
+// internType is watch.EventType(text), without an allocation for those that exist.
 func internType(text []byte) watch.EventType {
 	for _, typ := range [...]watch.EventType{watch.Added, watch.Modified, watch.Deleted, watch.Bookmark, watch.Error} {
 		if string(text) == string(typ) {

@@ -191,38 +191,6 @@ func TestEventsKeepNoLargeObject(t *testing.T) {
 	}
 }
 
-// TestEventsSizes has large values between small ones, a character of several
-// bytes at every place of a buffer's end.
-func TestEventsSizes(t *testing.T) {
-	for _, form := range forms {
-		t.Run(form, func(t *testing.T) {
-			var body []byte
-			var items []metav1.PartialObjectMetadata
-			for _, size := range []int{0, watchBuffer - 300, watchBuffer, readBuffer, 1 << 20, 1<<20 + 1, 1<<20 + 2} {
-				o := named("shop", "pod")
-				o.Annotations = map[string]string{"large": strings.Repeat("x", size%3) + strings.Repeat("漢", size/3)}
-				items = append(items, o, named("shop", "small"))
-			}
-			for _, o := range items {
-				body = append(body, encodeEvent(t, form, watch.Added, partial(o))...)
-			}
-			events, err := readEvents(bytes.NewReader(body))
-			if !errors.Is(err, io.EOF) {
-				t.Errorf("ends with %v, want EOF", err)
-			}
-			_, want := reference(newList(metav1.ListMeta{}, items...))
-			for i := range events {
-				if diff := cmp.Diff(event{Type: watch.Added, Object: want[i]}, events[i]); diff != "" {
-					t.Errorf("event %d (-want +got):\n%.1000s", i, diff)
-				}
-			}
-			if len(events) != len(want) {
-				t.Errorf("%d events, want %d", len(events), len(want))
-			}
-		})
-	}
-}
-
 // FuzzEvents reads any bytes as a watch: as one it never ends but by an error,
 // and gives what apimachinery gives of the same events.
 func FuzzEvents(f *testing.F) {
