@@ -122,7 +122,7 @@ func testRewritten(t *testing.T, g guarded) {
 		t.Errorf("the metrics are no metrics, or hold a secret:\n%s", said)
 	}
 	// Once each, however many requests were rejected.
-	for _, message := range []string{rejects, "Sending works again"} {
+	for _, message := range []string{rejects, "Sending again"} {
 		if n := strings.Count(r.stderr, message); n != 1 {
 			t.Errorf("the log says %q %d times, want once:\n%s", message, n, r.stderr)
 		}

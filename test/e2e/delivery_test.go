@@ -220,10 +220,8 @@ func testRefusesAll(t *testing.T, inv invocation) {
 	if n := strings.Count(r.stderr, "refuses every record"); n != 1 {
 		t.Errorf("%d lines say that everything is refused, want 1:\n%s", n, r.stderr)
 	}
-	// One batch is searched, and others are tried every 5 s for 30 s, with two
-	// requests while the version is being found out.
-	const probes = 2 * 30 / 5
-	if n, limit := j.Requests(), maxRequests+probes; n > limit {
+	// One batch is searched at once, and others every 5 s for 30 s.
+	if n, limit := j.Requests(), (1+30/5)*maxRequests; n > limit {
 		t.Errorf("%d requests, want at most %d", n, limit)
 	}
 }

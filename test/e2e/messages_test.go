@@ -37,8 +37,8 @@ func TestWrongSettings(t *testing.T) {
 			{"LABELSTREAM_PAGE_SIZE", `"many"`, "whole number"},
 		}},
 		{"names of before", nil, settings{"DESTINATION": nowhere, "WATCH_ENABLED": "false", "WEBHOOK_ENABLED": "true"}, [][]string{
-			{"LABELSTREAM_WATCH_ENABLED", "LABELSTREAM_CHANGES"},
-			{"LABELSTREAM_WEBHOOK_ENABLED", "LABELSTREAM_CHANGES"},
+			{"LABELSTREAM_WATCH_ENABLED", "CHANGES=none"},
+			{"LABELSTREAM_WEBHOOK_ENABLED", "CHANGES=webhook"},
 		}},
 		{"webhook and election", nil, settings{"DESTINATION": nowhere, "CHANGES": "webhook", "LEADER_ELECTION": "true"}, [][]string{
 			{"LABELSTREAM_LEADER_ELECTION", "LABELSTREAM_CHANGES"},
