@@ -25,6 +25,8 @@ type changer struct {
 	pause     time.Duration
 	random    *rand.Rand
 	step      int
+	// removes says that some are deleted.
+	removes bool
 
 	stopping chan struct{}
 	running  sync.WaitGroup
@@ -33,7 +35,7 @@ type changer struct {
 
 func newChanger(t *testing.T, p *plane, namespace string, count int, pause time.Duration) *changer {
 	// A fixed seed: what happens to the daemon is random enough.
-	c := &changer{t: t, plane: p, namespace: namespace, count: count, pause: pause, random: rand.New(rand.NewPCG(1, 2))}
+	c := &changer{t: t, plane: p, namespace: namespace, count: count, pause: pause, random: rand.New(rand.NewPCG(1, 2)), removes: true}
 	// A test that fails does not come to stop it; the context ends the change in
 	// hand.
 	t.Cleanup(c.end)
@@ -79,10 +81,10 @@ func (c *changer) change() error {
 	c.step++
 	name, step := numberedPod(c.random.IntN(c.count)), strconv.Itoa(c.step)
 	var err error
-	switch kind := c.random.IntN(10); kind {
-	case 0:
+	switch kind := c.random.IntN(10); {
+	case kind == 0 && c.removes:
 		err = pods.Delete(ctx, name, metav1.DeleteOptions{})
-	case 1:
+	case kind == 1:
 		if _, err = pods.Create(ctx, pod(inStep(c.namespace, name, step)), metav1.CreateOptions{}); apierrors.IsAlreadyExists(err) {
 			err = nil
 		}
