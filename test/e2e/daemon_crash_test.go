@@ -25,8 +25,8 @@ type changer struct {
 	pause     time.Duration
 	random    *rand.Rand
 	step      int
-	// removes says that some are deleted.
-	removes bool
+	// relabelsOnly says that none is created or deleted.
+	relabelsOnly bool
 
 	stopping chan struct{}
 	running  sync.WaitGroup
@@ -35,7 +35,7 @@ type changer struct {
 
 func newChanger(t *testing.T, p *plane, namespace string, count int, pause time.Duration) *changer {
 	// A fixed seed: what happens to the daemon is random enough.
-	c := &changer{t: t, plane: p, namespace: namespace, count: count, pause: pause, random: rand.New(rand.NewPCG(1, 2)), removes: true}
+	c := &changer{t: t, plane: p, namespace: namespace, count: count, pause: pause, random: rand.New(rand.NewPCG(1, 2))}
 	// A test that fails does not come to stop it; the context ends the change in
 	// hand.
 	t.Cleanup(c.end)
@@ -82,9 +82,9 @@ func (c *changer) change() error {
 	name, step := numberedPod(c.random.IntN(c.count)), strconv.Itoa(c.step)
 	var err error
 	switch kind := c.random.IntN(10); {
-	case kind == 0 && c.removes:
+	case kind == 0 && !c.relabelsOnly:
 		err = pods.Delete(ctx, name, metav1.DeleteOptions{})
-	case kind == 1:
+	case kind == 1 && !c.relabelsOnly:
 		if _, err = pods.Create(ctx, pod(inStep(c.namespace, name, step)), metav1.CreateOptions{}); apierrors.IsAlreadyExists(err) {
 			err = nil
 		}
