@@ -86,7 +86,7 @@ func TestRunReportsAllMistakes(t *testing.T) {
 	if code := run(t.Context(), []string{"--once"}, &stdout, &stderr); code != exitUsage {
 		t.Errorf("exit code %d, want %d", code, exitUsage)
 	}
-	for _, want := range []string{"LABELSTREAM_PAGE_SIZE", "LABELSTREAM_DESTINATION:", "LABELSTREAM_DESTINATIONS is no setting"} {
+	for _, want := range []string{"LABELSTREAM_PAGE_SIZE", "LABELSTREAM_DESTINATION:", "LABELSTREAM_DESTINATIONS is not a setting"} {
 		if !strings.Contains(stderr.String(), want) {
 			t.Errorf("stderr lacks %q:\n%s", want, &stderr)
 		}

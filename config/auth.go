@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -53,9 +54,8 @@ func (h *Headers) Decode(value string) error {
 	return nil
 }
 
-// DefaultHTTPClient returns the configuration of a client without
-// authentication: a proxy is taken from the environment, and redirects are not
-// followed.
+// DefaultHTTPClient is the configuration of a client without authentication. It
+// takes a proxy from the environment and does not follow redirects.
 func DefaultHTTPClient() *promconfig.HTTPClientConfig {
 	client := promconfig.DefaultHTTPClientConfig
 	client.FollowRedirects = false
@@ -144,28 +144,20 @@ func loadHTTPClient(file string, v *validation) *promconfig.HTTPClientConfig {
 
 // filesOf returns the files that the configuration names.
 func filesOf(c *promconfig.HTTPClientConfig) []string {
-	files := tlsFiles(&c.TLSConfig)
-	if c.BasicAuth != nil {
-		files = append(files, c.BasicAuth.UsernameFile, c.BasicAuth.PasswordFile)
+	basic := cmp.Or(c.BasicAuth, new(promconfig.BasicAuth))
+	bearer := cmp.Or(c.Authorization, new(promconfig.Authorization))
+	oauth := cmp.Or(c.OAuth2, new(promconfig.OAuth2))
+	headers := cmp.Or(c.HTTPHeaders, new(promconfig.Headers))
+	files := []string{
+		basic.UsernameFile, basic.PasswordFile, bearer.CredentialsFile, oauth.ClientSecretFile, oauth.ClientCertificateKeyFile,
+		c.TLSConfig.CAFile, c.TLSConfig.CertFile, c.TLSConfig.KeyFile,
+		oauth.TLSConfig.CAFile, oauth.TLSConfig.CertFile, oauth.TLSConfig.KeyFile,
 	}
-	if c.Authorization != nil {
-		files = append(files, c.Authorization.CredentialsFile)
-	}
-	if c.OAuth2 != nil {
-		files = append(files, c.OAuth2.ClientSecretFile, c.OAuth2.ClientCertificateKeyFile)
-		files = append(files, tlsFiles(&c.OAuth2.TLSConfig)...)
-	}
-	if c.HTTPHeaders != nil {
-		for _, header := range c.HTTPHeaders.Headers {
-			files = append(files, header.Files...)
-		}
+	for _, header := range headers.Headers {
+		files = append(files, header.Files...)
 	}
 	slices.Sort(files)
 	return slices.DeleteFunc(slices.Compact(files), func(file string) bool { return file == "" })
-}
-
-func tlsFiles(c *promconfig.TLSConfig) []string {
-	return []string{c.CAFile, c.CertFile, c.KeyFile}
 }
 
 // checkUsable adds what is wrong with the contents of certificates and keys that

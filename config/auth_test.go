@@ -89,7 +89,7 @@ func promURL(text string) promconfig.URL {
 }
 
 func TestLoadRefusesAuth(t *testing.T) {
-	secret, dir := write(t, "s3cret"), t.TempDir()
+	secret, lines, dir := write(t, "s3cret"), write(t, "s3cret\nmore\n"), t.TempDir()
 	missing := filepath.Join(dir, "none")
 	const (
 		p           = "LABELSTREAM_"
@@ -110,6 +110,8 @@ func TestLoadRefusesAuth(t *testing.T) {
 			[]string{p + `BEARER_TOKEN_FILE="` + missing + `": open ` + missing + `: no such file or directory; ` + wantBearer}},
 		{"a directory", map[string]string{"BEARER_TOKEN_FILE": dir},
 			[]string{p + `BEARER_TOKEN_FILE="` + dir + `": read ` + dir + `: is a directory; ` + wantBearer}},
+		{"a token of two lines", map[string]string{"BEARER_TOKEN_FILE": lines},
+			[]string{p + `BEARER_TOKEN_FILE="` + lines + `": holds more than one line; ` + wantBearer}},
 		{"no certificates", map[string]string{"TLS_CA_FILE": secret},
 			[]string{p + `TLS_CA_FILE="` + secret + `": unable to use specified CA cert file ` + secret + `; want the name of a readable PEM file with certificates`}},
 		{"half of basic", map[string]string{"BASIC_USERNAME": "me"},

@@ -31,6 +31,7 @@ var shapes = map[string]shape{
 	"path":      {"a path that begins with /, without space, ?, # and %", matching(`/[!"$&->@-~]*`)},
 	"resource": {"a list of plural, plural.group or *.group, such as pods or deployments.apps",
 		matching(dnsLabel + `(\.` + dnsLabel + `)*|\*(\.` + dnsLabel + `)+`)},
+	"token":     {"the name of a readable file", checkToken},
 	"subdomain": {"a name of lower case letters, digits, - and .", matching(dnsLabel + `(\.` + dnsLabel + `)*`)},
 }
 
@@ -55,6 +56,16 @@ func checkFile(name string) (string, bool) {
 		return err.Error(), false
 	}
 	return "", true
+}
+
+// checkToken wants a file that can be a header's value: white space around it is not
+// sent, what is within is.
+func checkToken(name string) (string, bool) {
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return err.Error(), false
+	}
+	return "holds more than one line", !strings.ContainsAny(strings.TrimSpace(string(text)), "\r\n")
 }
 
 // accepts says what the setting accepts, as its tags and its type do.

@@ -70,7 +70,7 @@ type Delivery struct {
 // it, or the others do.
 type Auth struct {
 	HTTPClientConfigFile string  `split_words:"true" desc:"file in the format of Prometheus' HTTP client configuration: basic_auth, authorization, oauth2, tls_config, http_headers, proxy_url" match:"file" accepts:"the name of such a YAML file, whose own files are readable, and none of the other settings of authentication and TLS"`
-	BearerTokenFile      string  `split_words:"true" desc:"file with a bearer token, read again for each request" match:"file" also:"without BASIC_USERNAME"`
+	BearerTokenFile      string  `split_words:"true" desc:"file with a bearer token, read again for each request" match:"token" also:"without BASIC_USERNAME"`
 	BasicUsername        string  `split_words:"true" desc:"user of basic authentication" accepts:"a name, together with BASIC_PASSWORD_FILE"`
 	BasicPasswordFile    string  `split_words:"true" desc:"file with the password of basic authentication, read again for each request" match:"file" also:"together with BASIC_USERNAME"`
 	TLSCaFile            string  `split_words:"true" desc:"file with the certificate authorities to trust in place of the system's, read again when it has changed" match:"file" accepts:"the name of a readable PEM file with certificates"`
@@ -82,7 +82,7 @@ type Auth struct {
 
 // Leader are the settings of the election among replicas.
 type Leader struct {
-	LeaderElection bool   `split_words:"true" default:"false" desc:"elect which of several replicas reads and sends" also:"false with CHANGES=webhook"`
+	LeaderElection bool   `split_words:"true" default:"false" desc:"elect which of several replicas reads and sends" also:"the latter with CHANGES=webhook"`
 	LeaseName      string `split_words:"true" default:"labelstream" desc:"name of the Lease that the leader holds, in the pod's namespace" match:"subdomain"`
 	// PodNamespace comes from the downward API: it alone is read without the
 	// prefix too.

@@ -21,7 +21,7 @@ type batch struct {
 	// size is the bytes of all records, encoded as 1.0.
 	size int
 	// since is when the first record came, as the time since the emitter was
-	// made; zero while there is none. It is read by metrics at any time.
+	// made, and one nanosecond; zero while there is none. It is read at any time.
 	since atomic.Int64
 }
 
@@ -48,7 +48,7 @@ type entry struct {
 // add copies the record. The buffer grows to the limit rather than past it.
 func (b *batch) add(rec *record.Record, size int, now time.Duration, limit int) {
 	if len(b.entries) == 0 {
-		b.since.Store(int64(max(now, 1)))
+		b.since.Store(int64(now) + 1)
 	}
 	if need := len(b.arena) + len(rec.Series); need > cap(b.arena) {
 		b.arena = append(make([]byte, 0, max(need, min(limit, max(minArena, 2*cap(b.arena))))), b.arena...)

@@ -30,6 +30,8 @@ type delivery struct {
 	// ends are where the parts end that are to be sent, the next one last. The
 	// first part begins at from, each other where the one before it ends.
 	ends []int
+	// whole is where the last part begins that is no piece of something refused.
+	whole int
 	// requests are those that searched for bad records.
 	requests int
 	// accepted and refused count records.
@@ -61,33 +63,38 @@ func (s *sender) deliver(ctx context.Context, b *batch) error {
 }
 
 // next is the part to send. A batch that is larger than the limit by now is sent
-// in several; isWhole says that the part is no piece of something refused.
+// in several. isWhole says that the part is no piece of something refused.
 func (d *delivery) next() (p part, isWhole bool) {
 	if len(d.ends) == 0 {
+		d.whole = d.from
 		d.ends = append(d.ends, d.batch.firstPart(d.from, int(d.sender.queue.limit.Load())).to)
 	}
-	return part{d.from, d.ends[len(d.ends)-1]}, len(d.ends) == 1 && d.requests == 0
+	return part{d.from, d.ends[len(d.ends)-1]}, len(d.ends) == 1 && d.from == d.whole
 }
 
 // handle gives the records of a part their outcome, or divides it.
 func (d *delivery) handle(p part, a answer, isWhole bool) {
-	if !isWhole && a.status != http.StatusRequestEntityTooLarge {
+	isTooLarge := a.status == http.StatusRequestEntityTooLarge
+	if !isWhole && !isTooLarge {
 		d.requests += a.requests
 	}
 	records, samples, bytes := d.batch.totals(p)
+	if isTooLarge && records > 1 {
+		d.sender.lowerLimit(bytes / 2)
+	}
 	switch {
 	case a.outcome == accepted:
 		d.accept(p, a, records, samples)
-	case a.status == http.StatusRequestEntityTooLarge && records > 1:
-		d.makeSmaller(p, a, bytes)
-	case a.written == 0 && a.status != http.StatusRequestEntityTooLarge:
-		d.refuse(p, a, reasonNotWritten)
 	case records == 1 || d.sender.onRefused == config.OnRefusedDrop:
-		d.refuse(p, a, reasonOf(a.status))
+		d.refuse(p, a, records, reasonOf(a))
+	case isTooLarge:
+		d.ends = d.ends[:0] // in parts below the limit
+	case a.written == 0:
+		d.refuse(p, a, records, reasonNotWritten)
 	case d.canDivide():
 		d.ends = append(d.ends, p.from+p.len()/2)
 	default:
-		d.refuse(p, a, reasonUndecided)
+		d.refuse(p, a, records, reasonUndecided)
 	}
 }
 
@@ -99,16 +106,6 @@ func (d *delivery) canDivide() bool {
 		each = 2
 	}
 	return d.requests+each*(len(d.ends)+1) < maxRequests
-}
-
-// makeSmaller has what is left of the batch sent in smaller parts, as well as the
-// batches of an hour.
-func (d *delivery) makeSmaller(p part, a answer, bytes int) {
-	d.sender.lowerLimit(max(bytes/2, 1))
-	if d.sender.onRefused == config.OnRefusedDrop {
-		d.refuse(p, a, reasonTooLarge)
-	}
-	d.ends = d.ends[:0]
 }
 
 // accept counts records that were accepted. Of those that an answer leaves out is
@@ -133,17 +130,16 @@ func (d *delivery) accept(p part, a answer, records, samples int) {
 	d.sender.recovered()
 }
 
-func (d *delivery) refuse(p part, a answer, reason string) {
-	for resource, records := range byResource(d.batch.of(p)) {
-		d.sender.stats.refuse(resource, reason, records)
+func (d *delivery) refuse(p part, a answer, records int, reason string) {
+	d.end(p, records)
+	d.refused += records
+	for resource, n := range byResource(d.batch.of(p)) {
+		d.sender.stats.refuse(resource, reason, n)
 	}
 	id := identity{}
 	if p.len() == 1 {
 		id = d.batch.identity(p.from)
 	}
-	records, _, _ := d.batch.totals(p)
-	d.end(p, records)
-	d.refused += records
 	d.sender.refusals.add(reason, a.err, records, id)
 	d.sender.refusedMore(records, a.err)
 }
@@ -169,11 +165,13 @@ func (d *delivery) result() batchResult {
 	}
 }
 
-func reasonOf(status int) string {
-	switch status {
-	case http.StatusRequestEntityTooLarge:
+func reasonOf(a answer) string {
+	switch {
+	case a.status == http.StatusRequestEntityTooLarge:
 		return reasonTooLarge
-	case http.StatusUnprocessableEntity:
+	case a.written == 0:
+		return reasonNotWritten
+	case a.status == http.StatusUnprocessableEntity:
 		return reasonUnprocessable
 	default:
 		return reasonBadRequest

@@ -93,13 +93,10 @@ func New(cfg *config.Delivery, opts Options) (*Emitter, error) {
 	return e, nil
 }
 
-// Put waits for room in the queue, then asks want, and copies the record into
-// the queue where want returns true; nil means that it does. That want is asked
-// and the record appended is one step: no other record of the object comes in
-// between. want must not block. sent is whether the record was appended. Put
-// returns ErrClosed where the emitter is closed, and the cause of ctx where that
-// ends before there is room. Records of one object are sent in the order in which
-// they were put.
+// Put waits for room in the queue, then asks want (nil: always) and copies the record
+// into the queue, in one step: no other record of the object comes in between. want
+// must not block. sent is whether the record is in the queue. The error is ErrClosed,
+// or wraps the cause of ctx. Records of one object are sent in the order of Put.
 func (e *Emitter) Put(ctx context.Context, rec *record.Record, want func(*record.Record) bool) (sent bool, err error) {
 	return e.senderOf(rec).queue.put(ctx, rec, want)
 }
@@ -123,11 +120,10 @@ func (e *Emitter) Close() {
 	}
 }
 
-// Run sends, and blocks until the emitter is closed and every record is accepted
-// or refused, until ctx ends or Options.AllowSend fails, or until the destination
-// has rejected the settings or refused every record for Options.GiveUpAfter. It
-// then closes the emitter. Where records are unsent, the error says how many, and
-// wraps the cause: that of ctx, AllowSend's, or what the destination says. It is
+// Run sends until the emitter is closed and every record is accepted or refused, or
+// until ctx ends, Options.AllowSend fails, or the destination has rejected the
+// settings or refused every record for Options.GiveUpAfter. It then closes the
+// emitter. The error says how many records are unsent, and wraps the cause. Run is
 // called once.
 func (e *Emitter) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancelCause(ctx)
@@ -142,7 +138,6 @@ func (e *Emitter) Run(ctx context.Context) error {
 	}
 	wg.Wait()
 	e.client.close()
-	e.refusals.flush()
 	if n := e.Unsent(); n > 0 {
 		return fmt.Errorf("%d records unsent: %w", n, e.why(context.Cause(ctx)))
 	}

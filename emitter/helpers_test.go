@@ -211,8 +211,10 @@ func each[T any](d *destination, of func(request) T) []T {
 func (d *destination) times() []time.Duration {
 	return each(d, func(r request) time.Duration { return r.After })
 }
-func (d *destination) versions() []version { return each(d, func(r request) version { return r.Version }) }
-func (d *destination) names() [][]string   { return each(d, request.names) }
+func (d *destination) versions() []version {
+	return each(d, func(r request) version { return r.Version })
+}
+func (d *destination) names() [][]string { return each(d, request.names) }
 
 // stored are the names of the samples that were answered with a success.
 func (d *destination) stored() []string {

@@ -11,18 +11,17 @@ import (
 // log, and their number says enough.
 const maxNamed = 100
 
-// refusalLog says which records the destination refuses. What no line of a minute
-// says is summed up in one after it.
+// refusalLog says which records the destination refuses. The others are counted by
+// the metrics.
 type refusalLog struct {
 	log logrus.FieldLogger
 
 	mu sync.Mutex
-	// since is when the minute began, named are the records named in it, said are
-	// the reasons told without a name, and more the records that no line has.
+	// since is when the minute began, named are the records named in it, and said
+	// are the reasons told without a name.
 	since time.Time
 	named int
 	said  map[string]bool
-	more  int
 }
 
 func newRefusalLog(log logrus.FieldLogger) *refusalLog {
@@ -34,7 +33,6 @@ func (l *refusalLog) add(reason string, err error, records int, id identity) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if time.Since(l.since) >= time.Minute {
-		l.sumUp()
 		l.since, l.named = time.Now(), 0
 		clear(l.said)
 	}
@@ -47,21 +45,5 @@ func (l *refusalLog) add(reason string, err error, records int, id identity) {
 	case id.kind == nil && !l.said[reason]:
 		l.said[reason] = true
 		log.WithField("records", records).Error("The destination refused records")
-	default:
-		l.more += records
-	}
-}
-
-// flush says what no line has said yet.
-func (l *refusalLog) flush() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.sumUp()
-}
-
-func (l *refusalLog) sumUp() {
-	if l.more > 0 {
-		l.log.WithField("records", l.more).Error("The destination refused more records")
-		l.more = 0
 	}
 }

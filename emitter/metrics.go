@@ -41,24 +41,20 @@ type stats struct {
 // emitters that share a registry would count into each other.
 func newStats(reg prometheus.Registerer, e *Emitter, capacity int) *stats {
 	auto := promauto.With(reg)
+	counters := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return auto.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+	}
 	s := &stats{
 		totals: make(map[string]Totals),
-		samplesSent: auto.NewCounter(prometheus.CounterOpts{
-			Name: "labelstream_samples_sent_total",
-			Help: "Samples that the destination accepted.",
-		}),
-		recordsRefused: auto.NewCounterVec(prometheus.CounterOpts{
-			Name: "labelstream_records_refused_total",
-			Help: "Records that the destination refused, by resource (empty where a batch of several had some refused) and reason: bad_request (400), too_large (413), unprocessable (422), not_written (2.0), or undecided (refused with others).",
-		}, []string{"resource", "reason"}),
-		deletionsDropped: auto.NewCounterVec(prometheus.CounterOpts{
-			Name: "labelstream_deletions_dropped_total",
-			Help: "Last records of deleted objects that waited for more than five minutes and were not sent, by resource.",
-		}, []string{"resource"}),
-		batches: auto.NewCounterVec(prometheus.CounterOpts{
-			Name: "labelstream_batches_total",
-			Help: "Batches by result: accepted, conflict (the destination has newer samples), partial (some records were refused), or refused.",
-		}, []string{"result"}),
+		samplesSent: counters("labelstream_samples_sent_total",
+			"Samples that the destination accepted.").WithLabelValues(),
+		recordsRefused: counters("labelstream_records_refused_total",
+			"Records that the destination refused, by resource (empty where a batch of several had some refused) and reason: bad_request (400), too_large (413), unprocessable (422), not_written (2.0), or undecided (refused with others).",
+			"resource", "reason"),
+		deletionsDropped: counters("labelstream_deletions_dropped_total",
+			"Last records of deleted objects that waited for more than five minutes and were not sent, by resource.", "resource"),
+		batches: counters("labelstream_batches_total",
+			"Batches by result: accepted, conflict (the destination has newer samples), partial (some records were refused), or refused.", "result"),
 		requestSeconds: auto.NewHistogram(prometheus.HistogramOpts{
 			Name:    "labelstream_send_duration_seconds",
 			Help:    "How long a request to the destination took, whatever came of it.",
@@ -78,24 +74,18 @@ func newStats(reg prometheus.Registerer, e *Emitter, capacity int) *stats {
 
 // registerState registers those that are read when asked for.
 func (s *stats) registerState(auto promauto.Factory, e *Emitter, capacity int) {
-	auto.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "labelstream_queue_length",
-		Help: "Records that wait to be sent or are being sent.",
-	}, func() float64 { return float64(s.unsent.Load()) })
-	auto.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "labelstream_queue_capacity",
-		Help: "Records that the queue holds at most; large ones fill it sooner.",
-	}, func() float64 { return float64(capacity) })
-	auto.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "labelstream_oldest_unsent_age_seconds",
-		Help: "Age of the oldest record in the queue, zero where it is empty.",
-	}, func() float64 { return e.oldest().Seconds() })
+	gauge := func(name, help string, labels prometheus.Labels, read func() float64) {
+		auto.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels}, read)
+	}
+	gauge("labelstream_queue_length", "Records that wait to be sent or are being sent.", nil,
+		func() float64 { return float64(s.unsent.Load()) })
+	gauge("labelstream_queue_capacity", "Records that the queue holds at most; large ones fill it sooner.", nil,
+		func() float64 { return float64(capacity) })
+	gauge("labelstream_oldest_unsent_age_seconds", "Age of the oldest record in the queue, zero where it is empty.", nil,
+		func() float64 { return e.oldest().Seconds() })
 	for v, name := range map[version]string{unknown: "unknown", v1: "1.0", v2: "2.0"} {
-		auto.NewGaugeFunc(prometheus.GaugeOpts{
-			Name:        "labelstream_senders",
-			Help:        "Senders by the version of remote_write in use; unknown while it is being found out.",
-			ConstLabels: prometheus.Labels{"version": name},
-		}, func() float64 { return float64(e.sendersUsing(v)) })
+		gauge("labelstream_senders", "Senders by the version of remote_write in use; unknown while it is being found out.",
+			prometheus.Labels{"version": name}, func() float64 { return float64(e.sendersUsing(v)) })
 	}
 }
 

@@ -198,7 +198,7 @@ func (q *queue) oldest(now time.Duration) time.Duration {
 	var oldest time.Duration
 	for _, b := range q.batches {
 		if since := time.Duration(b.since.Load()); since > 0 {
-			oldest = max(oldest, now-since)
+			oldest = max(oldest, now-since+1)
 		}
 	}
 	return oldest

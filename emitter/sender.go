@@ -103,7 +103,8 @@ func (s *sender) idle(now time.Duration) time.Duration {
 // send makes attempts with a part until an answer decides on it. The error says
 // why no more are made.
 func (s *sender) send(ctx context.Context, b *batch, p part, isWhole bool) (answer, error) {
-	for backoff := minBackoff; ; backoff = min(2*backoff, maxBackoff) {
+	backoff := minBackoff
+	for {
 		s.dropOldDeletions(b.of(p))
 		if _, samples, _ := b.totals(p); samples == 0 {
 			return answer{written: notSaid}, nil // accepted, as far as there is anything
@@ -115,6 +116,7 @@ func (s *sender) send(ctx context.Context, b *batch, p part, isWhole bool) (answ
 		switch a.outcome {
 		case retryable:
 			err = s.retryLater(ctx, a, backoff)
+			backoff = min(2*backoff, maxBackoff)
 		case misconfigured:
 			s.hopeless("The destination rejects the settings", a.cause, a.err)
 			err = s.pause(ctx)
@@ -214,7 +216,7 @@ func (s *sender) startBatch(ctx context.Context) error {
 
 func (s *sender) lowerLimit(bytes int) {
 	s.lowered = time.Now()
-	s.queue.limit.Store(int64(bytes))
+	s.queue.limit.Store(int64(max(bytes, 1)))
 	s.log.WithFields(logrus.Fields{"bytes": bytes, "for": lowerFor.String()}).
 		Warn("The destination refuses batches as too large, smaller ones are sent")
 }

@@ -6,10 +6,6 @@ import (
 	"hash/maphash"
 )
 
-// maxSymbols is how many symbols' memory a table keeps: far more than batches
-// of real objects have.
-const maxSymbols = 64 << 10
-
 // symbols is the table of the distinct strings of a request, by the order in
 // which they came. A Go map that is cleared for each batch takes twice the time.
 type symbols struct {
@@ -32,9 +28,6 @@ func newSymbols() *symbols {
 // their positions.
 func (t *symbols) reset(first ...[]byte) {
 	clear(t.texts)
-	if len(t.texts) > maxSymbols {
-		t.slots, t.texts = make([]uint64, 1024), nil
-	}
 	clear(t.slots)
 	t.texts, t.size = t.texts[:0], 0
 	for _, text := range first {

@@ -167,7 +167,7 @@ func TestDiscoverGivesUp(t *testing.T) {
 		"silent at last":   {silentAtLast, 30 * time.Second, 30 * time.Second, "connection closed"},
 		"no patience":      {refuse, 0, 0, "connection closed"},
 		"ended, not ready": {notReady, time.Hour, time.Minute, "currently unable"},
-		"ended, silent":    {silent, time.Hour, time.Minute, "Client.Timeout exceeded"},
+		"ended, silent":    {silent, time.Hour, time.Minute, "deadline exceeded"},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())

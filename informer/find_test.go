@@ -129,17 +129,17 @@ func runFinder(t *testing.T, resources string, steps ...findStep) (logs []string
 }
 
 const (
-	podsKind    = "pods v1 pod/pod pod ns L"
-	widgetsKind = "widgets.example.com v1 widget.example.com/widget_example.com workload ns L"
-	gearsKind   = "gears.example.com v1 gear.example.com/gear_example.com workload ns L"
-	noWidgets   = `"widgets.example.com": the server has no such resource`
-	noGroup     = `"*.example.com": the server has no such group with resources to list and watch`
+	foundPods    = "pods v1 pod/pod pod ns L"
+	foundWidgets = "widgets.example.com v1 widget.example.com/widget_example.com workload ns L"
+	foundGears   = "gears.example.com v1 gear.example.com/gear_example.com workload ns L"
+	noWidgets    = `"widgets.example.com": the server has no such resource`
+	noGroup      = `"*.example.com": the server has no such group with resources to list and watch`
 )
 
 var (
-	corePods = serves("v1", "pods Pod pod ns lw")
-	widgets  = serves("example.com/v1", "widgets Widget widget ns lw")
-	refused  = errors.New("connection refused")
+	corePods   = serves("v1", "pods Pod pod ns lw")
+	widgets    = serves("example.com/v1", "widgets Widget widget ns lw")
+	errRefused = errors.New("connection refused")
 )
 
 func served(lists ...*metav1.APIResourceList) []*metav1.APIResourceList { return lists }
@@ -149,9 +149,9 @@ func served(lists ...*metav1.APIResourceList) []*metav1.APIResourceList { return
 func TestFindLater(t *testing.T) {
 	name, missing := []string{"widgets.example.com"}, []string{noWidgets}
 	logs := runFinder(t, "pods,widgets.example.com",
-		findStep{when: "at first", lists: served(corePods), found: []string{podsKind}, missing: missing, notFound: name, least: 2, most: 3},
+		findStep{when: "at first", lists: served(corePods), found: []string{foundPods}, missing: missing, notFound: name, least: 2, most: 3},
 		findStep{when: "without it", after: time.Hour, lists: served(corePods), missing: missing, notFound: name, least: 60, most: 120},
-		findStep{when: "with it", lists: served(corePods, widgets), found: []string{widgetsKind}, least: 1, most: 1},
+		findStep{when: "with it", lists: served(corePods, widgets), found: []string{foundWidgets}, least: 1, most: 1},
 		findStep{when: "with all", after: time.Hour, lists: served(corePods, widgets)},
 	)
 	if diff := cmp.Diff([]string{"Cannot read a resource", "Found a kind to read", "Found a kind to read"}, logs); diff != "" {
@@ -165,8 +165,8 @@ func TestFindWholeGroup(t *testing.T) {
 	both := serves("example.com/v1", "widgets Widget widget ns lw", "gears Gear gear ns lw")
 	runFinder(t, "*.example.com",
 		findStep{when: "empty", lists: served(corePods), missing: []string{noGroup}, notFound: []string{"*.example.com"}, least: 2, most: 3},
-		findStep{when: "one", lists: served(widgets), found: []string{widgetsKind}, least: 1, most: 2},
-		findStep{when: "two", lists: served(both), found: []string{gearsKind}, least: 1, most: 2},
+		findStep{when: "one", lists: served(widgets), found: []string{foundWidgets}, least: 1, most: 2},
+		findStep{when: "two", lists: served(both), found: []string{foundGears}, least: 1, most: 2},
 		findStep{when: "one again", lists: served(widgets), least: 1, most: 2},
 		findStep{when: "two again", lists: served(both), least: 1, most: 2},
 	)
@@ -177,9 +177,9 @@ func TestFindWholeGroup(t *testing.T) {
 func TestFindWithoutServer(t *testing.T) {
 	group := []string{"*.example.com"}
 	logs := runFinder(t, "pods,*.example.com",
-		findStep{when: "without a server", after: time.Hour, err: refused, missing: []string{"connection refused"}, notFound: []string{"*.example.com", "pods"}, least: 60, most: 200},
-		findStep{when: "with one", lists: served(corePods), found: []string{podsKind}, missing: []string{noGroup}, notFound: group, least: 1, most: 3},
-		findStep{when: "gone", err: refused, missing: []string{"connection refused", noGroup}, notFound: group, least: 1, most: 20},
+		findStep{when: "without a server", after: time.Hour, err: errRefused, missing: []string{"connection refused"}, notFound: []string{"*.example.com", "pods"}, least: 60, most: 200},
+		findStep{when: "with one", lists: served(corePods), found: []string{foundPods}, missing: []string{noGroup}, notFound: group, least: 1, most: 3},
+		findStep{when: "gone", err: errRefused, missing: []string{"connection refused", noGroup}, notFound: group, least: 1, most: 20},
 	)
 	want := []string{
 		"Cannot discover what the API server serves", "Discovering again", "Cannot read a resource", "Found a kind to read",
@@ -196,7 +196,7 @@ func TestFindUnwatchable(t *testing.T) {
 	reports := serves("example.com/v1", "reports Report report ns l")
 	const missing = `"reports.example.com": the server does not let this resource be watched`
 	runFinder(t, "pods,reports.example.com",
-		findStep{when: "at first", lists: served(corePods, reports), found: []string{podsKind}, missing: []string{missing}, notFound: []string{"reports.example.com"}, least: 1, most: 1},
+		findStep{when: "at first", lists: served(corePods, reports), found: []string{foundPods}, missing: []string{missing}, notFound: []string{"reports.example.com"}, least: 1, most: 1},
 		findStep{when: "an hour later", after: time.Hour, lists: served(corePods, reports), missing: []string{missing}, notFound: []string{"reports.example.com"}},
 	)
 	if hint := outage.Hint(errNotWatchable); !strings.Contains(hint, "LABELSTREAM_CHANGES=none") {
@@ -207,17 +207,17 @@ func TestFindUnwatchable(t *testing.T) {
 // TestRediscover has a definition go, come back as it was, and come back in another
 // scope and version.
 func TestRediscover(t *testing.T) {
-	inCluster := strings.Replace(widgetsKind, " ns ", " cluster ", 1)
+	inCluster := strings.Replace(foundWidgets, " ns ", " cluster ", 1)
 	runFinder(t, "pods,widgets.example.com",
-		findStep{when: "at first", lists: served(corePods, widgets), found: []string{podsKind, widgetsKind}, least: 1, most: 1},
+		findStep{when: "at first", lists: served(corePods, widgets), found: []string{foundPods, foundWidgets}, least: 1, most: 1},
 		findStep{when: "as it was", again: true, lists: served(corePods, widgets), least: 1, most: 1},
-		findStep{when: "without a server", again: true, err: refused, missing: []string{"connection refused"}, least: 2, most: 20},
+		findStep{when: "without a server", again: true, err: errRefused, missing: []string{"connection refused"}, least: 2, most: 20},
 		findStep{when: "gone", lists: served(corePods), missing: []string{noWidgets}, notFound: []string{"widgets.example.com"}, least: 1, most: 3},
 		findStep{when: "as before", lists: served(corePods, widgets), least: 1, most: 1},
 		findStep{when: "in another scope", again: true, lists: served(corePods, serves("example.com/v1", "widgets Widget widget cluster lw")),
 			found: []string{inCluster}, least: 1, most: 1},
 		findStep{when: "in another version", again: true, lists: served(corePods, serves("example.com/v2", "widgets Widget widget ns lw")),
-			found: []string{strings.Replace(widgetsKind, "v1", "v2", 1)}, least: 1, most: 1},
+			found: []string{strings.Replace(foundWidgets, "v1", "v2", 1)}, least: 1, most: 1},
 		findStep{when: "in a version that stands in", again: true, err: groupsFailed("example.com"), lists: served(corePods, widgets), least: 1, most: 1},
 	)
 }

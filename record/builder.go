@@ -147,7 +147,10 @@ func (b *Builder) addSorted(s *series, names *labelNames, o *Object, labels []Ke
 	dst = s.append(dst, s.before, o)
 	last := ""
 	for i := range labels {
-		l := names.at(i, labels[i].Key)
+		l := names.cache.at(i, labels[i].Key)
+		if l == nil {
+			l = names.replace(i, labels[i].Key)
+		}
 		if !names.cache.ascends(i, l.name, last) {
 			b.drops = drops
 			return false

@@ -27,15 +27,16 @@ type cachedLabel struct {
 	valueLen int
 }
 
-// at returns the label of a key at an index, valid until the next call.
-func (n *labelNames) at(index int, key []byte) *cachedLabel {
-	if index < len(n.cache.labels) && n.cache.labels[index].key == string(key) {
-		return &n.cache.labels[index]
+// at returns the label at an index, nil where it is another key's.
+func (c *indexCache) at(index int, key []byte) *cachedLabel {
+	if index < len(c.labels) && c.labels[index].key == string(key) {
+		return &c.labels[index]
 	}
-	return n.replace(index, key)
+	return nil
 }
 
-// replace remembers the label of another key at an index.
+// replace remembers the label of another key at an index. What it returns is valid
+// until the next call.
 func (n *labelNames) replace(index int, key []byte) *cachedLabel {
 	cache := &n.cache
 	cache.ascending = min(cache.ascending, index)
@@ -53,7 +54,7 @@ func (n *labelNames) replace(index int, key []byte) *cachedLabel {
 	return label
 }
 
-// ascends reports whether the name at an index, which at has just returned, sorts
+// ascends reports whether the name at an index, which was just looked up, sorts
 // after last, the name before it; a name that is "" does.
 func (c *indexCache) ascends(index int, name, last string) bool {
 	return index < c.ascending || c.compare(index, name, last)

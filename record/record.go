@@ -106,10 +106,10 @@ func (c *Cursor) Flat() []byte {
 
 // Pass moves past the next label if that is the one given, as Flat returned it. It
 // returns whether it is.
-func (c *Cursor) Pass(flat []byte) bool {
-	same := bytes.HasPrefix(*c, flat)
+func (c *Cursor) Pass(label []byte) bool {
+	same := bytes.HasPrefix(*c, label)
 	if same {
-		*c = (*c)[len(flat):]
+		*c = (*c)[len(label):]
 	}
 	return same
 }

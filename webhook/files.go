@@ -41,7 +41,6 @@ func NewFiles(dir, clientCAFile string, registerer prometheus.Registerer, log lo
 	if err != nil {
 		return nil, explainFiles(dir, err)
 	}
-	watcher.RegisterCallback(func(c tls.Certificate) { logServed(log, &c) })
 	registerNotAfter(registerer, watcher.GetCertificate)
 	unwatched := outage.New(log, "Cannot watch the webhook's certificate; reading it every ten seconds", "")
 	return &Files{watcher: watcher, clients: clients, outage: unwatched}, nil
@@ -79,10 +78,6 @@ func (f *Files) Run(ctx context.Context) {
 		f.outage.Fail(outage.Cause(err), err)
 		_ = f.watcher.ReadCertificate()
 	}
-}
-
-func logServed(log logrus.FieldLogger, c *tls.Certificate) {
-	log.WithField("expires", c.Leaf.NotAfter).Info("Serving the webhook with this certificate")
 }
 
 // registerNotAfter registers when the certificate that is served ends.

@@ -8,7 +8,6 @@ import (
 	"mime"
 	"net/http"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -27,8 +26,6 @@ const (
 	// twice its body, and what its labels and annotations take. It is enough for
 	// the largest, or for 1,000 of usual size.
 	maxBufferedBytes = 24 << 20
-	// pooledBytes is the size of the buffers that are used again.
-	pooledBytes = 16 << 10
 )
 
 var (
@@ -54,13 +51,11 @@ type Handler struct {
 	metrics  *metrics
 	inFlight atomic.Int64
 	buffered atomic.Int64
-	buffers  sync.Pool
 }
 
 // NewHandler returns a handler for POST requests to the path.
 func NewHandler(path string, target Target, registerer prometheus.Registerer) *Handler {
 	h := &Handler{path: []byte(path), target: target}
-	h.buffers.New = func() any { return new([pooledBytes]byte) }
 	h.metrics = newMetrics(registerer, &h.inFlight, &h.buffered)
 	return h
 }
@@ -75,12 +70,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	held := 2 * r.ContentLength
-	defer h.buffered.Add(-held)
-	if h.buffered.Add(held) > maxBufferedBytes {
+	if !h.reserve(held) {
 		h.reject(w, http.StatusServiceUnavailable, errNoRoom)
 		return
 	}
-	v, err := h.read(r)
+	defer h.buffered.Add(-held)
+	v, err := read(r)
 	if err != nil {
 		h.reject(w, http.StatusBadRequest, err)
 		return
@@ -114,19 +109,13 @@ func (h *Handler) check(r *http.Request) (code int, err error) {
 	return 0, nil
 }
 
-// read reads a request's review.
-func (h *Handler) read(r *http.Request) (*review, error) {
-	pooled := h.buffers.Get().(*[pooledBytes]byte)
-	defer h.buffers.Put(pooled)
-	body := pooled[:]
-	if r.ContentLength > pooledBytes {
-		body = make([]byte, r.ContentLength)
+// reserve sets memory aside for a review, unless there is no room.
+func (h *Handler) reserve(n int64) bool {
+	if h.buffered.Add(n) <= maxBufferedBytes {
+		return true
 	}
-	body = body[:r.ContentLength]
-	if _, err := io.ReadFull(r.Body, body); err != nil {
-		return nil, errCutOff
-	}
-	return parse(body)
+	h.buffered.Add(-n)
+	return false
 }
 
 // review shows the target what a request shows.
@@ -135,12 +124,21 @@ func (h *Handler) review(r *request) (kind string, outcome Outcome, err error) {
 		return "", outcome, nil
 	}
 	held := r.cost()
-	defer h.buffered.Add(-held)
-	if h.buffered.Add(held) > maxBufferedBytes {
+	if !h.reserve(held) {
 		return "", "", errNoRoom
 	}
+	defer h.buffered.Add(-held)
 	kind, outcome = h.target.Review(r.change())
 	return kind, outcome, nil
+}
+
+// read reads a request's review.
+func read(r *http.Request) (*review, error) {
+	body := make([]byte, r.ContentLength)
+	if _, err := io.ReadFull(r.Body, body); err != nil {
+		return nil, errCutOff
+	}
+	return parse(body)
 }
 
 func (h *Handler) reject(w http.ResponseWriter, code int, err error) {

@@ -171,7 +171,7 @@ func (s *SelfSigned) serve() {
 	published := bytes.Equal(s.trusted, s.pair.bundle()) && now.Sub(s.published) >= publishedFor
 	c := s.pair.serve(now, published).tls
 	if before := s.served.Swap(c); before == nil || !before.Leaf.Equal(c.Leaf) {
-		logServed(s.log, c)
+		s.log.WithField("expires", c.Leaf.NotAfter).Info("Serving the webhook with this certificate")
 	}
 }
 
@@ -193,7 +193,7 @@ func (s *SelfSigned) readSecret(ctx context.Context) (pair, string, error) {
 	}
 	if err != nil {
 		return pair{}, "", outage.WithHint(
-			fmt.Errorf("Secret %s/%s holds something else than the webhook's certificate: %w", s.options.Namespace, s.options.Name, err),
+			fmt.Errorf("the Secret %s/%s holds something else than the webhook's certificate: %w", s.options.Namespace, s.options.Name, err),
 			"delete it, or choose another name by LABELSTREAM_WEBHOOK_NAME")
 	}
 	return p, kept.ResourceVersion, nil
@@ -220,7 +220,7 @@ func (s *SelfSigned) publish(ctx context.Context) error {
 		return err
 	}
 	if len(have.Webhooks) == 0 {
-		return fmt.Errorf("ValidatingWebhookConfiguration %s has no webhooks", s.options.Name)
+		return fmt.Errorf("the ValidatingWebhookConfiguration %s has no webhooks", s.options.Name)
 	}
 	bundle, changed := s.pair.bundle(), false
 	want := applyadmission.ValidatingWebhookConfiguration(s.options.Name).WithResourceVersion(have.ResourceVersion)

@@ -52,8 +52,9 @@ type Certificates interface {
 type Server struct {
 	server   *http.Server
 	listener net.Listener
-	// open counts the connections.
-	open atomic.Int64
+	// open counts the connections, and limit bounds them.
+	open  atomic.Int64
+	limit int64
 }
 
 // Listen takes the address, as net.Listen does. Nothing is answered before Run.
@@ -62,7 +63,7 @@ func Listen(address string, handler http.Handler, certificates Certificates, reg
 	if err != nil {
 		return nil, fmt.Errorf("serve the webhook at %s, as LABELSTREAM_WEBHOOK_ADDRESS says: %w", address, err)
 	}
-	s := &Server{listener: listener}
+	s := &Server{listener: listener, limit: maxConnections}
 	s.server = &http.Server{
 		Handler:           handler,
 		Protocols:         new(http.Protocols),
@@ -84,7 +85,6 @@ func Listen(address string, handler http.Handler, certificates Certificates, reg
 func tlsConfig(certificates Certificates) *tls.Config {
 	config := &tls.Config{
 		MinVersion:     tls.VersionTLS12,
-		NextProtos:     []string{"http/1.1"},
 		GetCertificate: certificates.GetCertificate,
 	}
 	config.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
@@ -104,7 +104,7 @@ func tlsConfig(certificates Certificates) *tls.Config {
 func (s *Server) connState(c net.Conn, state http.ConnState) {
 	switch state {
 	case http.StateNew:
-		if s.open.Add(1) > maxConnections {
+		if s.open.Add(1) > s.limit {
 			_ = c.Close()
 		}
 	case http.StateClosed:

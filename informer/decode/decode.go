@@ -56,11 +56,6 @@ const maxObjectBytes = 64 << 20
 // (k8s.io/apimachinery/pkg/runtime/serializer/protobuf).
 const protobufMagic = "k8s\x00"
 
-// gzipMagic begins an answer that a proxy has compressed.
-const gzipMagic = "\x1f\x8b"
-
-var errCompressed = errors.New("the response is compressed with gzip, which was not asked for: is there a proxy before the API server?")
-
 // unexpectedEOF makes an end where more must follow an error of its own: to
 // callers io.EOF means a good end.
 func unexpectedEOF(err error) error {

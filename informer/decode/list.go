@@ -63,12 +63,9 @@ func (d *ListDecoder) Decode(body io.Reader, each func(*Object) error) (Page, er
 		return Page{}, fmt.Errorf("read the beginning of the list: %w", unexpectedEOF(err))
 	}
 	p := Page{Remaining: -1}
-	switch {
-	case string(head) == protobufMagic:
+	if string(head) == protobufMagic {
 		err = d.envelope(&p, each)
-	case strings.HasPrefix(string(head), gzipMagic):
-		err = errCompressed
-	default:
+	} else {
 		err = (&jsonList{in: json.NewDecoder(d.in), page: &p, each: each}).read()
 	}
 	p.Bytes = d.counter.n

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
@@ -70,9 +69,6 @@ func (d *WatchDecoder) nextFrame() (watch.EventType, *Object, *metav1.Status, er
 	head, err := d.in.Peek(4)
 	if err != nil {
 		return "", nil, nil, unexpectedEOF(err)
-	}
-	if strings.HasPrefix(string(head), gzipMagic) {
-		return "", nil, nil, errCompressed
 	}
 	length := binary.BigEndian.Uint32(head)
 	if length > maxObjectBytes {

@@ -148,7 +148,6 @@ func TestEventsThatMakeNoSense(t *testing.T) {
 		"no message":               {frame(2, "\xff\xff"), "decode a watch event: "},
 		"no object":                {frame(0, ""), "decode a watch event: its object is not in protobuf"},
 		"an object in JSON":        {frame(8, "\x0a\x00\x12\x04\x0a\x02{}"), "decode a watch event: its object is not in protobuf"},
-		"gzip":                     {"\x1f\x8b\x08\x00", "the response is compressed with gzip"},
 		"a broken object":          {frame(11, "\x12\x09\x0a\x07k8s\x00\x12\x01\xff"), "decode a watch event's object: "},
 		"a broken status":          {frame(15, "\x0a\x05ERROR\x12\x06\x0a\x04k8s\x00"), ""},
 		"JSON that is none":        {"{]", "decode the watch: invalid character"},

@@ -1,0 +1,319 @@
+package emitter
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"labelstream/config"
+	"labelstream/status/outage"
+)
+
+// took is what came of one record: the requests of each version, and whether it
+// was accepted, refused or left unsent.
+type took struct {
+	V1, V2 int
+	Result string
+}
+
+// Every status, said to all requests for 40 s by a receiver that speaks both
+// versions afterwards.
+func TestStatusMatrix(t *testing.T) {
+	const (
+		ok, no, unsent = "accepted", "refused", "unsent"
+	)
+	// Each version's setting, in a one-shot run that gives up after 30 s with an
+	// attempt every 5 s, and in a long run.
+	type row struct{ v1, v1Long, v2, v2Long, auto, autoLong took }
+	same := func(v1, v2, auto took) row { return row{v1, v1, v2, v2, auto, auto} }
+	var (
+		// 2.0 without a word on what was written is no 2.0.
+		success   = row{took{1, 0, ok}, took{1, 0, ok}, took{0, 6, unsent}, took{0, 2, ok}, took{1, 1, ok}, took{1, 1, ok}}
+		conflicts = same(took{1, 0, ok}, took{0, 1, ok}, took{1, 1, ok})
+		refuses   = same(took{1, 0, no}, took{0, 1, no}, took{1, 1, no})
+		fails     = same(took{10, 0, ok}, took{0, 10, ok}, took{9, 10, ok})
+		waits     = same(took{10, 0, ok}, took{0, 10, ok}, took{0, 10, ok})
+		denies    = row{took{6, 0, unsent}, took{2, 0, ok}, took{0, 6, unsent}, took{0, 2, ok}, took{0, 6, unsent}, took{0, 2, ok}}
+		rejects   = row{took{6, 0, unsent}, took{2, 0, ok}, took{0, 6, unsent}, took{0, 2, ok}, took{6, 6, unsent}, took{1, 2, ok}}
+	)
+	for status, want := range map[int]row{
+		200: success, 202: success, 204: success, 409: conflicts, 400: refuses, 413: refuses, 422: refuses,
+		500: fails, 502: fails, 504: fails, 599: fails, 503: waits, 408: waits, 429: waits,
+		401: denies, 403: denies,
+		301: rejects, 302: rejects, 304: rejects, 307: rejects, 308: rejects,
+		404: rejects, 405: rejects, 415: rejects, 451: rejects,
+	} {
+		for _, c := range []struct {
+			protocol config.Protocol
+			long     bool
+			want     took
+		}{
+			{config.Protocol1, false, want.v1}, {config.Protocol1, true, want.v1Long},
+			{config.Protocol2, false, want.v2}, {config.Protocol2, true, want.v2Long},
+			{config.ProtocolAuto, false, want.auto}, {config.ProtocolAuto, true, want.autoLong},
+		} {
+			bubble(t, fmt.Sprint(status, c.protocol, c.long), func(t *testing.T) {
+				expect(t, "what it took", deliverOne(t, status, c.protocol, c.long), c.want)
+			})
+		}
+	}
+}
+
+func deliverOne(t *testing.T, status int, protocol config.Protocol, long bool) took {
+	up := time.Now().Add(40 * time.Second)
+	d := newDestination(func(int, request, *http.Request) (*http.Response, error) {
+		if time.Now().Before(up) {
+			return respond(status, "", "Location", "http://elsewhere/"), nil
+		}
+		return respond(200, "", samplesWritten, "2"), nil
+	})
+	cfg := testConfig(t, "http://destination/write")
+	cfg.Protocol = protocol
+	opts := Options{Transport: d, ProbeInterval: 5 * time.Second, GiveUpAfter: 30 * time.Second}
+	if long {
+		opts.ProbeInterval, opts.GiveUpAfter = 0, 0
+	}
+	h := newHarness(t, cfg, opts)
+	h.put(newRecord(1, "a", "b"))
+	h.Close()
+	err := h.Run(t.Context())
+	totals := h.Totals()["pods"]
+	var got took
+	switch [3]int64{totals.Accepted, totals.Refused, h.Unsent()} {
+	case [3]int64{1, 0, 0}:
+		got.Result = "accepted"
+	case [3]int64{0, 1, 0}:
+		got.Result = "refused"
+	case [3]int64{0, 0, 1}:
+		got.Result = "unsent"
+	}
+	if (err != nil) != (got.Result == "unsent") {
+		t.Errorf("Run: %v, and the record is %s", err, got.Result)
+	}
+	for _, v := range d.versions() {
+		if v == v1 {
+			got.V1++
+		} else {
+			got.V2++
+		}
+	}
+	return got
+}
+
+// Answers of a 2.0 receiver that says what it has of six samples, in three
+// records. Its words are logged and change nothing.
+func TestWritten(t *testing.T) {
+	const spelling = "X-Prometheus-Remote-Write-Written-Samples"
+	const auto, fixed = config.ProtocolAuto, config.Protocol2
+	for _, c := range []struct {
+		name              string
+		protocol          config.Protocol
+		status            int
+		header            string
+		written           int
+		accepted, refused int64
+		versions          []version
+		samples           string
+	}{
+		{"all", fixed, 204, samplesWritten, 6, 3, 0, []version{v2}, "6"},
+		{"all in the other spelling", auto, 200, spelling, 6, 3, 0, []version{v2}, "6"},
+		{"more than there are", fixed, 200, samplesWritten, 60, 3, 0, []version{v2}, "6"},
+		{"one less", auto, 204, samplesWritten, 5, 2, 1, []version{v2}, "5"},
+		{"some of a refusal", fixed, 400, samplesWritten, 4, 2, 1, []version{v2}, "4"},
+		{"half of a refusal", fixed, 422, samplesWritten, 3, 1, 2, []version{v2}, "3"},
+		{"less than none", fixed, 400, samplesWritten, -5, 0, 3, []version{v2}, "0"},
+		{"none of a success", fixed, 200, samplesWritten, 0, 0, 3, []version{v2}, "0"},
+		{"some, and a conflict", fixed, 409, samplesWritten, 4, 3, 0, []version{v2}, "6"},
+		{"some of a refusal, with 1.0 to be asked first", auto, 400, samplesWritten, 4, 3, 0, []version{v2, v1}, "6"},
+		{"none of a success, with 1.0 to be asked first", auto, 200, samplesWritten, 0, 3, 0, []version{v2, v1}, "6"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			const words = `series {namespace="", pod="p2"} is bad`
+			d := newDestination(func(_ int, r request, _ *http.Request) (*http.Response, error) {
+				if r.Version == v1 {
+					return respond(200, ""), nil
+				}
+				return respond(c.status, words, c.header, strconv.Itoa(c.written)), nil
+			})
+			h := newTestEmitter(t, d, speaking(c.protocol), batchSize(3))
+			h.deliver(newRecord(1, "a", "a2"), newRecord(2, "b", "b2"), newRecord(3, "c", "c2"))
+			expect(t, "versions", d.versions(), c.versions)
+			expect(t, "totals", h.Totals()["pods"], Totals{Accepted: c.accepted, Refused: c.refused})
+			h.expectMetrics(fmt.Sprintf(`
+				# HELP labelstream_samples_sent_total Samples that the destination accepted.
+				# TYPE labelstream_samples_sent_total counter
+				labelstream_samples_sent_total %s
+			`, c.samples), "labelstream_samples_sent_total")
+			if c.refused > 0 {
+				expect(t, "log", h.lines(), []string{fmt.Sprintf("error: The destination refused records reason=not_written records=%d "+
+					"error=send to http://destination/write: status %d %s, %d of 6 samples written, receiver says %q",
+					c.refused, c.status, http.StatusText(c.status), max(c.written, 0), words)})
+			}
+		})
+	}
+}
+
+// Where nobody knows of which kind the refused records are, none is blamed.
+func TestWrittenOfSeveralKinds(t *testing.T) {
+	d := newDestination(func(int, request, *http.Request) (*http.Response, error) {
+		return respond(204, "", samplesWritten, "2"), nil
+	})
+	h := newTestEmitter(t, d, speaking(config.Protocol2), batchSize(3))
+	node := newRecord(3, "c")
+	node.Kind = nodes
+	h.deliver(newRecord(1, "a"), newRecord(2, "b"), node)
+	expect(t, "totals", h.Totals(), map[string]Totals{"pods": {Accepted: 2}, "nodes": {Accepted: 1}, "": {Refused: 1}})
+	expect(t, "unsent", h.Unsent(), 0)
+}
+
+// What is a matter of settings is not tried again as if it would pass.
+func TestMisconfigured(t *testing.T) {
+	plain := httptest.NewServer(http.NotFoundHandler())
+	defer plain.Close()
+	login := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		_, _ = io.WriteString(w, "<html>Please log in")
+	}))
+	defer login.Close()
+	token := writeFile(t, filepath.Join(t.TempDir(), "token"), "first-line\nsecond-line\n")
+	for _, c := range []struct {
+		name, url string
+		token     string
+		err, hint string
+	}{
+		{"https to an http port", strings.Replace(plain.URL, "http:", "https:", 1), "", "http: server gave HTTP response to HTTPS client",
+			"nobody speaks TLS there: check the scheme and the port of LABELSTREAM_DESTINATION"},
+		{"a page of HTML", login.URL, "", `status 200 OK with a page of HTML, receiver says "<html>Please log in"`,
+			"this is not where the receiver is: check LABELSTREAM_DESTINATION and what stands before it"},
+		{"a token with a line break", plain.URL, token, `net/http: invalid header field value for "Authorization"`,
+			"check the credentials for LABELSTREAM_DESTINATION and its headers: one holds a line break, or what no header may"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			cfg := testConfig(t, c.url)
+			cfg.Protocol = config.ProtocolAuto
+			if c.token != "" {
+				cfg.HTTPClient = bearer(c.token)
+			}
+			h := newHarness(t, cfg, Options{ProbeInterval: ms, GiveUpAfter: ms})
+			h.put(newRecord(1, "a"))
+			h.Close()
+			err := h.Run(t.Context())
+			expect(t, "error", fmt.Sprint(err), fmt.Sprintf("1 records unsent: gave up after 1ms: send to %s: %s", c.url, c.err))
+			if want := "send to " + c.url + ": " + c.err; strings.Contains(want, "status") {
+				expect(t, "error", strings.HasSuffix(err.Error(), c.err), true)
+			}
+			expect(t, "hint", outage.Hint(err), c.hint)
+		})
+	}
+}
+
+func TestRetryAfter(t *testing.T) {
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	for header, want := range map[string]time.Duration{
+		"":                              0,
+		"0":                             0,
+		"-5":                            0,
+		"1":                             time.Second,
+		"301":                           5 * time.Minute,
+		"9223372036854775807":           5 * time.Minute,
+		"99999999999999999999":          0,
+		"soon":                          0,
+		"Sun, 01 Mar 2026 12:00:42 GMT": 42 * time.Second,
+		"Sun, 01 Mar 2026 11:00:00 GMT": 0,
+		"Sun, 01 Mar 2026 13:00:00 GMT": 5 * time.Minute,
+	} {
+		expect(t, fmt.Sprintf("%q", header), retryAfter(header, now), want)
+	}
+}
+
+func TestCauseOf(t *testing.T) {
+	for _, tc := range []struct {
+		err  error
+		want string
+	}{
+		{&net.OpError{Op: "dial", Err: &net.DNSError{Name: "a", Err: "no such host"}}, "name resolution"},
+		{&net.OpError{Op: "read", Err: syscall.ECONNRESET}, "connection reset by peer"},
+		{&net.OpError{Op: "dial", Err: &tls.CertificateVerificationError{Err: errors.New("unknown")}}, "certificate"},
+		{tls.RecordHeaderError{Msg: "first record does not look like a TLS handshake"}, "scheme"},
+		{errors.New("anything else"), "connection"},
+	} {
+		cause, _ := causeOf(tc.err)
+		expect(t, fmt.Sprint(tc.err), cause, tc.want)
+	}
+}
+
+// A transport may read a body after it has answered; the encoder must know.
+func TestBodyIsReadUntilClosed(t *testing.T) {
+	var kept []io.ReadCloser
+	transport := roundTripper(func(req *http.Request) (*http.Response, error) {
+		again, err := req.GetBody()
+		if err != nil {
+			return nil, err
+		}
+		kept = append(kept, req.Body, again)
+		return respond(200, ""), nil
+	})
+	c, err := newClient(testConfig(t, "http://destination/"), Options{Transport: transport, Now: time.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var reading atomic.Int32
+	m := message{version: v1, body: []byte("message"), reading: &reading}
+	expect(t, "outcome", c.post(t.Context(), m).outcome, accepted)
+	for left := len(kept); left > 0; left-- {
+		expect(t, "readers", reading.Load(), int32(left))
+		body := kept[left-1]
+		text, err := io.ReadAll(body)
+		if err != nil || string(text) != "message" {
+			t.Errorf("read %q, %v", text, err)
+		}
+		_ = body.Close()
+		_ = body.Close()
+	}
+	expect(t, "readers", reading.Load(), 0)
+}
+
+// A receiver's answer is read up to a limit, and so far that the next request uses
+// the same connection, which Run closes.
+func TestConnections(t *testing.T) {
+	closed := make(chan struct{})
+	var connections, requests atomic.Int32
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		n := requests.Add(1)
+		w.WriteHeader([]int{409, 200, 400}[(n-1)%3])
+		_, _ = io.WriteString(w, strings.Repeat("x", 1000*int(n)))
+	}))
+	s.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			connections.Add(1)
+		case http.StateClosed:
+			close(closed)
+		}
+	}
+	s.Start()
+	defer s.Close()
+	h := newHarness(t, testConfig(t, s.URL), Options{})
+	h.deliver(records("a", "b", "c", "d", "e")...)
+	<-closed
+	expect(t, "requests", requests.Load(), 3)
+	expect(t, "connections", connections.Load(), 1)
+	want := fmt.Sprintf("error: The destination refused a record kind=pods name=p5 reason=bad_request "+
+		"error=send to %s: status 400 Bad Request, receiver says %q", s.URL, strings.Repeat("x", 3000))
+	if diff := cmp.Diff([]string{want}, h.lines()); diff != "" {
+		t.Errorf("log (-want +got):\n%s", diff)
+	}
+}

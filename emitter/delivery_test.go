@@ -1,0 +1,500 @@
+package emitter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"labelstream/config"
+	"labelstream/record"
+)
+
+func TestBackoff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDestination(codes(503, 500, 502, 503, 503, 503, 503, 503, 503, 503, 503, 200))
+		h := newTestEmitter(t, d)
+		h.deliver(records("a", "b")...)
+		expect(t, "times", d.times(), []time.Duration{
+			0, 100 * ms, 300 * ms, 700 * ms, 1500 * ms, 3100 * ms, 6300 * ms, 12700 * ms, 25500 * ms, 51100 * ms,
+			81100 * ms, 111100 * ms,
+		})
+		expect(t, "stored", d.stored(), []string{"a", "b"})
+	})
+}
+
+func TestUpperHalf(t *testing.T) {
+	low, high := maxBackoff, time.Duration(0)
+	for range 10_000 {
+		d := upperHalf(maxBackoff)
+		low, high = min(low, d), max(high, d)
+	}
+	// The chance that none of so many falls into either tenth is below 1e-400.
+	if low < maxBackoff/2 || low > maxBackoff*11/20 || high > maxBackoff || high < maxBackoff*19/20 {
+		t.Errorf("jitter is between %v and %v, want all of 15 s to 30 s", low, high)
+	}
+}
+
+func TestRetryAfterIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDestination(func(n int, _ request, _ *http.Request) (*http.Response, error) {
+			date := time.Now().Add(20 * time.Second).UTC().Format(http.TimeFormat)
+			after := []string{"7", date, "86400", "0", "soon", ""}[n]
+			return respond([]int{429, 503, 503, 408, 500, 200}[n], "", "Retry-After", after), nil
+		})
+		newTestEmitter(t, d).deliver(newRecord(1, "a"))
+		// Without one the backoff doubled at each attempt: the fourth is 0.8 s,
+		// the fifth 1.6 s.
+		expect(t, "times", d.times(), []time.Duration{
+			0, 7 * time.Second, 27 * time.Second, 327 * time.Second, 327800 * ms, 329400 * ms,
+		})
+	})
+}
+
+func TestTimeoutAndConnectionErrors(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDestination(func(n int, r request, req *http.Request) (*http.Response, error) {
+			switch n {
+			case 0:
+				return hang(n, r, req)
+			case 1:
+				return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
+			case 2:
+				return nil, io.ErrUnexpectedEOF
+			}
+			return respond(200, ""), nil
+		})
+		h := newTestEmitter(t, d)
+		h.deliver(newRecord(1, "a"))
+		expect(t, "times", d.times(), []time.Duration{0, 30100 * ms, 30300 * ms, 30700 * ms})
+		expect(t, "log", h.lines(), []string{
+			"warning: Cannot send error=send to http://destination/write: no answer within 30s: context deadline exceeded",
+			"warning: Cannot send error=send to http://destination/write: dial tcp: connection refused",
+			"warning: Cannot send error=send to http://destination/write: unexpected EOF",
+			"info: Sending again after=700ms",
+		})
+	})
+}
+
+// A destination that rejects the settings is tried once a minute, which is said
+// when it begins, changes and ends.
+func TestSettingsAreWrong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDestination(codes(401, 401, 403, 401, 200))
+		h := newTestEmitter(t, d)
+		h.deliver(records("a", "b", "c")...)
+		expect(t, "times", d.times(), []time.Duration{
+			0, time.Minute, 2 * time.Minute, 3 * time.Minute, 4 * time.Minute, 4 * time.Minute,
+		})
+		expect(t, "stored", d.stored(), []string{"a", "b", "c"})
+		const said = "error: The destination rejects the settings error=send to http://destination/write: status 401 Unauthorized " +
+			"hint=check the credentials for LABELSTREAM_DESTINATION"
+		expect(t, "log", h.lines(), []string{
+			said, strings.Replace(said, "401 Unauthorized", "403 Forbidden", 1), "info: Sending again after=4m0s",
+		})
+	})
+}
+
+// A destination that is down says nothing about the settings: the batch goes on as
+// after any failure, and the time to give up begins anew.
+func TestFailureAmongWrongSettings(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDestination(codes(404, 503, 503, 404, 200))
+		h := newHarness(t, testConfig(t, "http://destination/write"), Options{Transport: d, GiveUpAfter: 70 * time.Second})
+		h.deliver(newRecord(1, "a"))
+		expect(t, "times", d.times(), []time.Duration{0, 60 * time.Second, 60100 * ms, 60300 * ms, 120300 * ms})
+	})
+}
+
+func TestGiveUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDestination(codes(401))
+		cfg := testConfig(t, "http://destination/write")
+		cfg.Senders = 2
+		h := newHarness(t, cfg, Options{Transport: d, ProbeInterval: 8 * time.Second, GiveUpAfter: 30 * time.Second})
+		for key := range uint64(9) {
+			h.put(newRecord(key, "a"))
+		}
+		start := time.Now()
+		h.start(t.Context())
+		err := <-h.done
+		expect(t, "time", time.Since(start), 30*time.Second)
+		const want = "9 records unsent: gave up after 30s: send to http://destination/write: status 401 Unauthorized"
+		expect(t, "Run", fmt.Sprint(err), want)
+		expect(t, "unsent", h.Unsent(), 9)
+		expect(t, "requests of two senders, every 8 s", len(d.got()), 2*4)
+	})
+}
+
+// Whatever the sender is at, the end of the context ends Run at once, and it says
+// what is unsent and why.
+func TestShutdown(t *testing.T) {
+	slow := func(_ int, _ request, req *http.Request) (*http.Response, error) {
+		select {
+		case <-time.After(time.Second):
+			return respond(200, ""), nil
+		case <-req.Context().Done():
+			return nil, req.Context().Err()
+		}
+	}
+	retryAfter := func(int, request, *http.Request) (*http.Response, error) {
+		return respond(429, "", "Retry-After", "300"), nil
+	}
+	const before = "7 records unsent: no time left; before that: send to http://destination/write: "
+	for _, tc := range []struct {
+		name     string
+		answer   answerer
+		protocol config.Protocol
+		took     time.Duration
+		err      string
+	}{
+		{"answers", codes(200), config.Protocol1, 0, "<nil>"},
+		{"is slow", slow, config.Protocol1, 4 * time.Second, "<nil>"},
+		{"hangs", hang, config.Protocol1, 20 * time.Second, "7 records unsent: no time left"},
+		{"hangs on the first batch", hang, config.ProtocolAuto, 20 * time.Second, "7 records unsent: no time left"},
+		{"fails", codes(503), config.Protocol1, 20 * time.Second, before + "status 503 Service Unavailable"},
+		{"asks to wait", retryAfter, config.Protocol1, 20 * time.Second, before + "status 429 Too Many Requests"},
+		{"rejects", codes(404), config.Protocol1, 20 * time.Second, before + "status 404 Not Found"},
+	} {
+		bubble(t, "destination "+tc.name, func(t *testing.T) {
+			h := newTestEmitter(t, newDestination(tc.answer), speaking(tc.protocol))
+			ctx, cancel := context.WithCancelCause(t.Context())
+			defer cancel(nil)
+			h.start(ctx)
+			for key := range uint64(7) {
+				h.put(newRecord(key, "a"))
+			}
+			start := time.Now()
+			h.Close()
+			timer := time.AfterFunc(20*time.Second, func() { cancel(errors.New("no time left")) })
+			defer timer.Stop()
+			expect(t, "Run", fmt.Sprint(<-h.done), tc.err)
+			expect(t, "time", time.Since(start), tc.took)
+			expect(t, "accepted", h.Totals()["pods"].Accepted, 7-h.Unsent())
+			if strings.HasPrefix(tc.name, "hangs") {
+				// What we end ourselves is no failure of the destination.
+				expect(t, "log", h.lines(), nil)
+			}
+		})
+	}
+}
+
+// The end of the context ends Run without Close too, and nothing is sent then.
+func TestShutdownIdle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDestination(codes(200))
+		h := newTestEmitter(t, d)
+		ctx, cancel := context.WithCancel(t.Context())
+		h.start(ctx)
+		h.put(newRecord(1, "a"))
+		synctest.Wait()
+		cancel()
+		expect(t, "Run", fmt.Sprint(<-h.done), "1 records unsent: context canceled")
+		expect(t, "requests", d.got(), nil)
+	})
+}
+
+// The second attempt with the first of two batches is not allowed.
+func TestAllowSend(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDestination(codes(503))
+		notAny, asked := errors.New("not any more"), 0
+		h := newHarness(t, testConfig(t, "http://destination/write"), Options{Transport: d, AllowSend: func() error {
+			if asked++; asked > 1 {
+				return notAny
+			}
+			return nil
+		}})
+		h.start(t.Context())
+		h.put(records("a", "b", "c")...)
+		err := <-h.done
+		if !errors.Is(err, notAny) || !strings.HasPrefix(err.Error(), "3 records unsent: not any more") {
+			t.Errorf("Run returns %v, want that 3 records are unsent, and why", err)
+		}
+		expect(t, "requests", len(d.got()), 1)
+		_, err = h.Put(t.Context(), newRecord(4, "d"), nil)
+		expect(t, "Put afterwards", err, ErrClosed)
+	})
+}
+
+// refusing answers with the status to each request that has a series whose name
+// begins with bad.
+func refusing(status int) answerer {
+	return func(n int, r request, req *http.Request) (*http.Response, error) {
+		isBad := func(name string) bool { return strings.HasPrefix(name, "bad") }
+		if slices.ContainsFunc(r.names(), isBad) {
+			return respond(status, "label \"x\"\x1b[31m"), nil
+		}
+		return codes(200)(n, r, req)
+	}
+}
+
+// numbered are so many records, those chosen bad.
+func numbered(n uint64, isBad func(uint64) bool) []*record.Record {
+	var all []*record.Record
+	for key := range n {
+		metric := "good"
+		if isBad(key) {
+			metric = "bad"
+		}
+		rec := &record.Record{Kind: pods, Key: key, Count: 1}
+		rec.Series = record.AppendCount(rec.Series, 3)
+		rec.Series = record.AppendLabel(rec.Series, "__name__", metric)
+		rec.Series = record.AppendLabel(rec.Series, "namespace", "team\n1")
+		rec.Series = record.AppendLabel(rec.Series, "pod", fmt.Sprint("p", key))
+		all = append(all, rec)
+	}
+	return all
+}
+
+// Three bad records among 5,000 cost no other, wherever they are, and no more
+// than 64 requests of a batch.
+func TestBadRecords(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		bad      []uint64
+		requests int
+	}{
+		// A batch of 500 with one takes 1 + 2*9 requests.
+		{"in three batches", []uint64{0, 1777, 4999}, 7 + 3*19 - 2},
+		{"in one batch", []uint64{2000, 2250, 2499}, 9 + 45},
+		{"next to each other", []uint64{2001, 2002, 2003}, 9 + 23},
+	} {
+		bubble(t, c.name, func(t *testing.T) {
+			d := newDestination(refusing(400))
+			h := newTestEmitter(t, d, batchSize(500))
+			h.deliver(numbered(5000, func(key uint64) bool { return slices.Contains(c.bad, key) })...)
+			expect(t, "totals", h.Totals(), map[string]Totals{"pods": {Accepted: 4997, Refused: 3}})
+			expect(t, "stored", len(d.stored()), 4997)
+			expect(t, "requests", len(d.got()), c.requests)
+			var lines []string
+			for _, key := range c.bad {
+				lines = append(lines, fmt.Sprintf("error: The destination refused a record kind=pods namespace=team\n1 name=p%d reason=bad_request "+
+					`error=send to http://destination/write: status 400 Bad Request, receiver says "label \"x\"\x1b[31m"`, key))
+			}
+			expect(t, "log", h.lines(), lines)
+		})
+	}
+}
+
+// A batch with more bad records than 64 requests can find costs some good ones
+// that are near to them, and it is said so. Where the version is not known, each
+// part takes two requests.
+func TestTooManyBadRecords(t *testing.T) {
+	for _, c := range []struct {
+		protocol                config.Protocol
+		isBad                   func(uint64) bool
+		requests, named, stored int
+	}{
+		// Eight bad records are found in the first 32; of the next four two are
+		// left, and then parts of 4, 8, 16, 64 and 128.
+		{config.Protocol1, func(key uint64) bool { return key < 256 && key%4 == 0 }, maxRequests, 8, 24 + 2 + 256},
+		{config.ProtocolAuto, func(uint64) bool { return true }, maxRequests, 8, 0},
+	} {
+		bubble(t, string(c.protocol), func(t *testing.T) {
+			d := newDestination(refusing(422))
+			h := newTestEmitter(t, d, speaking(c.protocol), batchSize(512))
+			h.deliver(numbered(512, c.isBad)...)
+			if n := len(d.got()); n > c.requests || n < c.requests-3 {
+				t.Errorf("%d requests, want about %d", n, c.requests)
+			}
+			expect(t, "stored", len(d.stored()), c.stored)
+			refused := h.stats.recordsRefused
+			named := testutil.ToFloat64(refused.WithLabelValues("pods", reasonUnprocessable))
+			undecided := testutil.ToFloat64(refused.WithLabelValues("pods", reasonUndecided))
+			expect(t, "refused by themselves", named, float64(c.named))
+			expect(t, "all", int(named+undecided)+c.stored, 512)
+			expect(t, "log", strings.Contains(strings.Join(h.lines(), "\n"), "error: The destination refused records reason=undecided records="), true)
+		})
+	}
+}
+
+func TestOnRefusedDrop(t *testing.T) {
+	d := newDestination(refusing(400))
+	h := newTestEmitter(t, d, batchSize(4), func(c *config.Delivery) { c.OnRefused = config.OnRefusedDrop })
+	h.deliver(numbered(12, func(key uint64) bool { return key == 5 })...)
+	expect(t, "requests", len(d.got()), 3)
+	expect(t, "totals", h.Totals(), map[string]Totals{"pods": {Accepted: 8, Refused: 4}})
+}
+
+// A destination that refuses ten records in a row with none accepted between them
+// gets a batch a minute from then on. What it refuses is tried again by others.
+func TestRefusesEverything(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mended := time.Now().Add(90 * time.Second)
+		d := newDestination(func(int, request, *http.Request) (*http.Response, error) {
+			if time.Now().Before(mended) {
+				return respond(400, "no"), nil
+			}
+			return respond(200, ""), nil
+		})
+		h := newTestEmitter(t, d, batchSize(8))
+		h.deliver(numbered(40, func(uint64) bool { return false })...)
+		// Two batches at once, 15 requests each, then one a minute later.
+		expect(t, "times", slices.Compact(d.times()), []time.Duration{0, time.Minute, 2 * time.Minute})
+		expect(t, "totals", h.Totals(), map[string]Totals{"pods": {Accepted: 16, Refused: 24}})
+		lines := h.lines()
+		const said = "error: The destination refuses every record error=10 records in a row were refused, the last: " +
+			`send to http://destination/write: status 400 Bad Request, receiver says "no"`
+		expect(t, "said", slices.Contains(lines, said), true)
+		expect(t, "at last", lines[len(lines)-1], "info: Sending again after=2m0s")
+	})
+}
+
+// Two batches that are refused whole are no reason to slow down, nor ten records
+// with one among them that is accepted.
+func TestRefusalsApart(t *testing.T) {
+	d := newDestination(refusing(400))
+	h := newHarness(t, testConfig(t, "http://destination/write"), Options{Transport: d, ProbeInterval: 1000 * time.Hour})
+	h.deliver(numbered(30, func(key uint64) bool { return key%10 != 9 })...)
+	expect(t, "totals", h.Totals(), map[string]Totals{"pods": {Accepted: 3, Refused: 27}})
+}
+
+// A one-shot run gives a destination up that refuses everything.
+func TestGivesUpOnRefusals(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDestination(codes(400))
+		h := newHarness(t, testConfig(t, "http://destination/write"),
+			Options{Transport: d, ProbeInterval: 5 * time.Second, GiveUpAfter: 30 * time.Second})
+		h.start(t.Context())
+		go func() {
+			for key := range uint64(100) {
+				if _, err := h.Put(t.Context(), newRecord(key, "a"), nil); err != nil {
+					return
+				}
+			}
+		}()
+		if err := <-h.done; err == nil || !strings.Contains(err.Error(), "gave up after 30s: ") {
+			t.Errorf("Run: %v", err)
+		}
+		// Five batches of two records at once, then one every 5 s.
+		expect(t, "requests", len(d.got()), (5+5)*3)
+	})
+}
+
+// A receiver that takes 16 KB at once gets all that fits by itself, though bad
+// records are searched for in the same batches; batches are smaller for an hour.
+func TestTooLarge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDestination(func(n int, r request, req *http.Request) (*http.Response, error) {
+			if r.Size > 16_000 {
+				return respond(413, ""), nil
+			}
+			return refusing(400)(n, r, req)
+		})
+		h := newTestEmitter(t, d, batchSize(500))
+		h.start(t.Context())
+		put := func(n int) (requests int) {
+			before := len(d.got())
+			bad := numbered(1, func(uint64) bool { return true })
+			h.put(bad...)
+			for key := range n - 2 {
+				h.put(sized(uint64(key%20), 2000))
+			}
+			h.put(bad...)
+			h.put(sized(1, 20_000), newRecord(2, "a"))
+			time.Sleep(time.Minute)
+			return len(d.got()) - before
+		}
+		// Seven sizes from 1 MB to 16 KB; parts of seven records; then what is too
+		// large by itself, and two searches.
+		if n := put(2000); n > 7+2000/7+50 {
+			t.Errorf("%d requests for 2000 records", n)
+		}
+		expect(t, "totals", h.Totals(), map[string]Totals{"pods": {Accepted: 1999, Refused: 3}})
+		tooLarge := func() int {
+			return len(slices.DeleteFunc(d.got(), func(r request) bool { return r.Status != 413 }))
+		}
+		before := tooLarge()
+		put(500)
+		expect(t, "answers that it is too large, later", tooLarge()-before, 1)
+		time.Sleep(lowerFor)
+		put(500)
+		if n := tooLarge() - before; n < 6 {
+			t.Errorf("an hour later %d answers that it is too large, want that large batches are tried", n)
+		}
+		h.finish()
+		expect(t, "totals", h.Totals(), map[string]Totals{"pods": {Accepted: 2997, Refused: 9}})
+	})
+}
+
+// So many refused records are named in a minute, and each reason without names once.
+func TestNamesAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newTestEmitter(t, newDestination(codes(200)))
+		log := h.refusals
+		for range 2*maxNamed + 50 {
+			log.add(reasonBadRequest, io.EOF, 1, identity{kind: pods})
+		}
+		log.add(reasonUndecided, io.EOF, 5, identity{})
+		log.add(reasonUndecided, io.EOF, 5, identity{})
+		expect(t, "lines", len(h.lines()), maxNamed+1)
+		time.Sleep(time.Minute)
+		log.add(reasonBadRequest, io.EOF, 1, identity{kind: pods, name: "late"})
+		expect(t, "a minute later", h.lines()[maxNamed+1:], []string{
+			"error: The destination refused a record kind=pods name=late reason=bad_request error=EOF",
+		})
+	})
+}
+
+// Whatever fails, and whatever the clock does, an object's samples arrive in their
+// order, by the same sender.
+func TestOrderUnderRetries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const objects, updates = 200, 50
+		var mu sync.Mutex
+		random := rand.New(rand.NewPCG(3, 4))
+		last := map[string]sample{}
+		d := newDestination(func(n int, r request, _ *http.Request) (*http.Response, error) {
+			mu.Lock()
+			chance, wait := random.IntN(12), time.Duration(random.IntN(3000))*ms
+			mu.Unlock()
+			time.Sleep(wait)
+			if failures := []int{500, 502, 503, 429, 408, 401}; chance < len(failures) {
+				return respond(failures[chance], "", "Retry-After", strconv.Itoa(chance)), nil
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			for _, s := range r.Samples {
+				object, update, _ := strings.Cut(s.Name, "/")
+				if before := last[object]; s.At <= before.At || update <= before.Name {
+					t.Errorf("%v of %s after %v", s, object, before)
+				}
+				last[object] = sample{Name: update, At: s.At}
+			}
+			return respond(200, "", samplesWritten, "9999"), nil
+		})
+		// A clock that jumps back by half a minute now and then.
+		clock := func() time.Time { return time.Now().Add(-time.Duration(time.Now().Unix()%3) * 10 * time.Second) }
+		cfg := testConfig(t, "http://destination/write")
+		cfg.BatchSize, cfg.Protocol, cfg.Senders = 100, config.ProtocolAuto, 8
+		h := newHarness(t, cfg, Options{Transport: d, ProbeInterval: time.Second, Now: clock})
+		for _, s := range h.senders {
+			s.jitter = upperHalf
+		}
+		h.start(t.Context())
+		for update := range updates {
+			for key := range uint64(objects) {
+				h.put(newRecord(key, fmt.Sprintf("%d/%03d", key, update)))
+			}
+			time.Sleep(ms)
+		}
+		h.finish()
+		expect(t, "objects", len(last), objects)
+		expect(t, "stored", len(d.stored()), objects*updates)
+		expect(t, "totals", h.Totals(), map[string]Totals{"pods": {Accepted: objects * updates}})
+	})
+}
