@@ -86,9 +86,8 @@ type Source struct {
 	requested chan struct{}
 
 	// ctx ends with Run, or when the kind is served differently.
-	ctx  context.Context
-	stop context.CancelFunc
-	// informer is nil where a factory has it.
+	ctx      context.Context
+	stop     context.CancelFunc
 	informer cache.SharedIndexInformer
 
 	// The reflector lists and watches in turn, so what follows needs no lock.
@@ -553,8 +552,7 @@ func (w *watcher) watch(ctx context.Context) error {
 		return fmt.Errorf("it ended after %s: %w", readable(lasted), err)
 	}
 	w.works()
-	if errors.Is(err, io.EOF) {
-		// Its time was over, and nothing more had happened.
+	if errors.Is(err, io.EOF) { // its time was over
 		w.current()
 	}
 	return nil
@@ -576,7 +574,6 @@ func (w *watcher) events(ctx context.Context, d *decode.WatchDecoder) (seen bool
 			return seen, lostError{err}
 		}
 		seen = true
-		w.works()
 		w.current()
 		if err := w.deliver(ctx, typ, o); err != nil {
 			return seen, err
@@ -615,6 +612,7 @@ func (w *watcher) works() {
 // current takes that the server has sent something, or was silent as a watch may
 // be: nothing is missing.
 func (w *watcher) current() {
+	w.works()
 	now := time.Now()
 	w.source.status.progress(func(s *Status) { s.Current = now })
 }
