@@ -227,7 +227,6 @@ func (in *Informers) newSource(k *kindState, scope Scope) *Source {
 	s.ctx, s.stop = context.WithCancel(in.ctx)
 	s.status.changed = in.changed
 	s.status.status = Status{Resource: k.Resource, Namespace: scope.String(), Total: -1}
-	s.status.resting = true
 	if !in.options.Once {
 		s.ledger = ledger.New()
 		s.observe = func(r *record.Record) bool { return s.ledger.Observe(r.Key, r.Hash()) }
@@ -344,7 +343,7 @@ func (in *Informers) Status() []Status {
 	sources := in.all()
 	statuses := make([]Status, len(sources))
 	for i, s := range sources {
-		statuses[i], _ = s.status.snapshot()
+		statuses[i] = s.status.snapshot()
 		if s.ledger != nil {
 			statuses[i].LedgerEntries, statuses[i].LedgerBytes = s.ledger.Len(), s.ledger.Bytes()
 		}
@@ -352,14 +351,15 @@ func (in *Informers) Status() []Status {
 	return statuses
 }
 
-// Alive returns an error that names a kind without progress for half an hour. A
-// failure that is known, and a queue that is full, are not for a restart to
-// mend. now must be read from the clock as it is: what counts is monotonic time.
+// Alive returns an error that names a kind whose list or watch has made no progress
+// for half an hour. A failure that is known, and a queue that is full, are not for
+// a restart to mend. now must be read from the clock as it is: what counts is
+// monotonic time.
 func (in *Informers) Alive(now time.Time, queueFull bool) error {
 	for _, s := range in.all() {
-		status, resting := s.status.snapshot()
+		status := s.status.snapshot()
 		idle := now.Sub(status.Progress)
-		if idle < stuckAfter || resting || queueFull || status.Err != nil || status.WatchErr != nil {
+		if idle < stuckAfter || !status.Listing && !status.Watching || queueFull || status.Err != nil || status.WatchErr != nil {
 			continue
 		}
 		return fmt.Errorf("%s has made no progress for %s", s.kind.Resource, idle.Round(time.Second))
