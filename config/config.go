@@ -23,7 +23,7 @@ type Config struct {
 	Labels      LabelSource `ignored:"true"`
 	Annotations LabelSource `ignored:"true"`
 
-	Namespaces        List `split_words:"true" desc:"namespaces to read, each listed by itself; all where empty" match:"namespace" accepts:"a list of namespace names"`
+	Namespaces        List `split_words:"true" desc:"namespaces to read, each listed by itself, more than 100 by one list of all namespaces; all where empty" match:"namespace" accepts:"a list of namespace names"`
 	NamespacesExclude List `split_words:"true" desc:"namespaces whose objects are left out" match:"namespace" accepts:"a list of namespace names"`
 
 	Series

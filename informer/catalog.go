@@ -36,10 +36,14 @@ type Scope struct{ Namespace, Name string }
 // String is the namespace that the scope is about.
 func (s Scope) String() string { return s.Namespace + s.Name }
 
+// maxScopes is how many namespaces are read one by one. Each takes about 100 KiB
+// of memory for a kind; more of them are read by one list of all namespaces.
+const maxScopes = 100
+
 // Scopes are where objects of the kind are read if these namespaces are chosen,
-// each by a request of its own; none chosen means all.
+// each by a request of its own; none chosen means all, and so do more than 100.
 func (k *Kind) Scopes(chosen []string) []Scope {
-	if len(chosen) == 0 || !k.Namespaced && k.NameLabel != namespaceLabel {
+	if len(chosen) == 0 || len(chosen) > maxScopes || !k.Namespaced && k.NameLabel != namespaceLabel {
 		return []Scope{{}}
 	}
 	scopes := make([]Scope, len(chosen))

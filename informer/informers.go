@@ -99,6 +99,9 @@ type Informers struct {
 	slots   chan *decode.ListDecoder
 	calls   gate
 	changed chan struct{}
+	// chosen are the namespaces that are read where they are too many to be read
+	// one by one, else nil.
+	chosen map[string]bool
 	// ctx ends with Run.
 	ctx     context.Context
 	stop    context.CancelFunc
@@ -148,6 +151,12 @@ func New(client rest.Interface, cfg *config.Config, sink Sink, options Options,
 		changed:   make(chan struct{}, 1),
 		kinds:     make(map[schema.GroupResource]*kindState),
 		factories: make(map[string]informers.SharedInformerFactory),
+	}
+	if len(cfg.Namespaces) > maxScopes {
+		in.chosen = make(map[string]bool, len(cfg.Namespaces))
+		for _, namespace := range cfg.Namespaces {
+			in.chosen[namespace] = true
+		}
 	}
 	in.ctx, in.stop = context.WithCancel(context.Background())
 	for range listsInFlight {

@@ -182,6 +182,31 @@ func TestNamespaces(t *testing.T) {
 	})
 }
 
+// TestManyNamespaces chooses more namespaces than are read one by one.
+func TestManyNamespaces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		for i := range maxScopes {
+			b.cfg.Namespaces = append(b.cfg.Namespaces, fmt.Sprint("n", i))
+		}
+		b.cfg.Namespaces = append(b.cfg.Namespaces, "shop")
+		b.api.objects = map[string][]metav1.PartialObjectMetadata{
+			"/api/v1/pods":       {named("lab", "c"), named("n7", "b"), named("shop", "a")},
+			"/api/v1/nodes":      {named("", "n")},
+			"/api/v1/namespaces": {named("", "lab"), named("", "shop")},
+		}
+		b.backfill(t, podsKind(), nodesKind(), namespacesKind())
+		got := b.sink.records()
+		slices.Sort(got)
+		if diff := cmp.Diff([]string{"namespace /shop shop", "node /n n", "pod n7/b b", "pod shop/a a"}, got); diff != "" {
+			t.Errorf("records (-want +got):\n%s", diff)
+		}
+		if status := b.Status(); len(status) != 3 || status[0].Excluded != 1 || status[2].Excluded != 1 {
+			t.Errorf("status %+v, want one for each kind, with the pod and the namespace of lab excluded", status)
+		}
+	})
+}
+
 // TestStatusAndMetrics reads objects of which some are excluded and some values
 // are dropped.
 func TestStatusAndMetrics(t *testing.T) {

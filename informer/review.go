@@ -57,11 +57,23 @@ func (in *Informers) Review(group, resource string, o *record.Object, deleted bo
 	return k.Resource, Excluded
 }
 
-// covers tells whether the source lists the object, if it is of its kind.
+// covers tells whether an object of its kind is one that the source reads.
 func (s *Source) covers(o *record.Object) bool {
 	return s.kind.Namespaced == (len(o.Namespace) > 0) &&
 		(s.scope.Namespace == "" || s.scope.Namespace == string(o.Namespace)) &&
-		(s.scope.Name == "" || s.scope.Name == string(o.Name))
+		(s.scope.Name == "" || s.scope.Name == string(o.Name)) && s.chooses(o)
+}
+
+// chooses tells whether an object is in one of the namespaces that are chosen,
+// where these are read by one list.
+func (s *Source) chooses(o *record.Object) bool {
+	switch {
+	case s.in.chosen == nil:
+		return true
+	case s.kind.Namespaced:
+		return s.in.chosen[string(o.Namespace)]
+	}
+	return s.kind.NameLabel != namespaceLabel || s.in.chosen[string(o.Name)]
 }
 
 func (s *Source) review(o *record.Object, deleted bool, queue Queue) ReviewOutcome {

@@ -320,6 +320,9 @@ func (l *list) deliver(ctx context.Context, o *decode.Object) error {
 // put builds one object's record and hands it over, if the ledger lets it be
 // sent. It waits as long as the sink does.
 func (s *Source) put(ctx context.Context, o *record.Object, deleted bool) (excluded, sent bool, err error) {
+	if !s.chooses(o) {
+		return true, false, nil
+	}
 	k := s.kind
 	k.mu.Lock()
 	defer k.mu.Unlock()
