@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"runtime/debug"
 	"strconv"
 	"time"
 
@@ -109,11 +110,20 @@ func (s *Source) ListWithContext(context.Context, metav1.ListOptions) (runtime.O
 		return nil, context.Canceled
 	}
 	defer s.in.calls.inside.Done()
+	defer keepTrace()
 	version, err := s.list(s.ctx)
 	if err != nil {
 		return nil, err
 	}
 	return &metav1.PartialObjectMetadataList{ListMeta: metav1.ListMeta{ResourceVersion: version}}, nil
+}
+
+// keepTrace puts the trace of a panic into it. The reflector recovers from one
+// and panics with it in another goroutine, whose trace says nothing.
+func keepTrace() {
+	if v := recover(); v != nil {
+		panic(fmt.Sprintf("%v\n\n%s", v, debug.Stack()))
+	}
 }
 
 // list reads all objects once and returns the version of the first page. The
