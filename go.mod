@@ -4,7 +4,6 @@ go 1.26.7
 
 require (
 	github.com/KimMachineGun/automemlimit v1.0.1
-	github.com/go-json-experiment/json v1.27.2
 	github.com/go-logr/logr v1.4.4
 	github.com/golang/snappy v1.0.0
 	github.com/google/go-cmp v0.7.0

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -26,7 +27,7 @@ var (
 // a value.
 func (h *Headers) Decode(value string) error {
 	headers := make(Headers)
-	var wrong wrongValues
+	var invalid invalidValues
 	for i, item := range split(value) {
 		name, value, reason := pair(item)
 		canonical := http.CanonicalHeaderKey(name)
@@ -35,7 +36,7 @@ func (h *Headers) Decode(value string) error {
 		switch {
 		case reason != "":
 		case !headerName.MatchString(name) || !headerValue.MatchString(value):
-			reason = "is no header"
+			reason = "is not a header"
 		case reserved:
 			reason = fmt.Sprintf("sets %s, which is not allowed", canonical)
 		case twice:
@@ -44,18 +45,17 @@ func (h *Headers) Decode(value string) error {
 			headers[canonical] = value
 			continue
 		}
-		wrong = append(wrong, wrongValue{hidden: true, reason: fmt.Sprintf("item %d %s", i+1, reason)})
+		invalid = append(invalid, hidden(fmt.Sprintf("item %d %s", i+1, reason)))
 	}
-	if wrong != nil {
-		return wrong
+	if invalid != nil {
+		return invalid
 	}
 	*h = headers
 	return nil
 }
 
-// DefaultHTTPClient returns the configuration of a client without
-// authentication: a proxy is taken from the environment, and redirects are not
-// followed.
+// DefaultHTTPClient is the configuration of a client without authentication. It
+// takes a proxy from the environment and does not follow redirects.
 func DefaultHTTPClient() *promconfig.HTTPClientConfig {
 	client := promconfig.DefaultHTTPClientConfig
 	client.FollowRedirects = false
@@ -63,58 +63,48 @@ func DefaultHTTPClient() *promconfig.HTTPClientConfig {
 	return &client
 }
 
-// validateAuth adds what is wrong with the settings of authentication and TLS,
-// and sets HTTPClient.
-func validateAuth(d *Delivery, m *mistakes) {
-	if d.HTTPClientConfigFile != "" {
-		validateOneSource(&d.Auth, m)
-		d.HTTPClient = loadHTTPClient(d.HTTPClientConfigFile, m)
+// checkAuth adds what is wrong with the settings of authentication and TLS
+// together, and sets HTTPClient.
+func checkAuth(d *Delivery, v *validation) {
+	if d.HTTPClientConfigFile == "" {
+		d.HTTPClient = d.Auth.httpClient(v)
 	} else {
-		d.HTTPClient = d.Auth.httpClient(m)
+		checkNothingBeside(v)
+		d.HTTPClient = loadHTTPClient(d.HTTPClientConfigFile, v)
 	}
-	validateCredentials(d, m)
+	c, hasUser := d.HTTPClient, d.Destination.URL != nil && d.Destination.User != nil
+	if hasUser && c != nil && (c.BasicAuth != nil || c.Authorization != nil || c.OAuth2 != nil) {
+		v.addf("%s_DESTINATION has a user, and other settings authenticate too; want one way to authenticate", prefix)
+	}
 }
 
-// validateOneSource refuses what is set beside the file that says all.
-func validateOneSource(a *Auth, m *mistakes) {
-	for _, other := range []struct {
-		name string
-		set  bool
-	}{
-		{"BEARER_TOKEN_FILE", a.BearerTokenFile != ""},
-		{"BASIC_USERNAME", a.BasicUsername != ""},
-		{"BASIC_PASSWORD_FILE", a.BasicPasswordFile != ""},
-		{"TLS_CA_FILE", a.TLSCaFile != ""},
-		{"HEADERS", len(a.Headers) > 0},
-	} {
-		if other.set {
-			m.addf("%s_HTTP_CLIENT_CONFIG_FILE and %[1]s_%s are both set; want what the latter says in the file", prefix, other.name)
+// checkNothingBeside adds each setting that the file should hold.
+func checkNothingBeside(v *validation) {
+	for _, name := range []string{"BEARER_TOKEN_FILE", "BASIC_USERNAME", "BASIC_PASSWORD_FILE", "TLS_CA_FILE", "HEADERS"} {
+		if os.Getenv(prefix+"_"+name) != "" {
+			v.addConflict("HTTP_CLIENT_CONFIG_FILE", name, "are both set; want what the latter says in the file")
 		}
 	}
 }
 
 // httpClient is the configuration that the short settings give.
-func (a *Auth) httpClient(m *mistakes) *promconfig.HTTPClientConfig {
+func (a *Auth) httpClient(v *validation) *promconfig.HTTPClientConfig {
 	client := DefaultHTTPClient()
 	if (a.BasicUsername == "") != (a.BasicPasswordFile == "") {
-		m.addf("%s_BASIC_USERNAME and %[1]s_BASIC_PASSWORD_FILE: only one is set; want both or none", prefix)
+		v.addConflict("BASIC_USERNAME", "BASIC_PASSWORD_FILE", "need each other; want both or none")
 	}
 	if a.BasicUsername != "" && a.BearerTokenFile != "" {
-		m.addf("%s_BASIC_USERNAME and %[1]s_BEARER_TOKEN_FILE are both set; want one way to authenticate", prefix)
+		v.addConflict("BASIC_USERNAME", "BEARER_TOKEN_FILE", "are both set; want one way to authenticate")
 	}
 	if a.BearerTokenFile != "" {
 		client.Authorization = &promconfig.Authorization{Type: "Bearer", CredentialsFile: a.BearerTokenFile}
-		checkReadable(m, "BEARER_TOKEN_FILE", a.BearerTokenFile)
 	}
 	if a.BasicPasswordFile != "" {
 		client.BasicAuth = &promconfig.BasicAuth{Username: a.BasicUsername, PasswordFile: a.BasicPasswordFile}
-		checkReadable(m, "BASIC_PASSWORD_FILE", a.BasicPasswordFile)
 	}
-	if a.TLSCaFile != "" {
+	if a.TLSCaFile != "" && !v.invalid["TLS_CA_FILE"] {
 		client.TLSConfig.CAFile = a.TLSCaFile
-		if checkReadable(m, "TLS_CA_FILE", a.TLSCaFile) {
-			checkUsable(m, "TLS_CA_FILE", client)
-		}
+		checkUsable(v, "TLS_CA_FILE", a.TLSCaFile, client)
 	}
 	if len(a.Headers) > 0 {
 		client.HTTPHeaders = &promconfig.Headers{Headers: make(map[string]promconfig.Header)}
@@ -126,86 +116,61 @@ func (a *Auth) httpClient(m *mistakes) *promconfig.HTTPClientConfig {
 }
 
 // loadHTTPClient reads the file, and checks the files that it names. It returns
-// nil where it does not parse.
-func loadHTTPClient(name string, m *mistakes) *promconfig.HTTPClientConfig {
-	const setting = "HTTP_CLIENT_CONFIG_FILE"
-	client, _, err := promconfig.LoadHTTPConfigFile(name)
+// nil where it cannot read or parse the file.
+func loadHTTPClient(file string, v *validation) *promconfig.HTTPClientConfig {
+	const name = "HTTP_CLIENT_CONFIG_FILE"
+	if v.invalid[name] {
+		return nil
+	}
+	client, _, err := promconfig.LoadHTTPConfigFile(file)
 	if err != nil {
-		m.addValue(setting, yamlReason(err))
+		v.add(name, shown(file, yamlReason(err)))
 		return nil
 	}
 	client.FollowRedirects = false
 	if client.ProxyURL.URL == nil && client.NoProxy == "" {
 		client.ProxyFromEnvironment = true
 	}
-	readable := true
-	for _, file := range filesOf(client) {
-		readable = checkReadable(m, setting, file) && readable
+	for _, named := range filesOf(client) {
+		if reason, ok := checkFile(named); !ok {
+			v.add(name, shown(file, reason))
+		}
 	}
-	if readable {
-		checkUsable(m, setting, client)
+	if !v.invalid[name] {
+		checkUsable(v, name, file, client)
 	}
 	return client
 }
 
 // filesOf returns the files that the configuration names.
 func filesOf(c *promconfig.HTTPClientConfig) []string {
-	files := tlsFiles(&c.TLSConfig)
-	if c.BasicAuth != nil {
-		files = append(files, c.BasicAuth.UsernameFile, c.BasicAuth.PasswordFile)
+	basic := cmp.Or(c.BasicAuth, new(promconfig.BasicAuth))
+	bearer := cmp.Or(c.Authorization, new(promconfig.Authorization))
+	oauth := cmp.Or(c.OAuth2, new(promconfig.OAuth2))
+	headers := cmp.Or(c.HTTPHeaders, new(promconfig.Headers))
+	files := []string{
+		basic.UsernameFile, basic.PasswordFile, bearer.CredentialsFile, oauth.ClientSecretFile, oauth.ClientCertificateKeyFile,
+		c.TLSConfig.CAFile, c.TLSConfig.CertFile, c.TLSConfig.KeyFile,
+		oauth.TLSConfig.CAFile, oauth.TLSConfig.CertFile, oauth.TLSConfig.KeyFile,
 	}
-	if c.Authorization != nil {
-		files = append(files, c.Authorization.CredentialsFile)
-	}
-	if c.OAuth2 != nil {
-		files = append(files, c.OAuth2.ClientSecretFile, c.OAuth2.ClientCertificateKeyFile)
-		files = append(files, tlsFiles(&c.OAuth2.TLSConfig)...)
-	}
-	if c.HTTPHeaders != nil {
-		for _, header := range c.HTTPHeaders.Headers {
-			files = append(files, header.Files...)
-		}
+	for _, header := range headers.Headers {
+		files = append(files, header.Files...)
 	}
 	slices.Sort(files)
 	return slices.DeleteFunc(slices.Compact(files), func(file string) bool { return file == "" })
 }
 
-func tlsFiles(c *promconfig.TLSConfig) []string {
-	return []string{c.CAFile, c.CertFile, c.KeyFile}
-}
-
-// checkReadable adds the mistake of a file that cannot be read.
-func checkReadable(m *mistakes, name, file string) bool {
-	_, err := os.ReadFile(file)
-	if err != nil {
-		m.addValue(name, err.Error())
-	}
-	return err == nil
-}
-
-// checkUsable adds what is wrong with the contents of certificates and keys.
-func checkUsable(m *mistakes, name string, client *promconfig.HTTPClientConfig) {
+// checkUsable adds what is wrong with the contents of certificates and keys that
+// the setting names.
+func checkUsable(v *validation, name, file string, client *promconfig.HTTPClientConfig) {
 	if _, err := promconfig.NewRoundTripperFromConfig(*client, "remote_write"); err != nil {
-		m.addValue(name, err.Error())
-	}
-}
-
-// validateCredentials refuses two ways to authenticate where one is in the URL.
-func validateCredentials(d *Delivery, m *mistakes) {
-	if d.Destination.URL == nil || d.Destination.User == nil || d.HTTPClient == nil {
-		return
-	}
-	if c := d.HTTPClient; c.BasicAuth != nil || c.Authorization != nil || c.OAuth2 != nil {
-		m.addf("%s_DESTINATION has a user, and other settings authenticate too; want one way to authenticate", prefix)
+		v.add(name, shown(file, err.Error()))
 	}
 }
 
 // yamlReason says what is wrong with a file that did not parse. What the parser
 // says may hold what stands there, and that may be secret.
 func yamlReason(err error) string {
-	if _, ok := errors.AsType[*os.PathError](err); ok {
-		return err.Error()
-	}
 	if _, ok := errors.AsType[*url.Error](err); ok {
 		return "does not parse: a URL in it is none"
 	}

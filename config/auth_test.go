@@ -89,7 +89,7 @@ func promURL(text string) promconfig.URL {
 }
 
 func TestLoadRefusesAuth(t *testing.T) {
-	secret, dir := write(t, "s3cret"), t.TempDir()
+	secret, lines, dir := write(t, "s3cret"), write(t, "s3cret\nmore\n"), t.TempDir()
 	missing := filepath.Join(dir, "none")
 	const (
 		p           = "LABELSTREAM_"
@@ -110,10 +110,12 @@ func TestLoadRefusesAuth(t *testing.T) {
 			[]string{p + `BEARER_TOKEN_FILE="` + missing + `": open ` + missing + `: no such file or directory; ` + wantBearer}},
 		{"a directory", map[string]string{"BEARER_TOKEN_FILE": dir},
 			[]string{p + `BEARER_TOKEN_FILE="` + dir + `": read ` + dir + `: is a directory; ` + wantBearer}},
+		{"a token of two lines", map[string]string{"BEARER_TOKEN_FILE": lines},
+			[]string{p + `BEARER_TOKEN_FILE="` + lines + `": holds more than one line; ` + wantBearer}},
 		{"no certificates", map[string]string{"TLS_CA_FILE": secret},
 			[]string{p + `TLS_CA_FILE="` + secret + `": unable to use specified CA cert file ` + secret + `; want the name of a readable PEM file with certificates`}},
 		{"half of basic", map[string]string{"BASIC_USERNAME": "me"},
-			[]string{p + "BASIC_USERNAME and " + p + "BASIC_PASSWORD_FILE: only one is set; want both or none"}},
+			[]string{p + "BASIC_USERNAME and " + p + "BASIC_PASSWORD_FILE need each other; want both or none"}},
 		{"two ways", map[string]string{"BASIC_USERNAME": "me", "BASIC_PASSWORD_FILE": secret, "BEARER_TOKEN_FILE": secret},
 			[]string{p + "BASIC_USERNAME and " + p + "BEARER_TOKEN_FILE are both set; want one way to authenticate"}},
 		{"two ways, one in the URL", map[string]string{"DESTINATION": "http://me:pw@host/", "BEARER_TOKEN_FILE": secret},
@@ -132,9 +134,9 @@ func TestLoadRefusesAuth(t *testing.T) {
 			p + "HEADERS: item 1 has no =; " + wantHeaders,
 			p + "HEADERS: item 2 has no name; " + wantHeaders,
 			p + "HEADERS: item 3 sets User-Agent, which is not allowed; " + wantHeaders,
-			p + "HEADERS: item 4 is no header; " + wantHeaders,
+			p + "HEADERS: item 4 has a name with a quote or a space; " + wantHeaders,
 			p + "HEADERS: item 6 has a name that was given before; " + wantHeaders,
-			p + "HEADERS: item 7 is no header; " + wantHeaders,
+			p + "HEADERS: item 7 is not a header; " + wantHeaders,
 		}},
 		{"no such key", yaml("bearer_token: s3cret\ntls: {}\n"), []string{p + `HTTP_CLIENT_CONFIG_FILE="FILE": does not parse: line 2: field tls not found; ` + wantFile}},
 		{"no YAML", yaml("basic_auth: s3cret\nproxy_url: [\n"), []string{p + `HTTP_CLIENT_CONFIG_FILE="FILE": does not parse: line 2; ` + wantFile}},

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/url"
 	"os"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -91,7 +92,7 @@ func TestLoadDefaults(t *testing.T) {
 		},
 		Annotations: LabelSource{
 			Filters:   patterns(`.*`),
-			Exclude:   patterns(`last-applied-configuration$`),
+			Exclude:   patterns(`^kubectl\.kubernetes\.io/last-applied-configuration$`),
 			Resources: List{"pods", "namespaces"},
 		},
 		Series: Series{
@@ -101,35 +102,25 @@ func TestLoadDefaults(t *testing.T) {
 			ValueMaxBytes: 2048,
 		},
 		Delivery: Delivery{
-			Destination:     URL{&url.URL{Scheme: "http", Host: "localhost:9090", Path: "/api/v1/write"}},
-			BatchSize:       500,
-			SendInterval:    10 * time.Second,
-			SendTimeout:     30 * time.Second,
-			MaxBytesPerSend: 1 << 20,
-			Senders:         2,
-			Protocol:        ProtocolAuto,
-			OnRefused:       OnRefusedHalve,
-			Auth:            Auth{HTTPClient: DefaultHTTPClient()},
+			Destination:  URL{&url.URL{Scheme: "http", Host: "localhost:9090", Path: "/api/v1/write"}},
+			BatchSize:    500,
+			SendInterval: 10 * time.Second,
+			SendTimeout:  30 * time.Second,
+			Senders:      1,
+			Protocol:     ProtocolAuto,
+			OnRefused:    OnRefusedHalve,
+			Auth:         Auth{HTTPClient: DefaultHTTPClient()},
 		},
 		OnceTimeout:    time.Hour,
 		PageSize:       500,
-		WatchEnabled:   true,
+		Changes:        ChangesWatch,
 		ResyncInterval: 3 * time.Hour,
 		Webhook: Webhook{
-			WebhookEnabled:       true,
-			WebhookAddress:       ":8443",
-			WebhookPath:          "/validate",
-			WebhookReconnect:     1000,
-			WebhookSecret:        "labelstream-webhook",
-			WebhookService:       "labelstream-webhook",
-			WebhookConfiguration: "labelstream",
+			WebhookAddress: ":8443",
+			WebhookPath:    "/validate",
+			WebhookName:    "labelstream-webhook",
 		},
-		Leader: Leader{
-			LeaseName:     "labelstream",
-			LeaseDuration: 15 * time.Second,
-			RenewDeadline: 10 * time.Second,
-			RetryPeriod:   2 * time.Second,
-		},
+		Leader:          Leader{LeaseName: "labelstream"},
 		ShutdownTimeout: 20 * time.Second,
 		StatusAddress:   ":8080",
 		LogLevel:        "info",
@@ -160,31 +151,20 @@ func TestLoadEverySetting(t *testing.T) {
 		"BATCH_SIZE":             "10000",
 		"SEND_INTERVAL":          "10ms",
 		"SEND_TIMEOUT":           "10m",
-		"MAX_BYTES_PER_SEND":     "8MiB",
 		"SENDERS":                "64",
 		"PROTOCOL":               "2.0",
 		"ON_REFUSED":             "drop",
-		"ONCE":                   "true",
 		"ONCE_TIMEOUT":           "168h",
 		"PAGE_SIZE":              "1",
-		"WATCH_ENABLED":          "false",
+		"CHANGES":                "none",
 		"RESYNC_INTERVAL":        "0",
 		"LEADER_ELECTION":        "true",
 		"LEASE_NAME":             "labelstream.east",
-		"LEASE_NAMESPACE":        "monitoring",
-		"LEASE_DURATION":         "3s",
-		"RENEW_DEADLINE":         "2s",
-		"RETRY_PERIOD":           "500ms",
-		"WEBHOOK_ENABLED":        "false",
 		"WEBHOOK_ADDRESS":        "127.0.0.1:9443",
 		"WEBHOOK_PATH":           "/validate/s3cret",
-		"WEBHOOK_RECONNECT":      "0",
-		"WEBHOOK_SELF_SIGNED":    "true",
-		"WEBHOOK_SECRET":         "certificate",
-		"WEBHOOK_SERVICE":        "webhook",
-		"WEBHOOK_CONFIGURATION":  "labelstream.example.com",
+		"WEBHOOK_CERT_DIR":       "/etc/webhook",
+		"WEBHOOK_NAME":           "webhook",
 		"WEBHOOK_CLIENT_CA_FILE": "/etc/clients.crt",
-		"POD_NAME":               "labelstream-0",
 		"POD_NAMESPACE":          "cost",
 		"SHUTDOWN_TIMEOUT":       "0s",
 		"PPROF":                  "true",
@@ -192,16 +172,9 @@ func TestLoadEverySetting(t *testing.T) {
 		"LOG_LEVEL":              "debug",
 		"LOG_FORMAT":             "json",
 	}
-	// Those of authentication exclude each other, see TestLoadAuth; and the
-	// files of a certificate exclude one of our own, see TestLoadCertFiles.
-	excluded := append(slices.Clone(authSettings), "WEBHOOK_CERT_FILE", "WEBHOOK_KEY_FILE")
-	listed, err := settingsOf(newSpec())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, s := range listed {
-		name := strings.TrimPrefix(s.name, prefix+"_")
-		if _, ok := settings[name]; !ok && !slices.Contains(excluded, name) {
+	// Those of authentication exclude each other, see TestLoadAuth.
+	for _, s := range settingsOf(new(environment)) {
+		if _, ok := settings[s.name]; !ok && !slices.Contains(authSettings, s.name) {
 			t.Errorf("%s is not in this test", s.name)
 		}
 	}
@@ -229,38 +202,30 @@ func TestLoadEverySetting(t *testing.T) {
 				Scheme: "https", User: url.UserPassword("user", "secret"),
 				Host: "collector.example.com:8443", Path: "/write", RawQuery: "tenant=a@b",
 			}},
-			BatchSize:       10000,
-			SendInterval:    10 * time.Millisecond,
-			SendTimeout:     10 * time.Minute,
-			MaxBytesPerSend: 8 << 20,
-			Senders:         64,
-			Protocol:        Protocol2,
-			OnRefused:       OnRefusedDrop,
-			Auth:            Auth{HTTPClient: DefaultHTTPClient()},
+			BatchSize:    10000,
+			SendInterval: 10 * time.Millisecond,
+			SendTimeout:  10 * time.Minute,
+			Senders:      64,
+			Protocol:     Protocol2,
+			OnRefused:    OnRefusedDrop,
+			Auth:         Auth{HTTPClient: DefaultHTTPClient()},
 		},
-		Once:        true,
 		OnceTimeout: 168 * time.Hour,
 		PageSize:    1,
 		Webhook: Webhook{
-			WebhookAddress:       "127.0.0.1:9443",
-			WebhookPath:          "/validate/s3cret",
-			WebhookSelfSigned:    true,
-			WebhookSecret:        "certificate",
-			WebhookService:       "webhook",
-			WebhookConfiguration: "labelstream.example.com",
-			WebhookClientCAFile:  "/etc/clients.crt",
+			WebhookAddress:      "127.0.0.1:9443",
+			WebhookPath:         "/validate/s3cret",
+			WebhookCertDir:      "/etc/webhook",
+			WebhookName:         "webhook",
+			WebhookClientCAFile: "/etc/clients.crt",
 		},
 		Leader: Leader{
 			LeaderElection: true,
 			LeaseName:      "labelstream.east",
-			LeaseNamespace: "monitoring",
-			LeaseDuration:  3 * time.Second,
-			RenewDeadline:  2 * time.Second,
-			RetryPeriod:    500 * time.Millisecond,
-			PodName:        "labelstream-0",
 			PodNamespace:   "cost",
 		},
-		PProf:         true,
+		Changes:       ChangesNone,
+		Pprof:         true,
 		StatusAddress: "127.0.0.1:0",
 		LogLevel:      "debug",
 		LogFormat:     "json",
@@ -270,23 +235,23 @@ func TestLoadEverySetting(t *testing.T) {
 	}
 }
 
-func TestLoadCertFiles(t *testing.T) {
-	cfg := loaded(t, with(map[string]string{"WEBHOOK_CERT_FILE": "tls.crt", "WEBHOOK_KEY_FILE": "tls.key"}))
-	if cfg.WebhookCertFile != "tls.crt" || cfg.WebhookKeyFile != "tls.key" {
-		t.Errorf("got %q and %q", cfg.WebhookCertFile, cfg.WebhookKeyFile)
+// TestOnlyThePodsNamespaceIsReadWithoutThePrefix sets every name without the
+// prefix to a value that would change the setting or be refused.
+func TestOnlyThePodsNamespaceIsReadWithoutThePrefix(t *testing.T) {
+	want := loaded(t, with(nil))
+	want.PodNamespace = "cost"
+	for _, s := range settingsOf(new(environment)) {
+		value := "cost"
+		if s.name != "POD_NAMESPACE" && s.value.Kind() == reflect.Bool {
+			value = fmt.Sprint(s.tag("default") == "false")
+		}
+		t.Setenv(s.name, value)
 	}
-}
-
-// TestPodWithoutPrefix reads what the downward API is usually given to.
-func TestPodWithoutPrefix(t *testing.T) {
-	t.Setenv("POD_NAME", "labelstream-1")
-	t.Setenv("POD_NAMESPACE", "cost")
-	if cfg := loaded(t, with(nil)); cfg.PodName != "labelstream-1" || cfg.PodNamespace != "cost" {
-		t.Errorf("pod %q in %q, want labelstream-1 in cost", cfg.PodName, cfg.PodNamespace)
+	if d := diff(want, loaded(t, with(nil))); d != "" {
+		t.Error("-want +got\n" + d)
 	}
-	cfg := loaded(t, with(map[string]string{"POD_NAME": "mine", "POD_NAMESPACE": "own"}))
-	if cfg.PodName != "mine" || cfg.PodNamespace != "own" {
-		t.Errorf("pod %q in %q, want the names with the prefix to win", cfg.PodName, cfg.PodNamespace)
+	if cfg := loaded(t, with(map[string]string{"POD_NAMESPACE": "own"})); cfg.PodNamespace != "own" {
+		t.Errorf("namespace %q, want the one with the prefix", cfg.PodNamespace)
 	}
 }
 
@@ -314,7 +279,7 @@ func TestLoadDestination(t *testing.T) {
 }
 
 func TestKeep(t *testing.T) {
-	tags := &LabelSource{
+	source := &LabelSource{
 		Filters: patterns(`^app$`, `team`),
 		Exclude: patterns(`internal`, `^x-`),
 	}
@@ -332,7 +297,7 @@ func TestKeep(t *testing.T) {
 		"kubernetes.io/app":    false,
 		"a-very-internal-team": false,
 	} {
-		if got := tags.Keep(key); got != want {
+		if got := source.Keep(key); got != want {
 			t.Errorf("Keep(%q) = %v, want %v", key, got, want)
 		}
 	}
@@ -343,19 +308,25 @@ func TestKeep(t *testing.T) {
 
 func TestKeepByDefault(t *testing.T) {
 	cfg := loaded(t, with(nil))
-	const key = "kubectl.kubernetes.io/last-applied-configuration"
-	if cfg.Annotations.Keep(key) {
-		t.Errorf("annotation %s is kept", key)
-	}
-	if !cfg.Annotations.Keep("owner") || !cfg.Labels.Keep("app") {
-		t.Error("an ordinary key is not kept")
+	for key, want := range map[string]bool{
+		"a.example/last-applied-configuration":             true,
+		"b.example/xlast-applied-configuration":            true,
+		"kubectl.kubernetes.io/last-applied-configuration": false,
+		"owner": true,
+	} {
+		if got := cfg.Annotations.Keep(key); got != want {
+			t.Errorf("annotation %s is kept: %v, want %v", key, got, want)
+		}
+		if !cfg.Labels.Keep(key) {
+			t.Errorf("label %s is not kept", key)
+		}
 	}
 }
 
 func BenchmarkKeep(b *testing.B) {
-	tags := &LabelSource{Filters: patterns(`^app$`, `^team$`, `^cost-`), Exclude: patterns(`last-applied-configuration$`)}
+	source := &LabelSource{Filters: patterns(`^app$`, `^team$`, `^cost-`), Exclude: patterns(`last-applied-configuration$`)}
 	b.ReportAllocs()
 	for b.Loop() {
-		tags.Keep("app.kubernetes.io/managed-by")
+		source.Keep("app.kubernetes.io/managed-by")
 	}
 }

@@ -1,10 +1,7 @@
 package config
 
 import (
-	"errors"
-	"fmt"
 	"regexp"
-	"regexp/syntax"
 	"strings"
 	"unicode/utf8"
 )
@@ -12,8 +9,6 @@ import (
 type (
 	// List is separated by newlines, or by commas outside brackets and braces.
 	List []string
-	// Patterns is a List of Go regular expressions.
-	Patterns []*regexp.Regexp
 	// Pairs is a List of name=value.
 	Pairs map[string]string
 )
@@ -25,69 +20,23 @@ func (l *List) Decode(value string) error {
 	return nil
 }
 
-// Decode compiles a list of patterns for envconfig. Its error names every
-// pattern that does not compile.
-func (p *Patterns) Decode(value string) error {
-	var patterns Patterns
-	var wrong wrongValues
-	for _, item := range split(value) {
-		pattern, reason := compile(item)
-		if reason != "" {
-			wrong = append(wrong, wrongValue{shown: item, reason: reason})
-			continue
-		}
-		patterns = append(patterns, pattern)
-	}
-	if wrong != nil {
-		return wrong
-	}
-	*p = patterns
-	return nil
-}
-
-// compile returns the pattern, or what is wrong with it.
-func compile(item string) (pattern *regexp.Regexp, reason string) {
-	pattern, err := regexp.Compile(item)
-	if bad, ok := errors.AsType[*syntax.Error](err); ok {
-		return nil, fmt.Sprintf("%s: %q", bad.Code, bad.Expr)
-	}
-	if err != nil {
-		return nil, err.Error()
-	}
-	// No key holds a comma, so such a pattern would silently match nothing.
-	if len(splitCommas(item)) > 1 {
-		return nil, "separated by newlines and by commas"
-	}
-	return pattern, ""
-}
-
-func (p Patterns) matchAny(key string) bool {
-	for _, pattern := range p {
-		if pattern.MatchString(key) {
-			return true
-		}
-	}
-	return false
-}
-
 // Decode reads a list of name=value for envconfig, in which `\,` is a comma of
 // the value. Its error names every item that cannot be a label.
 func (p *Pairs) Decode(value string) error {
 	pairs := make(Pairs)
-	var wrong wrongValues
+	var invalid invalidValues
 	for _, item := range split(value) {
 		name, value, reason := pair(item)
-		if _, twice := pairs[name]; twice && reason == "" {
+		if pairs[name] != "" && reason == "" {
 			reason = "has a name that was given before"
 		}
 		if reason != "" {
-			wrong = append(wrong, wrongValue{shown: item, reason: reason})
-			continue
+			invalid = append(invalid, shown(item, reason))
 		}
 		pairs[name] = value
 	}
-	if wrong != nil {
-		return wrong
+	if invalid != nil {
+		return invalid
 	}
 	*p = pairs
 	return nil
@@ -109,6 +58,8 @@ func pair(item string) (name, value, reason string) {
 		return "", "", "has a reserved name"
 	case !utf8.ValidString(item):
 		return "", "", "is not UTF-8"
+	case strings.ContainsAny(name, decoration+" \t"):
+		return "", "", "has a name with a quote or a space"
 	}
 	return name, value, ""
 }
@@ -130,64 +81,28 @@ func split(value string) []string {
 	return items
 }
 
+// token is what splitCommas reads at once: an escaped character, a regular
+// expression's character class (where a ] that comes first is a member, and which
+// runs to the end where nothing closes it), or a character.
+var token = regexp.MustCompile(`(?s)\\.|\[\^?\]?(?:\\.|\[:[^\]]*:\]|[^\]\\])*\]?|.`)
+
 // splitCommas splits at the commas that are not escaped and not within (), [],
-// {}. Within [] it reads what a regular expression's character class reads, for
-// `[(]` opens nothing. Brackets need not match: what is left open runs to the
-// end.
+// {}. Brackets need not match: what is left open runs to the end.
 func splitCommas(value string) []string {
 	var parts []string
 	start, depth := 0, 0
-	for i := 0; i < len(value); i++ {
-		switch value[i] {
-		case '\\':
-			i++
-		case '[':
-			i += classLen(value[i:]) - 1
-		case '(', '{':
+	for _, at := range token.FindAllStringIndex(value, -1) {
+		switch value[at[0]:at[1]] {
+		case "(", "{":
 			depth++
-		case ')', '}':
+		case ")", "}":
 			depth = max(depth-1, 0)
-		case ',':
+		case ",":
 			if depth == 0 {
-				parts = append(parts, value[start:i])
-				start = i + 1
+				parts = append(parts, value[start:at[0]])
+				start = at[1]
 			}
 		}
 	}
 	return append(parts, value[start:])
-}
-
-// classLen returns the length of the character class that value begins with,
-// all of value where it does not end. A ] that comes first is a member.
-func classLen(value string) int {
-	i := len("[")
-	if strings.HasPrefix(value[i:], "^") {
-		i++
-	}
-	if strings.HasPrefix(value[i:], "]") {
-		i++
-	}
-	for i < len(value) {
-		switch {
-		case value[i] == ']':
-			return i + 1
-		case value[i] == '\\':
-			i += 2
-		case strings.HasPrefix(value[i:], "[:"):
-			i += namedLen(value[i:])
-		default:
-			i++
-		}
-	}
-	return len(value)
-}
-
-// namedLen returns the length of the [:name:] that value begins with, or of its
-// bracket where there is no end to it.
-func namedLen(value string) int {
-	name := value[len("[:"):]
-	if end := strings.Index(name, ":]"); end >= 0 {
-		return len("[:") + end + len(":]")
-	}
-	return len("[")
 }

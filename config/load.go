@@ -2,11 +2,9 @@ package config
 
 import (
 	"errors"
-	"fmt"
-	"io"
 	"os"
 	"reflect"
-	"text/template"
+	"strings"
 
 	"github.com/kelseyhightower/envconfig"
 )
@@ -16,89 +14,86 @@ const prefix = "LABELSTREAM"
 
 // Load reads the settings from the process's environment, with their defaults,
 // and validates them. dryRun says that nothing will be sent, so that there may
-// be no DESTINATION. The error holds all mistakes, each on a line of its own
-// that names the variable, its value and what is accepted; it holds no value of
-// an unknown variable, and no user, password or query of a URL.
-//
-// While Load runs, variables whose value does not parse are missing from the
-// environment: nothing else may use it meanwhile.
+// be no DESTINATION. The error holds everything that is wrong, each on a line of
+// its own that names the variable, its value and what is accepted. It holds no
+// value of an unknown variable, and no user, password or query of a URL.
 func Load(dryRun bool) (*Config, error) {
-	s := newSpec()
-	settings, err := settingsOf(s)
-	if err != nil {
-		return nil, err
+	var env environment
+	settings := settingsOf(&env)
+	v := &validation{settings: make(map[string]*setting), invalid: make(map[string]bool)}
+	for _, s := range settings {
+		v.settings[s.name] = s
+		if err := s.parse(); err != nil {
+			v.addParse(s.name, err)
+		} else {
+			v.check(s)
+		}
 	}
-	m := newMistakes(settings)
-	if err := parse(s, m); err != nil {
-		return nil, err
-	}
-	cfg := s.config()
-	validate(cfg, dryRun, m)
-	findUnknown(os.Environ(), settings, m)
-	if err := m.err(); err != nil {
-		return nil, err
+	cfg := env.config()
+	checkAuth(&cfg.Delivery, v)
+	checkTogether(cfg, dryRun, v)
+	v.addUnknown(os.Environ())
+	if len(v.errs) > 0 {
+		return nil, errors.Join(v.errs...)
 	}
 	return cfg, nil
 }
 
-// parse fills s. envconfig stops at the first value that does not parse, so that
-// variable is taken out of the environment (its default stands in for it) and
-// parsing starts over, until all others are read; then it is put back.
-func parse(s *spec, m *mistakes) (err error) {
-	removed := make(map[string]string)
-	defer func() { err = errors.Join(err, restore(removed)) }()
-	for {
-		err := envconfig.Process(prefix, s)
-		if err == nil {
-			return nil
-		}
-		bad, ok := errors.AsType[*envconfig.ParseError](err)
-		if !ok {
-			return fmt.Errorf("read the settings from the environment: %w", err)
-		}
-		value, isSet := os.LookupEnv(bad.KeyName)
-		if !isSet {
-			return fmt.Errorf("read the default of %s: %w", bad.KeyName, bad.Err)
-		}
-		m.addParse(bad)
-		removed[bad.KeyName] = value
-		if err := os.Unsetenv(bad.KeyName); err != nil {
-			return fmt.Errorf("take %s out of the environment: %w", bad.KeyName, err)
-		}
-	}
-}
-
-func restore(removed map[string]string) error {
-	var errs []error
-	for name, value := range removed {
-		if err := os.Setenv(name, value); err != nil {
-			errs = append(errs, fmt.Errorf("put %s back into the environment: %w", name, err))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// setting is what the tags say of one variable.
+// setting is one variable.
 type setting struct {
-	name    string
-	accepts string
+	// name is the variable's without the prefix, scope what stands before the part
+	// that is made of the field's name.
+	name, scope string
+	field       reflect.StructField
+	value       reflect.Value
 }
 
-// settingsOf returns the variables that s is read from, in order. envconfig
-// tells them to a template only.
-func settingsOf(s *spec) ([]setting, error) {
-	var settings []setting
-	add := func(name string, tags reflect.StructTag) string {
-		settings = append(settings, setting{name: name, accepts: tags.Get("accepts")})
-		return ""
-	}
-	each, err := template.New("settings").Funcs(template.FuncMap{"add": add}).
-		Parse(`{{range .}}{{add .Key .Tags}}{{end}}`)
-	if err == nil {
-		err = envconfig.Usaget(prefix, s, io.Discard, each)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("list the settings: %w", err)
-	}
-	return settings, nil
+// settingsOf returns the variables that env is read from, in order.
+func settingsOf(env *environment) []*setting {
+	return appendSettings(nil, prefix, reflect.ValueOf(env).Elem())
 }
+
+func appendSettings(settings []*setting, scope string, group reflect.Value) []*setting {
+	for field, value := range group.Fields() {
+		_, decodes := value.Addr().Interface().(envconfig.Decoder)
+		switch {
+		case field.Tag.Get("ignored") != "":
+		case field.Anonymous:
+			settings = appendSettings(settings, scope, value)
+		case field.Type.Kind() == reflect.Struct && !decodes:
+			settings = appendSettings(settings, scope+"_"+strings.ToUpper(field.Name), value)
+		default:
+			s := &setting{scope: scope, field: field, value: value}
+			s.name = s.readName()
+			settings = append(settings, s)
+		}
+	}
+	return settings
+}
+
+// parse reads the variable. Where it does not parse, the value stays zero.
+func (s *setting) parse() error {
+	alone := s.alone()
+	if err := envconfig.Process(s.scope, alone.Interface()); err != nil {
+		return err
+	}
+	s.value.Set(alone.Elem().Field(0))
+	return nil
+}
+
+// readName asks envconfig, which tells names to templates alone.
+func (s *setting) readName() string {
+	var name strings.Builder
+	if err := envconfig.Usagef(s.scope, s.alone().Interface(), &name, "{{range .}}{{.Key}}{{end}}"); err != nil {
+		panic(err) // only a bug here
+	}
+	return strings.TrimPrefix(name.String(), prefix+"_")
+}
+
+// alone returns a pointer to a struct of the setting's field alone: envconfig stops
+// at the first value that does not parse, and all of them are wanted.
+func (s *setting) alone() reflect.Value {
+	return reflect.New(reflect.StructOf([]reflect.StructField{s.field}))
+}
+
+func (s *setting) tag(name string) string { return s.field.Tag.Get(name) }

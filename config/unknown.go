@@ -1,56 +1,67 @@
 package config
 
 import (
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
 )
 
-// Kubernetes sets these in every pod for each Service in its namespace, so also
-// for one that is named labelstream, or labelstream-something.
-var (
-	serviceLink = regexp.MustCompile(`^` + prefix + `_([A-Z0-9_]+_)?` +
-		`(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_(ADDR|PORT|PROTO))?)$`)
-	servicePort    = regexp.MustCompile(`^` + prefix + `_[A-Z0-9_]+_PORT$`)
-	servicePortURL = regexp.MustCompile(`^(tcp|udp|sctp)://`)
-)
+// serviceLink is what Kubernetes sets in every pod for each Service in its
+// namespace, so also for one that is named labelstream, or labelstream-something.
+var serviceLink = regexp.MustCompile(`^` + prefix + `_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|` +
+	`PORT_[0-9]+_(TCP|UDP|SCTP)(_(ADDR|PORT|PROTO))?|PORT=(tcp|udp|sctp)://.*)(=|$)`)
 
-// findUnknown adds each variable with our prefix that is no setting, with the
-// setting whose name is nearest. Its value may be a secret: it is not shown.
-func findUnknown(environ []string, settings []setting, m *mistakes) {
+const nothing = "nothing, it is not needed"
+
+// renamed says what to write instead of the settings that are gone.
+var renamed = map[string]string{
+	"WATCH_ENABLED":         "CHANGES=watch, or CHANGES=none for false",
+	"WEBHOOK_ENABLED":       "CHANGES=webhook",
+	"ONCE":                  "--once as an argument",
+	"WEBHOOK_SELF_SIGNED":   "nothing: without WEBHOOK_CERT_DIR the certificate is self-signed",
+	"WEBHOOK_CERT_FILE":     "WEBHOOK_CERT_DIR, with tls.crt in it",
+	"WEBHOOK_KEY_FILE":      "WEBHOOK_CERT_DIR, with tls.key in it",
+	"WEBHOOK_SECRET":        "WEBHOOK_NAME",
+	"WEBHOOK_SERVICE":       "WEBHOOK_NAME",
+	"WEBHOOK_CONFIGURATION": "WEBHOOK_NAME",
+	"LEASE_NAMESPACE":       "POD_NAMESPACE",
+	"POD_NAME":              nothing,
+	"WEBHOOK_RECONNECT":     nothing,
+	"MAX_BYTES_PER_SEND":    nothing,
+	"LEASE_DURATION":        nothing,
+	"RENEW_DEADLINE":        nothing,
+	"RETRY_PERIOD":          nothing,
+}
+
+// addUnknown adds each variable with our prefix that is not a setting, with what
+// to write instead. Its value may be a secret: it is not shown.
+func (v *validation) addUnknown(environ []string) {
 	for _, entry := range slices.Sorted(slices.Values(environ)) {
-		name, value, _ := strings.Cut(entry, "=")
-		if !strings.HasPrefix(name, prefix+"_") || isServiceLink(name, value) {
+		variable, _, _ := strings.Cut(entry, "=")
+		name, ours := strings.CutPrefix(variable, prefix+"_")
+		if !ours || v.settings[name] != nil || serviceLink.MatchString(entry) {
 			continue
 		}
-		known := func(s setting) bool { return s.name == name }
-		if !slices.ContainsFunc(settings, known) {
-			m.addf("%s is no setting; the nearest is %s", name, nearest(name, settings))
+		if instead, ok := renamed[name]; ok {
+			v.addf("%s is not a setting any more; write %s", variable, instead)
+		} else {
+			v.addf("%s is not a setting; the closest is %s_%s", variable, prefix, closestName(name, v.settings))
 		}
 	}
 }
 
-// isServiceLink tells LABELSTREAM_SOME_PORT, which is a URL in a service link,
-// from a setting that somebody believes in.
-func isServiceLink(name, value string) bool {
-	if name == prefix+"_PORT" || serviceLink.MatchString(name) {
-		return true
-	}
-	return servicePort.MatchString(name) && servicePortURL.MatchString(value)
-}
-
-// nearest returns the setting that the fewest edits make of name; of equals, the
-// first.
-func nearest(name string, settings []setting) string {
-	best := slices.MinFunc(settings, func(a, b setting) int {
-		return edits(name, a.name) - edits(name, b.name)
+// closestName returns the setting's name with the smallest distance from name, the
+// first of several by the alphabet.
+func closestName(name string, settings map[string]*setting) string {
+	return slices.MinFunc(slices.Sorted(maps.Keys(settings)), func(a, b string) int {
+		return levenshtein(name, a) - levenshtein(name, b)
 	})
-	return best.name
 }
 
-// edits returns how many bytes must be inserted, removed or replaced to make b of
-// a.
-func edits(a, b string) int {
+// levenshtein returns how many bytes must be inserted, removed or replaced to turn
+// a into b.
+func levenshtein(a, b string) int {
 	// row[j] is the distance from the part of a that was read to b[:j].
 	row := make([]int, len(b)+1)
 	for j := range row {

@@ -1,59 +1,24 @@
 package config
 
 import (
-	"math"
 	"net/url"
-	"strconv"
 	"strings"
 )
 
 type (
-	// Bytes is a size such as 1MiB.
-	Bytes int
 	// URL is an absolute http or https URL.
 	URL struct{ *url.URL }
-	// Names is how label names are written.
+	// Names is how keys become label names.
 	Names string
 	// UnsafeValues is what happens to values with characters that HTML escapes.
 	UnsafeValues string
-	// Changes is what tells of changes.
+	// Changes is what tells of changes between two lists.
 	Changes string
 	// Protocol is a version of remote_write, or auto.
 	Protocol string
-	// OnRefused is what happens to a batch that is refused.
+	// OnRefused is what happens to a refused batch.
 	OnRefused string
 )
-
-// Decode reads a size for envconfig: a whole number of bytes, or one followed by
-// a unit. KB and MB are powers of 1000; KiB and MiB are powers of 1024, and may
-// be written Ki and Mi as Kubernetes does.
-func (b *Bytes) Decode(value string) error {
-	text := strings.TrimSpace(value)
-	digits := strings.TrimRight(text, "BKMi")
-	factor, ok := unitBytes(text[len(digits):])
-	n, err := strconv.ParseUint(strings.TrimSpace(digits), 10, 63)
-	if !ok || err != nil || n > math.MaxInt/factor {
-		return wrongValues{{shown: value}}
-	}
-	*b = Bytes(n * factor)
-	return nil
-}
-
-func unitBytes(unit string) (bytes uint64, ok bool) {
-	switch unit {
-	case "", "B":
-		return 1, true
-	case "KB":
-		return 1e3, true
-	case "MB":
-		return 1e6, true
-	case "KiB", "Ki":
-		return 1 << 10, true
-	case "MiB", "Mi":
-		return 1 << 20, true
-	}
-	return 0, false
-}
 
 // Decode reads an absolute http or https URL for envconfig; nothing is none. No
 // error holds the URL's user, password or query.
@@ -69,9 +34,9 @@ func (u *URL) Decode(value string) error {
 		return nil
 	}
 	if strings.ContainsAny(value, "@?#") {
-		return wrongValues{{hidden: true, reason: "no such URL, and not shown as it may hold a secret"}}
+		return invalidValues{hidden(secret)}
 	}
-	return wrongValues{{shown: value}}
+	return invalidValues{shown(value, "")}
 }
 
 func isEndpoint(u *url.URL) bool {
@@ -79,11 +44,6 @@ func isEndpoint(u *url.URL) bool {
 		return false
 	}
 	return u.Port() == "" || isPort(u.Port())
-}
-
-func isPort(text string) bool {
-	_, err := strconv.ParseUint(text, 10, 16)
-	return err == nil
 }
 
 // Redacted returns the URL without user, password, query and fragment, for logs

@@ -10,9 +10,9 @@ import (
 	"labelstream/config"
 )
 
-// own are the resources that every API server of the version of our client-go
+// builtin are the resources that every API server of the version of our client-go
 // lets be listed and watched: those in namespaces, and those of the cluster.
-var own = []struct{ group, namespaced, cluster string }{
+var builtin = []struct{ group, namespaced, cluster string }{
 	{"", "configmaps endpoints events limitranges persistentvolumeclaims pods podtemplates replicationcontrollers " +
 		"resourcequotas secrets serviceaccounts services", "namespaces nodes persistentvolumes"},
 	{"admissionregistration.k8s.io", "", "mutatingadmissionpolicies mutatingadmissionpolicybindings mutatingwebhookconfigurations " +
@@ -39,10 +39,10 @@ var own = []struct{ group, namespaced, cluster string }{
 
 // ByName returns a catalog of what the settings name, made without a server. Of
 // its kinds no more is known than their group and resource, and [Kind.Scopes].
-// The error names a resource of which only a server knows that.
+// The error names a resource for which only a server knows that.
 func ByName(cfg *config.Config) (*Catalog, error) {
-	c := &Catalog{resources: make(map[schema.GroupResource]served)}
-	for _, group := range own {
+	c := &Catalog{resources: make(map[schema.GroupResource]resourceInfo)}
+	for _, group := range builtin {
 		c.addNamed(group.group, group.namespaced, true)
 		c.addNamed(group.group, group.cluster, false)
 	}
@@ -53,9 +53,9 @@ func ByName(cfg *config.Config) (*Catalog, error) {
 		if _, err := c.resolve(name); err == nil {
 			continue
 		}
-		plural, group, qualified := strings.Cut(name, ".")
+		plural, group, hasGroup := strings.Cut(name, ".")
 		switch {
-		case !qualified:
+		case !hasGroup:
 			return nil, fmt.Errorf("%q: only an API server knows of which group it is", name)
 		case len(cfg.Namespaces) > 0:
 			return nil, fmt.Errorf("%q: only an API server knows whether it is in namespaces", name)
@@ -65,7 +65,7 @@ func ByName(cfg *config.Config) (*Catalog, error) {
 	return c, nil
 }
 
-// addNamed adds resources, of which there may be several in plurals.
+// addNamed adds the resources that plurals names, with spaces between them.
 func (c *Catalog) addNamed(group, plurals string, namespaced bool) {
 	for _, plural := range strings.Fields(plurals) {
 		c.add(schema.GroupVersion{Group: group},

@@ -1,7 +1,6 @@
 package informer
 
 import (
-	"slices"
 	"strings"
 	"testing"
 
@@ -10,64 +9,49 @@ import (
 )
 
 func TestByName(t *testing.T) {
-	for _, tt := range []struct {
-		name, labels, annotations string
-		namespaces                []string
-		want                      []string
-		err                       string
+	for name, test := range map[string]struct {
+		labels, annotations, namespaces string
+		// want is a kind a line, with its scopes: namespaces, names after an =,
+		// and nothing for all.
+		want []string
+		err  string
 	}{
-		{name: "Kubernetes' own", labels: "pods,namespaces,deployments,events,ingresses", annotations: "events.events.k8s.io,deployments.apps,customresourcedefinitions.apiextensions.k8s.io",
-			namespaces: []string{"a", "b"},
-			want: []string{"pods a,b", "namespaces [a],[b]", "deployments.apps a,b", "events a,b", "ingresses.networking.k8s.io a,b", "events.events.k8s.io a,b",
-				"customresourcedefinitions.apiextensions.k8s.io *"}},
-		{name: "others", labels: "widgets.example.com,betas.apps,pods", want: []string{"widgets.example.com *", "betas.apps *", "pods *"}},
-		{name: "others in namespaces", labels: "pods,betas.apps", namespaces: []string{"a"}, err: `"betas.apps": only an API server knows whether it is in namespaces`},
-		{name: "without a group", annotations: "widgets", err: `"widgets": only an API server knows of which group it is`},
-		{name: "a whole group", labels: "pods,*.apps", err: `"*.apps": only an API server knows what the group holds`},
+		"Kubernetes' own": {
+			labels: "pods,namespaces,deployments,events,ingresses", annotations: "events.events.k8s.io,deployments.apps,customresourcedefinitions.apiextensions.k8s.io", namespaces: "a,b",
+			want: []string{
+				"pods a b", "namespaces =a =b", "deployments.apps a b", "events a b", "ingresses.networking.k8s.io a b", "events.events.k8s.io a b",
+				"customresourcedefinitions.apiextensions.k8s.io ",
+			},
+		},
+		"others":               {labels: "widgets.example.com,betas.apps,pods", want: []string{"widgets.example.com ", "betas.apps ", "pods "}},
+		"others in namespaces": {labels: "pods,betas.apps", namespaces: "a", err: `"betas.apps": only an API server knows whether it is in namespaces`},
+		"without a group":      {annotations: "widgets", err: `"widgets": only an API server knows of which group it is`},
+		"a whole group":        {labels: "pods,*.apps", err: `"*.apps": only an API server knows what the group holds`},
 	} {
-		t.Run(tt.name, func(t *testing.T) {
-			cfg := chosen(tt.labels, tt.annotations)
-			cfg.Namespaces = tt.namespaces
+		t.Run(name, func(t *testing.T) {
+			cfg := chosen(test.labels, test.annotations)
+			cfg.Namespaces = strings.FieldsFunc(test.namespaces, func(r rune) bool { return r == ',' })
 			catalog, err := ByName(cfg)
-			if tt.err != "" {
-				if catalog != nil || err == nil || err.Error() != tt.err {
-					t.Errorf("catalog %v, error %v; want none and %s", catalog, err, tt.err)
+			if test.err != "" || err != nil {
+				if catalog != nil || err == nil || err.Error() != test.err {
+					t.Errorf("catalog %v, error %v; want none and %s", catalog, err, test.err)
 				}
 				return
 			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			kinds, errs := catalog.Kinds(cfg)
-			if len(errs) > 0 {
-				t.Errorf("errors: %v", errs)
-			}
 			var got []string
+			kinds, errs := catalog.Kinds(cfg)
 			for _, kind := range kinds {
-				got = append(got, kind.Resource+" "+scopesOf(kind, cfg.Namespaces))
+				var scopes []string
+				for _, scope := range kind.Scopes(cfg.Namespaces) {
+					scopes = append(scopes, strings.TrimSuffix(scope.Namespace+"="+scope.Name, "="))
+				}
+				got = append(got, kind.Resource+" "+strings.Join(scopes, " "))
 			}
-			if diff := cmp.Diff(tt.want, got); diff != "" {
-				t.Errorf("kinds (-want +got):\n%s", diff)
+			if diff := cmp.Diff(test.want, got); diff != "" || len(errs) > 0 {
+				t.Errorf("errors %v, kinds (-want +got):\n%s", errs, diff)
 			}
 		})
 	}
-}
-
-// scopesOf writes a kind's scopes in short: namespaces, names in brackets, and *
-// for all.
-func scopesOf(kind *Kind, chosen []string) string {
-	var all []string
-	for _, scope := range kind.Scopes(chosen) {
-		switch {
-		case scope.Name != "":
-			all = append(all, "["+scope.Name+"]")
-		case scope.Namespace != "":
-			all = append(all, scope.Namespace)
-		default:
-			all = append(all, "*")
-		}
-	}
-	return strings.Join(all, ",")
 }
 
 // TestByNameKnowsTheWellKnown has the two tables agree.
@@ -77,8 +61,8 @@ func TestByNameKnowsTheWellKnown(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, k := range wellKnown {
-		resource, ok := catalog.resources[schema.GroupResource{Group: k.group, Resource: k.plural}]
-		if !ok || !slices.Contains(resource.Verbs, "watch") {
+		resource := catalog.resources[schema.GroupResource{Group: k.group, Resource: k.plural}]
+		if !resource.can("watch") {
 			t.Errorf("%s of %q is not known by name", k.plural, k.group)
 		}
 	}

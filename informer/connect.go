@@ -6,9 +6,12 @@ import (
 	"time"
 
 	"github.com/sirupsen/logrus"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
+
+	"labelstream/status/outage"
 )
 
 // Client returns the client that lists are read with. Its serializer is the
@@ -26,33 +29,45 @@ func Client(cfg *rest.Config) (rest.Interface, error) {
 	return client, nil
 }
 
-// Discover asks the API server what it serves. It tries again for a while when
-// the server does not answer, as it does not for a moment after a node's or its
-// own start.
+// Discover asks the API server what it serves. It tries again until patience ends,
+// since a server does not answer for a moment after a node's or its own start.
+// Without patience it asks once.
 func Discover(ctx context.Context, cfg *rest.Config, patience time.Duration, log logrus.FieldLogger) (*Catalog, error) {
 	client, err := discovery.NewDiscoveryClientForConfig(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("make a client of the API server at %s: %w", cfg.Host, err)
 	}
-	var trouble trouble
+	if patience > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, patience)
+		defer cancel()
+	}
+	failing, backoff := newDiscoveryOutage(log), newDiscoveryBackoff()
 	for {
 		catalog, err := NewCatalog(client.ServerPreferredResourcesWithContext(ctx))
 		if err == nil {
+			failing.End()
 			return catalog, nil
 		}
+		if _, before := failing.Err(); before != nil && ctx.Err() != nil {
+			// That the time is over is not why.
+			return nil, before
+		}
 		err = fmt.Errorf("ask the API server at %s for its resources: %w", cfg.Host, err)
-		now := time.Now()
-		delay := trouble.note(err, now)
-		if ctx.Err() != nil || now.Sub(trouble.since) >= patience {
+		if patience <= 0 || ctx.Err() != nil {
 			return nil, err
 		}
-		if trouble.news {
-			log.WithError(err).Warn("Cannot reach the API server; trying again")
-		}
-		select {
-		case <-time.After(delay):
-		case <-ctx.Done():
+		failing.Fail(outage.Cause(err), err)
+		if sleep(ctx, backoff.Step()) != nil {
 			return nil, err
 		}
 	}
+}
+
+func newDiscoveryOutage(log logrus.FieldLogger) *outage.Outage {
+	return outage.New(log, "Cannot discover what the API server serves", "Discovering again")
+}
+
+func newDiscoveryBackoff() wait.Backoff {
+	return wait.Backoff{Duration: 200 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 20, Cap: 30 * time.Second}
 }

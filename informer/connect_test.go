@@ -3,7 +3,9 @@ package informer
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -16,27 +18,44 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// discoveryServer answers discovery by path, after as many failures as it is
-// told.
+// discoveryServer is a transport that answers discovery by path, after as many
+// failures as it is told.
 type discoveryServer struct {
 	failures int
-	fail     answer
+	fail     func(*http.Request) (*http.Response, error)
 	answers  map[string]any
 }
 
-func (s *discoveryServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (s *discoveryServer) RoundTrip(r *http.Request) (*http.Response, error) {
 	if s.failures > 0 {
 		s.failures--
-		s.fail(w, r, nil)
-		return
+		return s.fail(r)
 	}
-	answer, ok := s.answers[r.URL.Path]
-	if !ok {
-		http.NotFound(w, r)
-		return
+	if answer, ok := s.answers[r.URL.Path]; ok {
+		return respond(r, http.StatusOK, answer), nil
 	}
+	return respond(r, http.StatusNotFound, metav1.Status{Reason: metav1.StatusReasonNotFound}), nil
+}
+
+func respond(r *http.Request, code int, answer any) *http.Response {
+	w := httptest.NewRecorder()
 	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
 	_ = json.NewEncoder(w).Encode(answer)
+	response := w.Result()
+	response.Request = r
+	return response
+}
+
+func notReady(r *http.Request) (*http.Response, error) {
+	return respond(r, http.StatusServiceUnavailable, "not now"), nil
+}
+
+func refuse(*http.Request) (*http.Response, error) { return nil, errors.New("connection closed") }
+
+func silent(r *http.Request) (*http.Response, error) {
+	<-r.Context().Done()
+	return nil, r.Context().Err()
 }
 
 // newDiscoveryServer has pods, a group whose preferred version is not the
@@ -61,24 +80,25 @@ func newDiscoveryServer() *discoveryServer {
 	}}
 }
 
-func discover(t *testing.T, ctx context.Context, s *discoveryServer, patience time.Duration) (*Catalog, *logrustest.Hook, error) {
-	t.Helper()
+// discover has a server fail so many times, and returns what the log said too.
+func discover(ctx context.Context, failures int, fail func(*http.Request) (*http.Response, error), patience time.Duration) (*Catalog, []string, error) {
+	server := newDiscoveryServer()
+	server.failures, server.fail = failures, fail
 	log, hook := logrustest.NewNullLogger()
-	catalog, err := Discover(ctx, &rest.Config{Host: "http://api.test", Transport: &pipeTransport{s}}, patience, log)
-	return catalog, hook, err
-}
-
-func lines(hook *logrustest.Hook) []string {
-	all := []string{}
+	catalog, err := Discover(ctx, &rest.Config{Host: "http://api.test", Transport: server}, patience, log)
+	lines := []string{}
 	for _, entry := range hook.AllEntries() {
-		all = append(all, entry.Level.String()+": "+entry.Message+": "+entry.Data[logrus.ErrorKey].(error).Error())
+		lines = append(lines, entry.Level.String()+": "+entry.Message)
+		if err, ok := entry.Data[logrus.ErrorKey].(error); ok {
+			lines[len(lines)-1] += ": " + err.Error()
+		}
 	}
-	return all
+	return catalog, lines, err
 }
 
 func TestDiscover(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		catalog, hook, err := discover(t, t.Context(), newDiscoveryServer(), time.Minute)
+		catalog, lines, err := discover(t.Context(), 0, nil, time.Minute)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -99,63 +119,65 @@ func TestDiscover(t *testing.T) {
 		if len(errs) != 1 || !strings.HasPrefix(errs[0].Error(), wantErr) {
 			t.Errorf("errors %q, want one that begins with %q", errs, wantErr)
 		}
-		if diff := cmp.Diff([]string{}, lines(hook)); diff != "" {
-			t.Errorf("log (-want +got):\n%s", diff)
+		if len(lines) > 0 {
+			t.Errorf("log %q, want nothing", lines)
 		}
 	})
 }
 
-// TestDiscoverTriesAgain has a server that cannot be reached, then is not
-// ready, then answers.
+const discoveryError = "ask the API server at http://api.test for its resources: "
+
+// TestDiscoverTriesAgain has a server that cannot be reached, or is not ready, and
+// then answers.
 func TestDiscoverTriesAgain(t *testing.T) {
-	for name, fail := range map[string]answer{"connection closed": disconnect, "the server is currently unable": text(503, "")} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				server := newDiscoveryServer()
-				server.failures, server.fail = 6, fail
-				catalog, hook, err := discover(t, t.Context(), server, time.Minute)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if kinds, errs := catalog.Kinds(chosen("pods", "")); len(kinds) != 1 || len(errs) != 0 {
-					t.Errorf("kinds %v, errors %v; want pods", kinds, errs)
-				}
-				const begins = "warning: Cannot reach the API server; trying again: ask the API server at http://api.test for its resources: "
-				got := lines(hook)
-				if len(got) != 1 || !strings.HasPrefix(got[0], begins) || !strings.Contains(got[0], name) {
-					t.Errorf("log %q, want one line that begins with %q and holds %q", got, begins, name)
-				}
-			})
+	for want, fail := range map[string]func(*http.Request) (*http.Response, error){"connection closed": refuse, "currently unable": notReady} {
+		synctest.Test(t, func(t *testing.T) {
+			catalog, lines, err := discover(t.Context(), 6, fail, time.Minute)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if kinds, errs := catalog.Kinds(chosen("pods", "")); len(kinds) != 1 || len(errs) != 0 {
+				t.Errorf("kinds %v, errors %v; want pods", kinds, errs)
+			}
+			const begins = "warning: Cannot discover what the API server serves: " + discoveryError
+			if len(lines) != 2 || !strings.HasPrefix(lines[0], begins) || !strings.Contains(lines[0], want) || lines[1] != "info: Discovering again" {
+				t.Errorf("log %q, want one line that begins with %q and holds %q, and one of the end", lines, begins, want)
+			}
 		})
 	}
 }
 
+// TestDiscoverGivesUp when its patience or its context ends and no later, with the
+// last answer of the server; a silent one has none.
 func TestDiscoverGivesUp(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		server := newDiscoveryServer()
-		server.failures, server.fail = 1_000_000, disconnect
-		catalog, _, err := discover(t, t.Context(), server, 30*time.Second)
-		const want = "ask the API server at http://api.test for its resources: "
-		if catalog != nil || err == nil || !strings.HasPrefix(err.Error(), want) {
-			t.Errorf("catalog %v, error %v; want none and one that begins with %q", catalog, err, want)
+	n := 0
+	silentAtLast := func(r *http.Request) (*http.Response, error) {
+		if n++; n < 3 {
+			return refuse(r)
 		}
-	})
-}
-
-func TestDiscoverEndsWithItsContext(t *testing.T) {
-	for name, fail := range map[string]answer{"backing off": text(503, ""), "waiting": hang} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				server := newDiscoveryServer()
-				server.failures, server.fail = 1_000_000, fail
-				ctx, cancel := context.WithCancel(t.Context())
-				time.AfterFunc(time.Second, cancel)
-				began := time.Now()
-				catalog, _, err := discover(t, ctx, server, time.Hour)
-				if took := time.Since(began); catalog != nil || err == nil || took != time.Second {
-					t.Errorf("catalog %v, error %v after %s; want none and one at the context's end", catalog, err, took)
-				}
-			})
+		return silent(r)
+	}
+	for name, test := range map[string]struct {
+		fail            func(*http.Request) (*http.Response, error)
+		patience, after time.Duration
+		want            string
+	}{
+		"refused":          {refuse, 30 * time.Second, 30 * time.Second, "connection closed"},
+		"silent":           {silent, 30 * time.Second, 30 * time.Second, "context deadline exceeded"},
+		"silent at last":   {silentAtLast, 30 * time.Second, 30 * time.Second, "connection closed"},
+		"no patience":      {refuse, 0, 0, "connection closed"},
+		"ended, not ready": {notReady, time.Hour, time.Minute, "currently unable"},
+		"ended, silent":    {silent, time.Hour, time.Minute, "deadline exceeded"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			time.AfterFunc(time.Minute, cancel)
+			began := time.Now()
+			catalog, _, err := discover(ctx, 1_000_000, test.fail, test.patience)
+			if took := time.Since(began); catalog != nil || err == nil || took != test.after ||
+				!strings.HasPrefix(err.Error(), discoveryError) || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("%s: catalog %v, error %v after %s; want none and one with %q after %s", name, catalog, err, took, test.want, test.after)
+			}
 		})
 	}
 }

@@ -56,10 +56,6 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.serveWatch(w, r)
 		return
 	}
-	if r.Header.Get("Accept") == wantAcceptObject {
-		f.serveObject(w, r)
-		return
-	}
 	if r.Method != http.MethodGet || r.Header.Get("Accept") != wantAccept || r.Header.Get("Accept-Encoding") != "identity" {
 		f.t.Errorf("%s %s with headers %v, want a GET of metadata, uncompressed", r.Method, r.URL, r.Header)
 	}
@@ -128,7 +124,7 @@ func (f *fakeAPI) pause(from, to int) time.Duration {
 
 func serve(w http.ResponseWriter, _ *http.Request, body []byte) {
 	w.Header().Set("Content-Type", "application/vnd.kubernetes.protobuf")
-	if !bytes.HasPrefix(body, []byte(protobufMagic)) {
+	if !bytes.HasPrefix(body, []byte("k8s\x00")) {
 		w.Header().Set("Content-Type", "application/json")
 	}
 	_, _ = w.Write(body)

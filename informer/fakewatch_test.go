@@ -3,10 +3,8 @@ package informer
 import (
 	"net/http"
 	"slices"
-	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/watch"
 )
 
 const wantAcceptWatch = "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1," +
@@ -91,32 +89,4 @@ func write(w http.ResponseWriter, frames ...[]byte) {
 		_, _ = w.Write(frame)
 		w.(http.Flusher).Flush()
 	}
-}
-
-// at is the object in another version, with the label app of that value.
-func at(o metav1.PartialObjectMetadata, version, app string) metav1.PartialObjectMetadata {
-	o.ResourceVersion = version
-	o.Labels = map[string]string{"app": app}
-	return o
-}
-
-func added(t *testing.T, o metav1.PartialObjectMetadata) []byte {
-	return encodeEvent(t, "protobuf", watch.Added, partial(o))
-}
-
-func modified(t *testing.T, o metav1.PartialObjectMetadata) []byte {
-	return encodeEvent(t, "protobuf", watch.Modified, partial(o))
-}
-
-func deleted(t *testing.T, o metav1.PartialObjectMetadata) []byte {
-	return encodeEvent(t, "protobuf", watch.Deleted, partial(o))
-}
-
-func bookmarked(t *testing.T, version string) []byte {
-	return encodeEvent(t, "protobuf", watch.Bookmark,
-		partial(metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{ResourceVersion: version}}))
-}
-
-func failed(t *testing.T, code int32, reason metav1.StatusReason, message string) []byte {
-	return encodeEvent(t, "protobuf", watch.Error, failure(code, reason, message))
 }

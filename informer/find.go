@@ -2,8 +2,7 @@ package informer
 
 import (
 	"context"
-	"fmt"
-	"maps"
+	"errors"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -11,16 +10,19 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"labelstream/config"
+	"labelstream/status/outage"
 )
 
 const (
-	// findInterval is how often it is looked whether a resource that was not
-	// there is now: at least, and up to twice that.
+	// findInterval is how often a resource that was not there is looked for: at
+	// least, and up to twice that.
 	findInterval = 30 * time.Second
-	// findTime is far more than an API server may take to say what it serves.
-	findTime = 5 * time.Minute
+	// rediscoverDelay is how long a server gets to know of a definition that has
+	// changed, and others to ask for the same.
+	rediscoverDelay = 5 * time.Second
 )
 
 // Finder finds the kinds that the settings name, also those that the server
@@ -29,26 +31,27 @@ type Finder struct {
 	discover func(context.Context) (*Catalog, error)
 	cfg      *config.Config
 	log      logrus.FieldLogger
-	pulse    pulse
+	failing  *outage.Outage
+	again    chan struct{}
 
 	mu    sync.Mutex
-	kinds []*Kind
-	// unseen are the names of which nothing has been found so far.
-	unseen map[string]bool
-	// missing are the errors of what was not found, done that there are none.
-	missing []error
-	done    bool
-	// failure is why the server does not say what it serves, nil while it does.
-	failure error
+	begun bool
+	kinds map[schema.GroupResource]*Kind
+	// missing are the errors of the last catalog, notFound the names of them.
+	missing  []error
+	notFound map[string]bool
 }
 
 // NewFinder returns a finder of the kinds that cfg names. discover asks the
-// server once what it serves, and returns an error where it does not say, such
-// as [Discover]. registerer gets the finder's metric, and may be nil.
+// server once what it serves, as [Discover] does without patience. registerer gets
+// the finder's metric, and may be nil.
 func NewFinder(discover func(context.Context) (*Catalog, error), cfg *config.Config, registerer prometheus.Registerer, log logrus.FieldLogger) *Finder {
-	f := &Finder{discover: discover, cfg: cfg, log: log, unseen: make(map[string]bool)}
+	f := &Finder{
+		discover: discover, cfg: cfg, log: log, failing: newDiscoveryOutage(log), again: make(chan struct{}, 1),
+		kinds: make(map[schema.GroupResource]*Kind), notFound: make(map[string]bool),
+	}
 	for _, name := range chosenNames(cfg) {
-		f.unseen[name] = true
+		f.notFound[name] = true
 	}
 	if registerer != nil {
 		registerer.MustRegister(finderCollector{f})
@@ -56,104 +59,130 @@ func NewFinder(discover func(context.Context) (*Catalog, error), cfg *config.Con
 	return f
 }
 
-// Run hands the kinds that it finds to found, each once, and blocks until ctx
-// ends. Where all that is named has been found, and nothing is named by its
-// group, it only waits.
+// Run hands the kinds that it finds to found, and blocks until ctx ends. A kind is
+// handed out again where the server serves it otherwise than before, such as in
+// another version or scope. Once all that is named has been found, Run waits for
+// [Finder.Rediscover].
 func (f *Finder) Run(ctx context.Context, found func([]*Kind)) {
-	defer f.pulse.rest()
-	var t trouble
-	for !f.complete() {
-		f.pulse.within(findTime)
-		catalog, err := f.discover(ctx)
-		if ctx.Err() != nil {
-			return
-		}
-		f.fail(err)
+	f.begin()
+	backoff := newDiscoveryBackoff()
+	for ctx.Err() == nil {
 		pause := findInterval + rand.N(findInterval)
-		if err != nil {
-			pause = t.note(err, time.Now())
-			if t.news {
-				f.log.WithError(err).Warn("Cannot find out what the API server serves; trying again")
-			}
-		} else {
-			t = trouble{}
+		catalog, err := f.discover(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			f.failing.Fail(outage.Cause(err), err)
+			pause = backoff.Step()
+		default:
+			f.failing.End()
+			backoff = newDiscoveryBackoff()
 			if kinds := f.take(catalog); len(kinds) > 0 {
 				found(kinds)
 			}
 		}
-		f.pulse.within(pause + stepTime)
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-			return
-		}
+		f.wait(ctx, pause)
 	}
-	f.pulse.rest()
-	<-ctx.Done()
 }
 
-// take returns the kinds of a catalog that are new, and notes what is missing.
+func (f *Finder) begin() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.begun = true
+}
+
+// Rediscover asks the server once more what it serves, since something that was
+// found is not there any more, or is another. It does not block.
+func (f *Finder) Rediscover() {
+	select {
+	case f.again <- struct{}{}:
+	default:
+	}
+}
+
+// wait returns when the server is to be asked again, or ctx has ended.
+func (f *Finder) wait(ctx context.Context, pause time.Duration) {
+	var due <-chan time.Time
+	if !f.complete() {
+		due = time.After(pause)
+	}
+	select {
+	case <-due:
+	case <-ctx.Done():
+	case <-f.again:
+		_ = sleep(ctx, rediscoverDelay)
+		// What was asked for meanwhile is the same.
+		select {
+		case <-f.again:
+		default:
+		}
+	}
+}
+
+// complete reports whether no further kind is expected.
+func (f *Finder) complete() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	_, err := f.failing.Err()
+	awaited := func(err error) bool { return !errors.Is(err, errNotWatchable) }
+	return err == nil && !slices.ContainsFunc(f.missing, awaited) && !slices.ContainsFunc(chosenNames(f.cfg), isWholeGroup)
+}
+
+// take returns the kinds of a catalog that are new or served otherwise, and keeps
+// what is missing.
 func (f *Finder) take(catalog *Catalog) []*Kind {
+	catalog.mustWatch = f.cfg.Changes == config.ChangesWatch
 	kinds, missing := catalog.Kinds(f.cfg)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, err := range missing {
 		if !slices.ContainsFunc(f.missing, func(known error) bool { return known.Error() == err.Error() }) {
-			f.log.WithError(err).Warn("A resource cannot be read; looking for it again")
+			f.log.WithFields(outage.Fields(err)).Warn("Cannot read a resource")
 		}
 	}
-	f.missing, f.done = missing, len(missing) == 0
-	maps.DeleteFunc(f.unseen, func(name string, _ bool) bool {
+	f.missing = missing
+	for name := range f.notFound {
 		_, err := catalog.resolve(name)
-		return err == nil
-	})
-	kinds = slices.DeleteFunc(kinds, func(kind *Kind) bool {
-		return slices.ContainsFunc(f.kinds, func(known *Kind) bool { return known.GVR.GroupResource() == kind.GVR.GroupResource() })
-	})
-	for _, kind := range kinds {
-		f.log.WithField("kind", kind.Resource).WithField("version", kind.GVR.Version).Info("Found a kind to read")
+		f.notFound[name] = err != nil
 	}
-	f.kinds = append(f.kinds, kinds...)
-	return kinds
+	return slices.DeleteFunc(kinds, func(kind *Kind) bool { return !f.keep(kind, catalog) })
 }
 
-// fail notes why the server does not say what it serves, or that it does.
-func (f *Finder) fail(err error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.failure = err
+// keep remembers a kind. It returns false where the kind is as it was, or where
+// another version stands in for one that could not be discovered.
+func (f *Finder) keep(kind *Kind, catalog *Catalog) bool {
+	resource := kind.GVR.GroupResource()
+	known := f.kinds[resource]
+	if known != nil && (*known == *kind || catalog.failed[resource.Group] != nil) {
+		return false
+	}
+	f.kinds[resource] = kind
+	f.log.WithFields(logrus.Fields{"kind": kind.Resource, "version": kind.GVR.Version}).Info("Found a kind to read")
+	return true
 }
 
-// complete tells whether no further kind can come.
-func (f *Finder) complete() bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.done && !slices.ContainsFunc(chosenNames(f.cfg), isWholeGroup)
-}
-
-// Missing returns an error for each resource that the server does not have
-// yet, and first of all the one for which it does not say what it has.
+// Missing returns an error for each resource that the server does not have, and
+// first of all the one for which it does not say what it has.
 func (f *Finder) Missing() []error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.failure != nil {
-		return append([]error{f.failure}, f.missing...)
+	if _, err := f.failing.Err(); err != nil {
+		return append([]error{err}, f.missing...)
 	}
 	return slices.Clone(f.missing)
 }
 
-// seen tells of a name of the settings whether anything was found of it.
-func (f *Finder) seen(name string) bool {
+// found tells, by the names of the settings, whether the server has something of
+// that name. Before Run it tells nothing.
+func (f *Finder) found() map[string]bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return !f.unseen[name]
-}
-
-// Stuck returns an error if the finder should have got on by the time now, and
-// has not.
-func (f *Finder) Stuck(now time.Time) error {
-	if late := f.pulse.late(now); late > 0 {
-		return fmt.Errorf("the search for kinds is stuck: it should have got on %s ago", late.Round(time.Second))
+	found := make(map[string]bool)
+	if f.begun {
+		for name, missing := range f.notFound {
+			found[name] = !missing
+		}
 	}
-	return nil
+	return found
 }

@@ -3,6 +3,8 @@ package informer
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -11,240 +13,250 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/sirupsen/logrus"
 	logrustest "github.com/sirupsen/logrus/hooks/test"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"labelstream/config"
+	"labelstream/status/outage"
 )
 
-// findBench runs a finder over what a server says it serves.
+// findStep is what the server answers from then on, and what comes of it.
+type findStep struct {
+	when  string
+	err   error
+	lists []*metav1.APIResourceList
+	// again has the finder told to discover again.
+	again bool
+	// after is how long the step takes, a minute where it is 0.
+	after time.Duration
+	// found are the kinds that are handed out, missing the errors, notFound the
+	// names that the metric tells.
+	found, missing, notFound []string
+	// least and most are how often the server is asked.
+	least, most int
+}
+
 type findBench struct {
 	*Finder
-	logs     *logrustest.Hook
 	registry *prometheus.Registry
 
 	mu    sync.Mutex
-	lists []*metav1.APIResourceList
-	err   error
+	step  findStep
 	asked int
-	found [][]string
-}
-
-func (b *findBench) serve(err error, lists ...*metav1.APIResourceList) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.lists, b.err = lists, err
+	kinds []string
 }
 
 func (b *findBench) catalog(context.Context) (*Catalog, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.asked++
-	return NewCatalog(b.lists, b.err)
+	return NewCatalog(b.step.lists, b.step.err)
 }
 
-// take returns what was found since the last call, and how often was asked.
-func (b *findBench) taken() (found [][]string, asked int) {
+func (b *findBench) found(kinds []*Kind) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, kind := range kinds {
+		b.kinds = append(b.kinds, resolved(kind))
+	}
+}
+
+func (b *findBench) run(t *testing.T, step findStep) {
+	t.Helper()
+	b.mu.Lock()
+	b.step, b.asked, b.kinds = step, 0, nil
+	b.mu.Unlock()
+	if step.again {
+		b.Rediscover()
+	}
+	if step.after == 0 {
+		step.after = time.Minute
+	}
+	time.Sleep(step.after)
 	synctest.Wait()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	found, asked = b.found, b.asked
-	b.found, b.asked = nil, 0
-	return found, asked
-}
-
-func startFinder(t *testing.T, resources ...string) (b *findBench, stop func()) {
-	log, hook := logrustest.NewNullLogger()
-	b = &findBench{logs: hook}
-	cfg := &config.Config{Labels: config.Tags{Enabled: true, Resources: resources}}
-	b.registry = prometheus.NewPedanticRegistry()
-	b.Finder = NewFinder(b.catalog, cfg, b.registry, log)
-	ctx, cancel := context.WithCancel(t.Context())
-	var running sync.WaitGroup
-	running.Go(func() {
-		b.Run(ctx, func(kinds []*Kind) {
-			var names []string
-			for _, kind := range kinds {
-				names = append(names, kind.Resource)
-			}
-			b.mu.Lock()
-			defer b.mu.Unlock()
-			b.found = append(b.found, names)
-		})
-	})
-	return b, func() {
-		cancel()
-		running.Wait()
-	}
-}
-
-func expectFound(t *testing.T, when string, b *findBench, want ...[]string) (asked int) {
-	t.Helper()
-	got, asked := b.taken()
-	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
-		t.Errorf("%s: found (-want +got):\n%s", when, diff)
-	}
-	if err := b.Stuck(time.Now()); err != nil {
-		t.Errorf("%s: %v", when, err)
-	}
-	return asked
-}
-
-// expectMissing compares the errors of what is missing, and the resources of
-// which the metric says that they are, and are not.
-func expectMissing(t *testing.T, when string, b *findBench, errs []string, missing map[string]float64) {
-	t.Helper()
-	var got []string
+	missing := []string{}
 	for _, err := range b.Missing() {
-		got = append(got, err.Error())
+		missing = append(missing, strings.TrimPrefix(err.Error(), "LABELSTREAM_LABELS_RESOURCES: "))
 	}
-	if diff := cmp.Diff(errs, got); diff != "" {
-		t.Errorf("%s: missing (-want +got):\n%s", when, diff)
+	want, got := [][]string{step.found, step.missing, step.notFound}, [][]string{b.kinds, missing, b.notFound(t)}
+	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("%s: found, missing, not found (-want +got):\n%s", step.when, diff)
 	}
+	if b.asked < step.least || b.asked > step.most {
+		t.Errorf("%s: asked %d times, want %d to %d", step.when, b.asked, step.least, step.most)
+	}
+}
+
+// notFound are the names that the metric tells not to be found.
+func (b *findBench) notFound(t *testing.T) []string {
 	families, err := b.registry.Gather()
-	if err != nil {
-		t.Fatal(err)
+	if err != nil || len(families) != 1 || families[0].GetName() != "labelstream_resource_missing" {
+		t.Fatalf("metrics %v, error %v; want labelstream_resource_missing", families, err)
 	}
-	told := make(map[string]float64)
-	for _, family := range families {
-		for _, metric := range family.Metric {
-			told[family.GetName()+" "+metric.Label[0].GetValue()] = metric.Gauge.GetValue()
+	var names []string
+	for _, metric := range families[0].Metric {
+		if metric.Gauge.GetValue() == 1 {
+			names = append(names, metric.Label[0].GetValue())
 		}
 	}
-	want := make(map[string]float64)
-	for name, value := range missing {
-		want["labelstream_resource_missing "+name] = value
-	}
-	if diff := cmp.Diff(want, told); diff != "" {
-		t.Errorf("%s: metrics (-want +got):\n%s", when, diff)
-	}
+	return names
 }
 
-var corePods = serves("v1", "pods Pod pod ns lw")
+// runFinder has a finder look for resources, and returns what the log says.
+func runFinder(t *testing.T, resources string, steps ...findStep) (logs []string) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		log, hook := logrustest.NewNullLogger()
+		b := &findBench{registry: prometheus.NewPedanticRegistry(), step: steps[0]}
+		cfg := chosen(resources, "")
+		cfg.Changes = config.ChangesWatch
+		b.Finder = NewFinder(b.catalog, cfg, b.registry, log)
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { b.Run(ctx, b.found) })
+		for _, step := range steps {
+			b.run(t, step)
+		}
+		cancel()
+		running.Wait()
+		for _, entry := range hook.AllEntries() {
+			logs = append(logs, entry.Message)
+		}
+	})
+	return logs
+}
+
+const (
+	foundPods    = "pods v1 pod/pod pod ns L"
+	foundWidgets = "widgets.example.com v1 widget.example.com/widget_example.com workload ns L"
+	foundGears   = "gears.example.com v1 gear.example.com/gear_example.com workload ns L"
+	noWidgets    = `"widgets.example.com": the server has no such resource`
+	noGroup      = `"*.example.com": the server has no such group with resources to list and watch`
+)
+
+var (
+	corePods   = serves("v1", "pods Pod pod ns lw")
+	widgets    = serves("example.com/v1", "widgets Widget widget ns lw")
+	errRefused = errors.New("connection refused")
+)
+
+func served(lists ...*metav1.APIResourceList) []*metav1.APIResourceList { return lists }
 
 // TestFindLater has a custom resource installed long after the start: it is
 // found within a minute, once, and then nothing is asked any more.
 func TestFindLater(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b, stop := startFinder(t, "pods", "widgets.example.com")
-		defer stop()
-		b.serve(nil, corePods)
-		time.Sleep(time.Minute)
-		expectFound(t, "at first", b, []string{"pods"})
-		want := []string{`LABELSTREAM_LABELS_RESOURCES: "widgets.example.com": the server has no such resource; kubectl api-resources lists what it has`}
-		expectMissing(t, "at first", b, want, map[string]float64{"pods": 0, "widgets.example.com": 1})
-		time.Sleep(time.Hour)
-		if asked := expectFound(t, "without it", b); asked < 60 || asked > 120 {
-			t.Errorf("asked %d times in an hour, want each 30 to 60 s", asked)
-		}
-		b.serve(nil, corePods, serves("example.com/v1", "widgets Widget widget ns lw"))
-		time.Sleep(time.Minute)
-		expectFound(t, "a minute after it came", b, []string{"widgets.example.com"})
-		time.Sleep(time.Hour)
-		if asked := expectFound(t, "with all", b); asked != 0 {
-			t.Errorf("asked %d times when all was found", asked)
-		}
-		expectMissing(t, "with all", b, nil, map[string]float64{"pods": 0, "widgets.example.com": 0})
-		var warnings []string
-		for _, entry := range b.logs.AllEntries() {
-			if entry.Level == logrus.WarnLevel {
-				warnings = append(warnings, entry.Message)
-			}
-		}
-		if diff := cmp.Diff([]string{"A resource cannot be read; looking for it again"}, warnings); diff != "" {
-			t.Errorf("warnings (-want +got):\n%s", diff)
-		}
-	})
+	name, missing := []string{"widgets.example.com"}, []string{noWidgets}
+	logs := runFinder(t, "pods,widgets.example.com",
+		findStep{when: "at first", lists: served(corePods), found: []string{foundPods}, missing: missing, notFound: name, least: 2, most: 3},
+		findStep{when: "without it", after: time.Hour, lists: served(corePods), missing: missing, notFound: name, least: 60, most: 120},
+		findStep{when: "with it", lists: served(corePods, widgets), found: []string{foundWidgets}, least: 1, most: 1},
+		findStep{when: "with all", after: time.Hour, lists: served(corePods, widgets)},
+	)
+	if diff := cmp.Diff([]string{"Cannot read a resource", "Found a kind to read", "Found a kind to read"}, logs); diff != "" {
+		t.Errorf("log (-want +got):\n%s", diff)
+	}
 }
 
-// TestFindWholeGroup has a group grow, shrink and grow.
+// TestFindWholeGroup has a group grow, shrink and grow: what it may hold is never
+// complete.
 func TestFindWholeGroup(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b, stop := startFinder(t, "*.example.com")
-		defer stop()
-		widgets := serves("example.com/v1", "widgets Widget widget ns lw")
-		both := serves("example.com/v1", "widgets Widget widget ns lw", "gears Gear gear ns lw")
-		for _, step := range []struct {
-			served *metav1.APIResourceList
-			found  [][]string
-		}{
-			{corePods, nil}, {widgets, [][]string{{"widgets.example.com"}}}, {both, [][]string{{"gears.example.com"}}}, {widgets, nil}, {both, nil},
-		} {
-			b.serve(nil, step.served)
-			time.Sleep(time.Minute)
-			expectFound(t, "a minute later", b, step.found...)
-		}
-	})
+	both := serves("example.com/v1", "widgets Widget widget ns lw", "gears Gear gear ns lw")
+	runFinder(t, "*.example.com",
+		findStep{when: "empty", lists: served(corePods), missing: []string{noGroup}, notFound: []string{"*.example.com"}, least: 2, most: 3},
+		findStep{when: "one", lists: served(widgets), found: []string{foundWidgets}, least: 1, most: 2},
+		findStep{when: "two", lists: served(both), found: []string{foundGears}, least: 1, most: 2},
+		findStep{when: "one again", lists: served(widgets), least: 1, most: 2},
+		findStep{when: "two again", lists: served(both), least: 1, most: 2},
+	)
 }
 
-// TestFindWithoutServer has no API server for long.
+// TestFindWithoutServer has no API server at first, and none later on: what was
+// found by then is not missing.
 func TestFindWithoutServer(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b, stop := startFinder(t, "pods")
-		defer stop()
-		b.serve(errors.New("connection refused"))
-		for range 60 {
-			time.Sleep(time.Minute)
-			expectFound(t, "without a server", b)
-		}
-		expectMissing(t, "without a server", b, []string{"connection refused"}, map[string]float64{"pods": 1})
-		b.serve(nil, corePods)
-		time.Sleep(time.Minute)
-		expectFound(t, "with one", b, []string{"pods"})
-		expectMissing(t, "with one", b, nil, map[string]float64{"pods": 0})
-		if n := len(b.logs.AllEntries()); n != 2 {
-			t.Errorf("%d lines in the log, want one for the outage and one for the kind", n)
-		}
-	})
+	group := []string{"*.example.com"}
+	logs := runFinder(t, "pods,*.example.com",
+		findStep{when: "without a server", after: time.Hour, err: errRefused, missing: []string{"connection refused"}, notFound: []string{"*.example.com", "pods"}, least: 60, most: 200},
+		findStep{when: "with one", lists: served(corePods), found: []string{foundPods}, missing: []string{noGroup}, notFound: group, least: 1, most: 3},
+		findStep{when: "gone", err: errRefused, missing: []string{"connection refused", noGroup}, notFound: group, least: 1, most: 20},
+	)
+	want := []string{
+		"Cannot discover what the API server serves", "Discovering again", "Cannot read a resource", "Found a kind to read",
+		"Cannot discover what the API server serves",
+	}
+	if diff := cmp.Diff(want, logs, cmpopts.SortSlices(strings.Compare)); diff != "" {
+		t.Errorf("log (-want +got):\n%s", diff)
+	}
 }
 
-// TestFindAgainWithoutServer has the server go away when one of two resources was
-// found: only the other one counts as missing.
-func TestFindAgainWithoutServer(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b, stop := startFinder(t, "pods", "*.example.com")
-		defer stop()
-		b.serve(nil, corePods)
-		time.Sleep(time.Minute)
-		expectFound(t, "at first", b, []string{"pods"})
-		b.serve(errors.New("connection refused"))
-		time.Sleep(time.Minute)
-		group := `LABELSTREAM_LABELS_RESOURCES: "*.example.com": the server has no such group with resources to list; kubectl api-resources lists what it has`
-		expectMissing(t, "without a server", b, []string{"connection refused", group}, map[string]float64{"pods": 0, "*.example.com": 1})
-	})
+// TestFindUnwatchable has a kind that can only be listed: it is reported, and not
+// looked for again, since no server changes that.
+func TestFindUnwatchable(t *testing.T) {
+	reports := serves("example.com/v1", "reports Report report ns l")
+	const missing = `"reports.example.com": the server does not let this resource be watched`
+	runFinder(t, "pods,reports.example.com",
+		findStep{when: "at first", lists: served(corePods, reports), found: []string{foundPods}, missing: []string{missing}, notFound: []string{"reports.example.com"}, least: 1, most: 1},
+		findStep{when: "an hour later", after: time.Hour, lists: served(corePods, reports), missing: []string{missing}, notFound: []string{"reports.example.com"}},
+	)
+	if hint := outage.Hint(errNotWatchable); !strings.Contains(hint, "LABELSTREAM_CHANGES=none") {
+		t.Errorf("hint %q, want one with LABELSTREAM_CHANGES=none", hint)
+	}
 }
 
-// TestFindStops ends while the server is asked, and while it is waited.
-func TestFindStops(t *testing.T) {
+// TestRediscover has a definition go, come back as it was, and come back in another
+// scope and version.
+func TestRediscover(t *testing.T) {
+	inCluster := strings.Replace(foundWidgets, " ns ", " cluster ", 1)
+	runFinder(t, "pods,widgets.example.com",
+		findStep{when: "at first", lists: served(corePods, widgets), found: []string{foundPods, foundWidgets}, least: 1, most: 1},
+		findStep{when: "as it was", again: true, lists: served(corePods, widgets), least: 1, most: 1},
+		findStep{when: "without a server", again: true, err: errRefused, missing: []string{"connection refused"}, least: 2, most: 20},
+		findStep{when: "gone", lists: served(corePods), missing: []string{noWidgets}, notFound: []string{"widgets.example.com"}, least: 1, most: 3},
+		findStep{when: "as before", lists: served(corePods, widgets), least: 1, most: 1},
+		findStep{when: "in another scope", again: true, lists: served(corePods, serves("example.com/v1", "widgets Widget widget cluster lw")),
+			found: []string{inCluster}, least: 1, most: 1},
+		findStep{when: "in another version", again: true, lists: served(corePods, serves("example.com/v2", "widgets Widget widget ns lw")),
+			found: []string{strings.Replace(foundWidgets, "v1", "v2", 1)}, least: 1, most: 1},
+		findStep{when: "in a version that stands in", again: true, err: groupsFailed("example.com"), lists: served(corePods, widgets), least: 1, most: 1},
+	)
+}
+
+// TestRediscoverOnce asks once for all that ask at a time.
+func TestRediscoverOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b, stop := startFinder(t, "widgets.example.com")
-		synctest.Wait()
-		stop()
-		expectFound(t, "after the end", b)
+		log, _ := logrustest.NewNullLogger()
+		var times []time.Duration
+		began := time.Now()
+		f := NewFinder(func(context.Context) (*Catalog, error) {
+			times = append(times, time.Since(began))
+			return NewCatalog(served(corePods), nil)
+		}, chosen("pods", ""), nil, log)
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup
-		running.Go(func() {
-			NewFinder(func(ctx context.Context) (*Catalog, error) {
-				<-ctx.Done()
-				return nil, ctx.Err()
-			}, &config.Config{}, nil, b.log).Run(ctx, func([]*Kind) { t.Error("found something") })
-		})
-		synctest.Wait()
+		running.Go(func() { f.Run(ctx, func([]*Kind) {}) })
+		for range 10 {
+			time.Sleep(rediscoverDelay / 20)
+			f.Rediscover()
+		}
+		time.Sleep(time.Hour)
 		cancel()
 		running.Wait()
+		if want := []time.Duration{0, rediscoverDelay + rediscoverDelay/20}; !slices.Equal(times, want) {
+			t.Errorf("asked at %v, want %v", times, want)
+		}
 	})
 }
 
-func TestFinderIsStuck(t *testing.T) {
+// TestFindStops ends while the server is asked.
+func TestFindStops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b, stop := startFinder(t, "widgets.example.com")
-		defer stop()
-		synctest.Wait()
-		b.pulse.within(0)
-		want := "the search for kinds is stuck: it should have got on 5s ago"
-		if err := b.Stuck(time.Now().Add(5 * time.Second)); err == nil || err.Error() != want {
-			t.Errorf("error %v, want %s", err, want)
-		}
+		log, _ := logrustest.NewNullLogger()
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(time.Second, cancel)
+		NewFinder(func(ctx context.Context) (*Catalog, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}, &config.Config{}, nil, log).Run(ctx, func([]*Kind) { t.Error("found something") })
 	})
 }

@@ -18,91 +18,111 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	"labelstream/config"
+	"labelstream/informer/decode"
 	"labelstream/ledger"
 	"labelstream/record"
+	"labelstream/status/outage"
 )
 
-// listsInFlight bounds how many kinds are listed at a time: each needs a
-// decoder and a page's worth of transport buffers, and one nearly keeps a
-// processor busy.
+// listsInFlight bounds how many kinds are listed at a time: each needs a decoder
+// and a page's worth of transport buffers, and one nearly keeps a processor
+// busy.
 const listsInFlight = 2
+
+// stuckAfter is how long a kind may make no progress that waits for nobody.
+const stuckAfter = 30 * time.Minute
+
+// Sink takes the records that are read.
+type Sink interface {
+	// Put waits for room, then asks want whether the record is to be sent (nil:
+	// always) and takes it, before any other record of the object. The record is
+	// valid only until Put returns. It returns an error only when ctx ends or the
+	// sink has been closed, after which ctx must end too.
+	Put(ctx context.Context, r *record.Record, want func(*record.Record) bool) (sent bool, err error)
+}
 
 // Options are the settings of the informers.
 type Options struct {
 	// PageSize is the most objects that a page is asked for.
 	PageSize int
-	// IdleTimeout ends an attempt to read a page when the API server sends
-	// nothing for so long; 0 means a minute.
+	// IdleTimeout ends an attempt to read a page when the API server sends nothing
+	// for so long; 0 means a minute.
 	IdleTimeout time.Duration
-	// FinalAfter is how long a refusal (403, 404 …) must last to be final; 0
-	// means 30 seconds.
+	// FinalAfter is how long a refusal (403, 404 …) must last to be final; 0 means
+	// 30 seconds. With Once, answers that the server has failed (5xx) are final
+	// after ten times as long.
 	FinalAfter time.Duration
-	// Follow keeps a ledger of what was sent: objects that have not changed are
-	// not sent again, and what was lost is.
-	Follow bool
-	// Watch follows changes; without Follow it is not looked at.
-	Watch bool
-	// ResyncInterval is how often Follow sends all again; 0 means never.
+	// Once reads everything a single time. Else a ledger keeps what was sent, and
+	// only changes are sent between two resyncs.
+	Once bool
+	// Changes is what tells of changes between two lists.
+	Changes config.Changes
+	// ResyncInterval is how often all is listed and sent again; 0 means never.
 	ResyncInterval time.Duration
-	// ReviewTime is how long a list waits before it is read, where reviews are
-	// not confirmed by a watch; 0 means 30 seconds.
+	// ReviewTime is how long a list waits before it is read where reviews tell of
+	// changes: as long as an API server may hold a write; 0 means 30 seconds.
 	ReviewTime time.Duration
-	// Reviews says that [Informers.Reviews] is used. With Watch, the claims that
-	// come of it are settled.
-	Reviews bool
-	// ReviewsOnly reads nothing, and sends what reviews show.
-	ReviewsOnly bool
+	// Rediscover, if set, is called when the server does not find a kind's
+	// resource. It must not block. [Informers.Add] takes what is found.
+	Rediscover func()
 }
 
-// unconfirmed says that reviews are all that is seen between two lists.
-func (o *Options) unconfirmed() bool { return o.Reviews && o.Follow && !o.Watch }
+func (o *Options) watches() bool { return !o.Once && o.Changes == config.ChangesWatch }
+func (o *Options) reviews() bool { return !o.Once && o.Changes == config.ChangesWebhook }
 
 // Informers are the shared informers of all kinds, and of all namespaces where
 // these are read one by one. Its methods are safe for concurrent use.
 type Informers struct {
-	client   rest.Interface
-	cfg      *config.Config
-	sink     Sink
-	options  Options
-	vectors  *vectors
-	log      logrus.FieldLogger
-	slots    chan *decoder
-	calls    gate
-	changed  chan struct{}
-	delivery delivery
+	client  rest.Interface
+	cfg     *config.Config
+	sink    Sink
+	options Options
+	vectors *vectors
+	log     logrus.FieldLogger
+	// slots holds a decoder for each list that may be in flight.
+	slots   chan *decode.ListDecoder
+	calls   gate
+	changed chan struct{}
+	// ctx ends with Run.
+	ctx     context.Context
+	stop    context.CancelFunc
+	running sync.WaitGroup
 
 	mu      sync.RWMutex
-	sources []*source
-	// kinds holds the sources by kind.
-	kinds map[*record.Kind][]*source
-	// resources holds the sources by resource.
-	resources map[schema.GroupResource][]*source
+	sources []*Source
+	kinds   map[schema.GroupResource]*kindState
 	// factories holds the kinds that client-go has types for, one for each
 	// namespace ("" for all), since a factory knows one informer a Go type.
-	factories map[string]informers.SharedInformerFactory
-	others    []cache.SharedIndexInformer
-	// ctx is Run's, nil before; ended says that it has.
-	ctx     context.Context
-	ended   bool
-	running sync.WaitGroup
+	factories    map[string]informers.SharedInformerFactory
+	begun, ended bool
 }
 
-// New builds the informers of kinds. Nothing is read before Run.
-func New(client rest.Interface, kinds []*Kind, cfg *config.Config, sink Sink, options Options,
+// kindState is what the sources of one kind share.
+type kindState struct {
+	*Kind
+	sources []*Source
+	metrics *metrics
+	// mu is held while builder builds a record, until it has been handed over.
+	mu      sync.Mutex
+	builder *record.Builder
+	// reviewMu and reviewer are the same for reviews, which do not wait.
+	reviewMu sync.Mutex
+	reviewer *record.Builder
+}
+
+// New returns informers without a kind.
+func New(client rest.Interface, cfg *config.Config, sink Sink, options Options,
 	registerer prometheus.Registerer, log logrus.FieldLogger,
 ) *Informers {
 	if options.IdleTimeout == 0 {
 		options.IdleTimeout = time.Minute
 	}
 	if options.FinalAfter == 0 {
-		options.FinalAfter = finalAfter
+		options.FinalAfter = 30 * time.Second
 	}
 	if options.ReviewTime == 0 {
-		options.ReviewTime = reviewTime
+		options.ReviewTime = 30 * time.Second
 	}
-	options.Follow = options.Follow && !options.ReviewsOnly
-	options.Watch = options.Watch && options.Follow
-	options.Reviews = options.Reviews || options.ReviewsOnly
 	in := &Informers{
 		client:    client,
 		cfg:       cfg,
@@ -110,22 +130,22 @@ func New(client rest.Interface, kinds []*Kind, cfg *config.Config, sink Sink, op
 		options:   options,
 		vectors:   newVectors(registerer),
 		log:       log,
-		slots:     make(chan *decoder, listsInFlight),
+		slots:     make(chan *decode.ListDecoder, listsInFlight),
 		changed:   make(chan struct{}, 1),
-		kinds:     make(map[*record.Kind][]*source),
-		resources: make(map[schema.GroupResource][]*source),
+		kinds:     make(map[schema.GroupResource]*kindState),
 		factories: make(map[string]informers.SharedInformerFactory),
 	}
+	in.ctx, in.stop = context.WithCancel(context.Background())
 	for range listsInFlight {
-		in.slots <- newDecoder()
+		in.slots <- decode.NewListDecoder()
 	}
 	registerer.MustRegister(collector{in})
-	in.Add(kinds)
 	return in
 }
 
-// Add adds kinds, and begins to read them where Run runs. A kind that is there
-// already is not added again.
+// Add adds kinds, and begins to read them where Run runs. A kind that is served
+// in another version or scope than before is read anew; one that is not is left
+// as it is.
 func (in *Informers) Add(kinds []*Kind) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -133,113 +153,85 @@ func (in *Informers) Add(kinds []*Kind) {
 		return
 	}
 	for _, kind := range kinds {
-		if in.has(kind) {
-			continue
+		before := in.kinds[kind.GVR.GroupResource()]
+		if before != nil {
+			if before.GVR == kind.GVR && before.Namespaced == kind.Namespaced {
+				continue
+			}
+			in.remove(before)
 		}
-		for _, namespace := range scopes(kind, in.cfg.Namespaces) {
-			in.add(in.newSource(kind, namespace), namespace)
-		}
+		in.add(kind, before != nil)
 	}
-	if in.ctx != nil {
+	if in.begun {
 		in.startFactories()
 	}
 }
 
-func (in *Informers) has(kind *Kind) bool {
-	return slices.ContainsFunc(in.sources, func(s *source) bool {
-		return s.kind.GVR.GroupResource() == kind.GVR.GroupResource()
-	})
+func (in *Informers) add(kind *Kind, again bool) {
+	k := &kindState{
+		Kind: kind, metrics: in.vectors.forKind(kind.Resource, &in.options),
+		builder: record.NewBuilder(&kind.Kind, in.cfg), reviewer: record.NewBuilder(&kind.Kind, in.cfg),
+	}
+	in.kinds[kind.GVR.GroupResource()] = k
+	for _, scope := range kind.Scopes(in.cfg.Namespaces) {
+		s := in.newSource(k, scope)
+		k.sources = append(k.sources, s)
+		in.sources = append(in.sources, s)
+		in.inform(s, again)
+	}
 }
 
-func (in *Informers) newSource(kind *Kind, namespace string) *source {
-	s := &source{
-		kind:      kind,
-		namespace: namespace,
-		client:    in.client,
-		sink:      in.sink,
-		options:   in.options,
-		metrics:   in.vectors.forKind(kind.Resource, &in.options),
-		log:       in.log.WithField("kind", kind.Resource),
-		builder:   record.NewBuilder(&kind.Kind, in.cfg),
-		listing:   make(chan struct{}, 1),
-		listed:    make(chan struct{}),
-		slots:     in.slots,
-		calls:     &in.calls,
-		delivery:  &in.delivery,
+// remove ends the sources of a kind. What runs of them has no effect any more.
+func (in *Informers) remove(k *kindState) {
+	in.log.WithField("kind", k.Resource).Info("Kind is served differently; reading it anew")
+	for _, s := range k.sources {
+		s.close()
 	}
-	if in.options.Follow {
-		s.table = ledger.New()
-		s.watch.builder = record.NewBuilder(&kind.Kind, in.cfg)
+	in.sources = slices.DeleteFunc(slices.Clone(in.sources), func(s *Source) bool { return s.kind == k })
+}
+
+func (in *Informers) newSource(k *kindState, scope Scope) *Source {
+	log := in.log.WithField("kind", k.Resource)
+	if scope != (Scope{}) {
+		log = log.WithField("namespace", scope.String())
 	}
-	if in.options.Reviews {
-		s.reviewer.builder = record.NewBuilder(&kind.Kind, in.cfg)
-		s.settler.builder = record.NewBuilder(&kind.Kind, in.cfg)
+	s := &Source{
+		in:        in,
+		kind:      k,
+		scope:     scope,
+		log:       log,
+		listing:   outage.New(log, "Cannot list", "Listing again"),
+		watching:  outage.New(log, "Cannot watch", "Watching again"),
+		requested: make(chan struct{}, 1),
+		next:      reasonFirst,
 	}
-	s.tracker.changed = in.kick
-	s.tracker.status = Status{Resource: kind.Resource, Namespace: namespace, Total: -1}
-	s.path, s.params = location(kind, namespace)
-	if namespace != "" {
-		s.log = s.log.WithField("namespace", namespace)
+	s.path, s.params = location(k.Kind, scope)
+	s.ctx, s.stop = context.WithCancel(in.ctx)
+	s.status.changed = in.changed
+	s.status.status = Status{Resource: k.Resource, Namespace: scope.String(), Total: -1}
+	s.status.resting = true
+	if !in.options.Once {
+		s.ledger = ledger.New()
+		s.observe = func(r *record.Record) bool { return s.ledger.Observe(r.Key, r.Hash()) }
+		s.forget = func(r *record.Record) bool { return s.ledger.Delete(r.Key) }
+		s.end = func(r *record.Record) bool { s.ledger.Delete(r.Key); return true }
+		s.write = func(r *record.Record) bool { return s.ledger.Write(r.Key, r.Hash()) }
 	}
 	return s
 }
 
-// scopes are the namespaces in which a kind is listed, "" for all at once.
-func scopes(kind *Kind, chosen []string) []string {
-	if len(chosen) == 0 || !kind.Namespaced && kind.GVR.GroupResource() != namespaces {
-		return []string{""}
+// close ends a source for good.
+func (s *Source) close() {
+	s.stop()
+	if s.ledger != nil {
+		s.ledger.Close()
 	}
-	return chosen
 }
 
-// Scope is where objects of a kind are read: in a namespace, everywhere where
-// that is "", and of what is there only the object of a name where there is one.
-type Scope struct{ Namespace, Name string }
-
-// Scopes are where objects of the kind are read if these namespaces are
-// chosen, each by a request of its own; none chosen means all.
-func (k *Kind) Scopes(chosen []string) []Scope {
-	var all []Scope
-	for _, namespace := range scopes(k, chosen) {
-		if k.Namespaced {
-			all = append(all, Scope{Namespace: namespace})
-		} else {
-			all = append(all, Scope{Name: namespace})
-		}
-	}
-	return all
-}
-
-// location is the path of a kind's list and its parameters. Of the namespaces
-// themselves, a chosen one is found by its name.
-func location(kind *Kind, namespace string) (path string, params map[string]string) {
-	path = "/apis/" + kind.GVR.Group + "/" + kind.GVR.Version
-	if kind.GVR.Group == "" {
-		path = "/api/" + kind.GVR.Version
-	}
-	switch {
-	case namespace == "":
-	case kind.Namespaced:
-		path += "/namespaces/" + namespace
-	default:
-		params = map[string]string{"fieldSelector": "metadata.name=" + namespace}
-	}
-	return path + "/" + kind.GVR.Resource, params
-}
-
-// add gives a source its informer.
-func (in *Informers) add(s *source, namespace string) {
-	in.sources = append(in.sources, s)
-	in.kinds[&s.kind.Kind] = append(in.kinds[&s.kind.Kind], s)
-	resource := s.kind.GVR.GroupResource()
-	in.resources[resource] = append(in.resources[resource], s)
-	if in.options.ReviewsOnly {
-		return
-	}
-	if in.ctx != nil {
-		in.attend(s)
-	}
-	inform := func(kubernetes.Interface, time.Duration) cache.SharedIndexInformer {
+// inform gives a source its informer: one of a factory where client-go has a type
+// for the kind, unless the factory may have had one before.
+func (in *Informers) inform(s *Source, again bool) {
+	newInformer := func(kubernetes.Interface, time.Duration) cache.SharedIndexInformer {
 		informer := cache.NewSharedIndexInformerWithOptions(s, &metav1.PartialObjectMetadata{},
 			cache.SharedIndexInformerOptions{ObjectDescription: s.kind.Resource})
 		// Sources report their errors themselves. The only error is that the
@@ -247,15 +239,13 @@ func (in *Informers) add(s *source, namespace string) {
 		_ = informer.SetWatchErrorHandlerWithContext(func(context.Context, *cache.Reflector, error) {})
 		return informer
 	}
-	typed, err := scheme.Scheme.New(s.kind.GVK)
-	if err == nil {
-		in.factory(namespace).InformerFor(typed, inform)
+	if typed, err := scheme.Scheme.New(s.kind.GVK); err == nil && !again {
+		in.factory(s.scope.String()).InformerFor(typed, newInformer)
 		return
 	}
-	informer := inform(nil, 0)
-	in.others = append(in.others, informer)
-	if ctx := in.ctx; ctx != nil {
-		in.running.Go(func() { informer.RunWithContext(ctx) })
+	s.informer = newInformer(nil, 0)
+	if in.begun {
+		in.running.Go(func() { s.informer.RunWithContext(s.ctx) })
 	}
 }
 
@@ -269,36 +259,33 @@ func (in *Informers) factory(namespace string) informers.SharedInformerFactory {
 	return factory
 }
 
-// Run runs the informers until ctx ends, and returns when all that they
-// started has ended. It can be called once.
+// Run runs the informers until ctx ends, and returns when all that they started
+// has ended. It can be called once.
 func (in *Informers) Run(ctx context.Context) {
-	in.begin(ctx)
+	in.begin()
 	<-ctx.Done()
 	in.mu.Lock()
 	in.ended = true
 	in.mu.Unlock()
+	in.stop()
 	for _, factory := range in.factories {
 		factory.Shutdown()
 	}
 	in.running.Wait()
 	in.calls.close()
 	for _, s := range in.sources {
-		if s.table != nil {
-			s.table.Clear()
-		}
+		s.close()
 	}
 }
 
-// begin starts what there is, and has Add start what comes later.
-func (in *Informers) begin(ctx context.Context) {
+func (in *Informers) begin() {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	in.ctx = ctx
-	for _, informer := range in.others {
-		in.running.Go(func() { informer.RunWithContext(ctx) })
-	}
+	in.begun = true
 	for _, s := range in.sources {
-		in.attend(s)
+		if s.informer != nil {
+			in.running.Go(func() { s.informer.RunWithContext(s.ctx) })
+		}
 	}
 	in.startFactories()
 }
@@ -310,20 +297,11 @@ func (in *Informers) startFactories() {
 	}
 }
 
-// attend starts what a source needs beside its informer.
-func (in *Informers) attend(s *source) {
-	if in.options.Follow {
-		in.running.Go(func() { s.tend(in.ctx) })
-	}
-	if in.options.Reviews && in.options.Watch {
-		in.running.Go(func() { s.settle(in.ctx) })
-	}
-}
-
-// Wait blocks until each informer's list has been handed over or has failed
-// for good, or until ctx ends; the error is the context's.
+// Wait blocks until each kind has been handed over whole or has failed for good,
+// or until ctx ends; the error is the context's.
 func (in *Informers) Wait(ctx context.Context) error {
-	for !in.done() {
+	unfinished := func(s Status) bool { return !s.Done() }
+	for slices.ContainsFunc(in.Status(), unfinished) {
 		select {
 		case <-in.changed:
 		case <-ctx.Done():
@@ -333,81 +311,53 @@ func (in *Informers) Wait(ctx context.Context) error {
 	return nil
 }
 
-func (in *Informers) done() bool {
-	for _, s := range in.all() {
-		if status := s.tracker.snapshot(); !status.Done() {
-			return false
-		}
-	}
-	return true
-}
-
-func (in *Informers) kick() {
-	select {
-	case in.changed <- struct{}{}:
-	default:
-	}
-}
-
 // all returns the sources there are now.
-func (in *Informers) all() []*source {
+func (in *Informers) all() []*Source {
 	in.mu.RLock()
 	defer in.mu.RUnlock()
 	return in.sources[:len(in.sources):len(in.sources)]
 }
 
-// Status tells how far each informer has come, those of a kind one after the
-// other.
+// Status tells how far each kind and namespace has come, those of a kind one
+// after the other.
 func (in *Informers) Status() []Status {
 	sources := in.all()
 	statuses := make([]Status, len(sources))
 	for i, s := range sources {
-		statuses[i] = s.tracker.snapshot()
-		if s.table != nil {
-			statuses[i].Sent, statuses[i].SentBytes, statuses[i].Changes = s.table.Len(), s.table.Bytes(), s.table.Changes()
+		statuses[i], _ = s.status.snapshot()
+		if s.ledger != nil {
+			statuses[i].LedgerEntries, statuses[i].LedgerBytes = s.ledger.Len(), s.ledger.Bytes()
 		}
 	}
 	return statuses
 }
 
-// Stuck returns an error that names a loop which should have got on by the time
-// now, and has not; nil where there is none. To wait for the destination is not
-// to be stuck.
-func (in *Informers) Stuck(now time.Time) error {
+// Alive returns an error that names a kind without progress for half an hour. A
+// failure that is known, and a queue that is full, are not for a restart to
+// mend. now must be read from the clock as it is: what counts is monotonic time.
+func (in *Informers) Alive(now time.Time, queueFull bool) error {
 	for _, s := range in.all() {
-		for what, p := range map[string]*pulse{"list": &s.listPulse, "watch": &s.watch.pulse, "resync": &s.tendPulse, "settling": &s.settler.pulse} {
-			if late := p.late(now); late > 0 {
-				return fmt.Errorf("the %s of %s is stuck: it should have got on %s ago", what, s.kind.Resource, late.Round(time.Second))
-			}
+		status, resting := s.status.snapshot()
+		idle := now.Sub(status.Progress)
+		if idle < stuckAfter || resting || queueFull || status.Err != nil || status.WatchErr != nil {
+			continue
 		}
+		return fmt.Errorf("%s has made no progress for %s", s.kind.Resource, idle.Round(time.Second))
 	}
 	return nil
 }
 
-// Accepted takes that the destination has a record of kind.
-func (in *Informers) Accepted(kind *record.Kind, key uint64) {
-	in.delivery.accepted()
-	in.tables(kind, func(t *ledger.Table) { t.Accepted(key) })
-}
-
-// Refused takes that the destination does not want a record of kind.
-func (in *Informers) Refused(kind *record.Kind, key uint64) {
-	in.tables(kind, func(t *ledger.Table) { t.Refused(key) })
-}
-
-// Lost takes that a record of kind could not be delivered: the kind will be
-// listed again.
-func (in *Informers) Lost(kind *record.Kind, key uint64) {
-	in.delivery.failed(time.Now())
-	in.tables(kind, func(t *ledger.Table) { t.Lost(key) })
-}
-
-func (in *Informers) tables(kind *record.Kind, tell func(*ledger.Table)) {
-	in.mu.RLock()
-	defer in.mu.RUnlock()
-	for _, s := range in.kinds[kind] {
-		if s.table != nil {
-			tell(s.table)
-		}
+// location is the path of a kind's list and its parameters.
+func location(kind *Kind, scope Scope) (path string, params map[string]string) {
+	path = "/apis/" + kind.GVR.Group + "/" + kind.GVR.Version
+	if kind.GVR.Group == "" {
+		path = "/api/" + kind.GVR.Version
 	}
+	if scope.Namespace != "" {
+		path += "/namespaces/" + scope.Namespace
+	}
+	if scope.Name != "" {
+		params = map[string]string{"fieldSelector": "metadata.name=" + scope.Name}
+	}
+	return path + "/" + kind.GVR.Resource, params
 }

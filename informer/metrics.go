@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -13,14 +12,10 @@ import (
 	"labelstream/record"
 )
 
-// vectors are the metrics of all kinds.
+// vectors are the metrics that count what happens.
 type vectors struct {
-	records  *prometheus.CounterVec
-	seen     *prometheus.CounterVec
-	tags     *prometheus.CounterVec
-	restarts *prometheus.CounterVec
-	errors   *prometheus.CounterVec
-	phantoms *prometheus.CounterVec
+	records, seen, restarts, failures *prometheus.CounterVec
+	empty, unsafe, truncated          prometheus.Counter
 }
 
 func newVectors(registerer prometheus.Registerer) *vectors {
@@ -29,123 +24,115 @@ func newVectors(registerer prometheus.Registerer) *vectors {
 		registerer.MustRegister(v)
 		return v
 	}
+	dropped := counter("labelstream_values_dropped_total",
+		"Values of labels and annotations left out: empty, or with a character that is unsafe in HTML.", "reason")
 	return &vectors{
 		records: counter("labelstream_records_total",
-			"Records handed over for sending, by what brought them.", "source", "kind"),
+			"Records handed over for sending, by what showed the object.", "source", "resource"),
 		seen: counter("labelstream_objects_seen_total",
-			"Objects that lists and watches have brought, sent or not.", "kind"),
-		tags: counter("labelstream_tags_dropped_total",
-			"Labels and annotations left out (empty, unsafe) or shortened (cut).", "reason"),
+			"Objects that lists and watches have shown, sent or not.", "resource"),
 		restarts: counter("labelstream_watch_restarts_total",
-			"Watches that were opened after the first of a kind; servers end each after some minutes.", "kind"),
-		errors: counter("labelstream_errors_total",
-			"Failures of requests to the API server, each of which is tried again.", "kind", "verb", "reason"),
-		phantoms: counter("labelstream_webhook_phantoms_total",
-			"Objects that a review has shown, and that never came to be.", "kind"),
+			"Watches opened after the first; servers end each after some minutes.", "resource"),
+		failures: counter("labelstream_api_request_failures_total",
+			"Requests to the API server that failed; each is tried again.", "resource", "verb", "reason"),
+		empty:  dropped.WithLabelValues("empty"),
+		unsafe: dropped.WithLabelValues("unsafe"),
+		truncated: counter("labelstream_values_truncated_total",
+			"Values of labels and annotations of which only the beginning was kept.").WithLabelValues(),
 	}
+}
+
+func (v *vectors) dropped(drops record.Drops) {
+	v.empty.Add(float64(drops.Empty))
+	v.unsafe.Add(float64(drops.Unsafe))
+	v.truncated.Add(float64(drops.Truncated))
 }
 
 // metrics are those of one kind.
 type metrics struct {
-	// records are those of lists, watched those of watches.
-	records map[reason]prometheus.Counter
-	watched prometheus.Counter
-	// reviewed are records of reviews, corrected those that came of asking
-	// whether reviews were right, and phantoms the objects that were none.
-	reviewed, corrected, phantoms prometheus.Counter
-	seen, restarts                prometheus.Counter
-	empty, unsafe, cut            prometheus.Counter
-	errors                        *prometheus.CounterVec
+	// listed, changed and reviewed count the records of lists, of watches and of
+	// reviews.
+	listed            map[reason]prometheus.Counter
+	changed, reviewed prometheus.Counter
+	seen, restarts    prometheus.Counter
+	failures          *prometheus.CounterVec
 }
 
-// forKind returns a kind's. Of one that is followed, all that there can be is
-// there from the beginning.
-func (v *vectors) forKind(kind string, options *Options) *metrics {
+// forKind returns a kind's. All that there can be is there from the beginning.
+func (v *vectors) forKind(resource string, options *Options) *metrics {
+	records := func(source string) prometheus.Counter { return v.records.WithLabelValues(source, resource) }
 	m := &metrics{
-		records:  map[reason]prometheus.Counter{reasonList: v.records.WithLabelValues(string(reasonList), kind)},
-		seen:     v.seen.WithLabelValues(kind),
-		restarts: v.restarts.WithLabelValues(kind),
-		empty:    v.tags.WithLabelValues("empty"),
-		unsafe:   v.tags.WithLabelValues("unsafe"),
-		cut:      v.tags.WithLabelValues("cut"),
-		errors:   v.errors.MustCurryWith(prometheus.Labels{"kind": kind}),
+		listed:   map[reason]prometheus.Counter{reasonFirst: records("list")},
+		seen:     v.seen.WithLabelValues(resource),
+		failures: v.failures.MustCurryWith(prometheus.Labels{"resource": resource}),
 	}
-	if options.Follow {
-		m.records[reasonResync] = v.records.WithLabelValues(string(reasonResync), kind)
-		m.records[reasonHeal] = v.records.WithLabelValues(string(reasonHeal), kind)
-		m.watched = v.records.WithLabelValues("watch", kind)
+	if !options.Once {
+		m.listed[reasonResync] = records("resync")
+		m.listed[reasonRelist] = records("relist")
+		m.listed[reasonRequested] = m.listed[reasonRelist]
 	}
-	if options.Reviews {
-		m.reviewed = v.records.WithLabelValues("webhook", kind)
-		m.corrected = v.records.WithLabelValues("get", kind)
-		m.phantoms = v.phantoms.WithLabelValues(kind)
+	if options.watches() {
+		m.changed, m.restarts = records("watch"), v.restarts.WithLabelValues(resource)
+	}
+	if options.reviews() {
+		m.reviewed = records("webhook")
 	}
 	return m
 }
 
-func (m *metrics) dropped(drops record.Drops) {
-	m.empty.Add(float64(drops.Empty))
-	m.unsafe.Add(float64(drops.Unsafe))
-	m.cut.Add(float64(drops.Cut))
-}
-
-// failed counts a failed request. The reason is the server's, which has a few
-// of them, or of our own.
+// failed counts a failed request. The reason is the server's, which has a few of
+// them, or of our own.
 func (m *metrics) failed(verb string, err error) {
 	reason := string(apierrors.ReasonForError(err))
-	var network net.Error
+	network, ok := errors.AsType[net.Error](err)
 	switch {
 	case reason != "":
-	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &network) && network.Timeout():
+	case errors.Is(err, context.DeadlineExceeded), ok && network.Timeout():
 		reason = "Timeout"
 	default:
 		reason = "Connection"
 	}
-	m.errors.WithLabelValues(verb, reason).Inc()
+	m.failures.WithLabelValues(verb, reason).Inc()
 }
 
 // collector tells at each scrape how far the kinds are.
 type collector struct{ in *Informers }
 
-var (
-	syncedDesc = prometheus.NewDesc("labelstream_synced",
-		"1 where all objects of the kind have been handed over once.", []string{"kind"}, nil)
-	currentDesc = prometheus.NewDesc("labelstream_last_sync_timestamp_seconds",
-		"When the kind was last known to be complete, by a list or by its watch, in Unix time.", []string{"kind"}, nil)
-	entriesDesc = prometheus.NewDesc("labelstream_ledger_entries",
-		"Objects of which is known what was sent.", []string{"kind"}, nil)
-	bytesDesc = prometheus.NewDesc("labelstream_ledger_bytes",
-		"Memory that the ledger takes, outside the Go heap.", []string{"kind"}, nil)
-	listedDesc = prometheus.NewDesc("labelstream_last_list_timestamp_seconds",
-		"When a list of the kind was last complete, in Unix time.", []string{"kind"}, nil)
-	watchingDesc = prometheus.NewDesc("labelstream_watching",
-		"1 while the kind is watched; none where watches are off.", []string{"kind"}, nil)
-	changesDesc = prometheus.NewDesc("labelstream_watch_changes_total",
-		"Changes that watches have brought and admission reviews show: an object came to be, ended, or has other tags.", []string{"kind"}, nil)
-	intervalDesc = prometheus.NewDesc("labelstream_resync_interval_seconds",
-		"How often all is listed and sent again; none where it is not.", nil, nil)
-)
-
-// descs are those of all that a collector may tell.
-var descs = []*prometheus.Desc{
-	syncedDesc, currentDesc, entriesDesc, bytesDesc, listedDesc, watchingDesc, changesDesc, intervalDesc,
+func newDesc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc(name, help, labels, nil)
 }
+
+var (
+	syncedDesc = newDesc("labelstream_synced",
+		"1 where all objects have been handed over once.", "resource")
+	currentDesc = newDesc("labelstream_last_sync_timestamp_seconds",
+		"When what was handed over was last known to be complete, by a list or by a watch, in Unix time.", "resource")
+	listedDesc = newDesc("labelstream_last_list_timestamp_seconds",
+		"When a list was last complete, in Unix time.", "resource")
+	watchingDesc = newDesc("labelstream_watching",
+		"1 while a watch is open.", "resource")
+	vanishedDesc = newDesc("labelstream_objects_vanished_total",
+		"Objects that lists did not show any more, and of whose end nothing else has told.", "resource")
+	entriesDesc = newDesc("labelstream_ledger_entries",
+		"Objects of which it is known what was sent.", "resource")
+	bytesDesc = newDesc("labelstream_ledger_bytes",
+		"Memory that the ledger takes, outside the Go heap.", "resource")
+	intervalDesc = newDesc("labelstream_resync_interval_seconds",
+		"How often all is listed and sent again; none where it is not.")
+)
 
 // Describe implements prometheus.Collector.
 func (c collector) Describe(all chan<- *prometheus.Desc) {
-	for _, desc := range descs {
+	for _, desc := range []*prometheus.Desc{
+		syncedDesc, currentDesc, listedDesc, watchingDesc, vanishedDesc, entriesDesc, bytesDesc, intervalDesc,
+	} {
 		all <- desc
 	}
 }
 
 // Collect implements prometheus.Collector.
 func (c collector) Collect(metrics chan<- prometheus.Metric) {
-	options := &c.in.options
-	if options.ReviewsOnly {
-		// Kinds that are not read would look as if they could not be.
-		return
-	}
-	if options.Follow && options.ResyncInterval > 0 {
+	if options := &c.in.options; !options.Once && options.ResyncInterval > 0 {
 		metrics <- prometheus.MustNewConstMetric(intervalDesc, prometheus.GaugeValue, options.ResyncInterval.Seconds())
 	}
 	for _, s := range ByKind(c.in.Status()) {
@@ -158,20 +145,18 @@ func (c collector) collect(metrics chan<- prometheus.Metric, s *Status) {
 	gauge := func(desc *prometheus.Desc, value float64) {
 		metrics <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, s.Resource)
 	}
-	gauge(syncedDesc, oneIf(s.Synced))
+	gauge(syncedDesc, boolToFloat(s.Synced))
 	if s.Synced {
 		gauge(currentDesc, unixSeconds(s.Current))
-		if c.in.options.Follow {
-			gauge(listedDesc, unixSeconds(s.Listed))
-		}
+		gauge(listedDesc, unixSeconds(s.Listed))
 	}
-	if c.in.options.Follow {
-		gauge(entriesDesc, float64(s.Sent))
-		gauge(bytesDesc, float64(s.SentBytes))
+	if c.in.options.watches() {
+		gauge(watchingDesc, boolToFloat(s.Watching))
 	}
-	if c.in.options.Watch {
-		gauge(watchingDesc, oneIf(s.Watching))
-		metrics <- prometheus.MustNewConstMetric(changesDesc, prometheus.CounterValue, float64(s.Changes), s.Resource)
+	if !c.in.options.Once {
+		gauge(entriesDesc, float64(s.LedgerEntries))
+		gauge(bytesDesc, float64(s.LedgerBytes))
+		metrics <- prometheus.MustNewConstMetric(vanishedDesc, prometheus.CounterValue, float64(s.Vanished), s.Resource)
 	}
 }
 
@@ -179,22 +164,20 @@ func (c collector) collect(metrics chan<- prometheus.Metric, s *Status) {
 // has no kind, and so no metric of one.
 type finderCollector struct{ finder *Finder }
 
-var missingDesc = prometheus.NewDesc("labelstream_resource_missing",
-	"1 while the API server does not serve what the settings name, or does not say what it serves; 0 once it was found.", []string{"resource"}, nil)
+var missingDesc = newDesc("labelstream_resource_missing",
+	"1 while the API server does not serve what the settings name, or does not say what it serves; 0 once it was found.", "resource")
 
 // Describe implements prometheus.Collector.
 func (c finderCollector) Describe(all chan<- *prometheus.Desc) { all <- missingDesc }
 
 // Collect implements prometheus.Collector.
 func (c finderCollector) Collect(metrics chan<- prometheus.Metric) {
-	names := chosenNames(c.finder.cfg)
-	slices.Sort(names)
-	for _, name := range slices.Compact(names) {
-		metrics <- prometheus.MustNewConstMetric(missingDesc, prometheus.GaugeValue, oneIf(!c.finder.seen(name)), name)
+	for name, found := range c.finder.found() {
+		metrics <- prometheus.MustNewConstMetric(missingDesc, prometheus.GaugeValue, boolToFloat(!found), name)
 	}
 }
 
-func oneIf(yes bool) float64 {
+func boolToFloat(yes bool) float64 {
 	if yes {
 		return 1
 	}

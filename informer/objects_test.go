@@ -3,16 +3,16 @@ package informer
 import (
 	"bytes"
 	"fmt"
-	"math/rand/v2"
 	"strings"
 	"testing"
-	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer/json"
 	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
+	"k8s.io/apimachinery/pkg/runtime/serializer/streaming"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
 )
 
 // serializers are those that API servers answer lists with.
@@ -20,7 +20,6 @@ var serializers = map[string]runtime.Encoder{
 	"protobuf":           protobuf.NewSerializer(nil, nil),
 	"protobuf-streaming": protobuf.NewSerializerWithOptions(nil, nil, protobuf.SerializerOptions{StreamingCollectionsEncoding: true}),
 	"json":               json.NewSerializerWithOptions(json.DefaultMetaFactory, nil, nil, json.SerializerOptions{}),
-	"json-pretty":        json.NewSerializerWithOptions(json.DefaultMetaFactory, nil, nil, json.SerializerOptions{Pretty: true}),
 	"json-streaming":     json.NewSerializerWithOptions(json.DefaultMetaFactory, nil, nil, json.SerializerOptions{StreamingCollectionsEncoding: true}),
 }
 
@@ -67,99 +66,62 @@ func fat(n, size int) []metav1.PartialObjectMetadata {
 	return items
 }
 
-// typicalPod is about 1.3 KB of metadata, most of which nobody needs.
-func typicalPod(i int) metav1.PartialObjectMetadata {
-	yes := true
-	created := metav1.NewTime(time.Unix(1_770_000_000, 0))
-	return metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{
-		Name:              fmt.Sprintf("checkout-api-7d9f8c6b5d-%05d", i),
-		GenerateName:      "checkout-api-7d9f8c6b5d-",
-		Namespace:         "checkout-production",
-		UID:               types.UID(fmt.Sprintf("5f1c6a52-9a43-4c47-8d3e-%012d", i)),
-		ResourceVersion:   fmt.Sprint(9_000_000 + i),
-		CreationTimestamp: created,
-		Labels: map[string]string{
-			"app": "checkout-api", "app.kubernetes.io/instance": "checkout-production",
-			"app.kubernetes.io/managed-by": "Helm", "app.kubernetes.io/version": "2.41.0",
-			"pod-template-hash": "7d9f8c6b5d", "team": "payments", "environment": "production",
-		},
-		Annotations: map[string]string{
-			"checksum/config":    strings.Repeat("0f343b09", 8),
-			"prometheus.io/port": "9090", "prometheus.io/scrape": "true",
-		},
-		OwnerReferences: []metav1.OwnerReference{{
-			APIVersion: "apps/v1", Kind: "ReplicaSet", Name: "checkout-api-7d9f8c6b5d",
-			UID: "0b7d2f57-6d6e-4c0b-9d9c-0d2f57b7d2f5", Controller: &yes, BlockOwnerDeletion: &yes,
-		}},
-		ManagedFields: []metav1.ManagedFieldsEntry{{
-			Manager: "kube-controller-manager", Operation: metav1.ManagedFieldsOperationUpdate, APIVersion: "v1",
-			Time: &created, FieldsType: "FieldsV1",
-			FieldsV1: metav1.NewFieldsV1(`{"f:metadata":{"f:labels":{` + strings.Repeat(`"f:app":{},`, 54) + `"f:team":{}}}}`),
-		}},
-	}}
+// at is the object in another version, with the label app of that value.
+func at(o metav1.PartialObjectMetadata, version, app string) metav1.PartialObjectMetadata {
+	o.ResourceVersion = version
+	o.Labels = map[string]string{"app": app}
+	return o
 }
 
-// random makes metadata of all shapes. The same seed makes the same.
-type random struct{ *rand.Rand }
+var (
+	podA = named("shop", "a")
+	podB = named("shop", "b")
+	podC = named("shop", "c")
+)
 
-func newRandom(seed uint64) random { return random{rand.New(rand.NewPCG(seed, 1))} }
-
-func (r random) list() *metav1.PartialObjectMetadataList {
-	list := newList(metav1.ListMeta{ResourceVersion: r.text(12), Continue: r.text(40)})
-	if r.IntN(2) == 0 {
-		remaining := r.Int64N(1 << 40)
-		list.RemainingItemCount = &remaining
+// event encodes one as watches send it.
+func event(t testing.TB, form string, typ watch.EventType, obj runtime.Object) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	stream := streaming.NewEncoder(json.Framer.NewFrameWriter(&b), serializers["json"])
+	if form == "protobuf" {
+		stream = streaming.NewEncoder(protobuf.LengthDelimitedFramer.NewFrameWriter(&b), protobuf.NewRawSerializer(nil, nil))
 	}
-	for range r.IntN(12) {
-		list.Items = append(list.Items, r.object())
+	err := stream.Encode(&metav1.WatchEvent{Type: string(typ), Object: runtime.RawExtension{Raw: encode(t, form, obj)}})
+	if err != nil {
+		t.Fatalf("encode an event as %s: %v", form, err)
 	}
-	return list
+	return b.Bytes()
 }
 
-func (r random) object() metav1.PartialObjectMetadata {
-	meta := metav1.ObjectMeta{
-		Name: r.text(20), GenerateName: r.text(10), Namespace: r.text(20), UID: types.UID(r.text(36)),
-		ResourceVersion: r.text(10), Generation: r.Int64(),
-		CreationTimestamp: metav1.NewTime(time.Unix(r.Int64N(1<<33), 0)),
-		Labels:            r.tags(), Annotations: r.tags(),
-		Finalizers: []string{r.text(10), r.text(10)}[:r.IntN(3)],
-	}
-	if r.IntN(3) == 0 {
-		deleted, grace := metav1.NewTime(time.Unix(r.Int64N(1<<33), 0)), r.Int64N(100)
-		meta.DeletionTimestamp, meta.DeletionGracePeriodSeconds = &deleted, &grace
-	}
-	for range r.IntN(3) {
-		controller := r.IntN(2) == 0
-		meta.OwnerReferences = append(meta.OwnerReferences, metav1.OwnerReference{Kind: r.text(9), Name: r.text(30), Controller: &controller})
-		meta.ManagedFields = append(meta.ManagedFields, metav1.ManagedFieldsEntry{
-			Manager: r.text(9), FieldsV1: metav1.NewFieldsV1(`{"f:metadata":{"f:labels":{}}}`),
-		})
-	}
-	return metav1.PartialObjectMetadata{ObjectMeta: meta}
+// partial is an object as a watch sends it.
+func partial(o metav1.PartialObjectMetadata) *metav1.PartialObjectMetadata {
+	o.APIVersion, o.Kind = "meta.k8s.io/v1", "PartialObjectMetadata"
+	return &o
 }
 
-// tags is nil, empty, or some pairs, now and then one with a large value.
-func (r random) tags() map[string]string {
-	if r.IntN(5) == 0 {
-		return nil
-	}
-	tags := make(map[string]string)
-	for range r.IntN(10) {
-		tags[r.text(30)] = r.text(60)
-	}
-	if r.IntN(20) == 0 {
-		tags["large"] = r.text(150_000)
-	}
-	return tags
+func added(t *testing.T, o metav1.PartialObjectMetadata) []byte {
+	return event(t, "protobuf", watch.Added, partial(o))
 }
 
-// text is up to most bytes of UTF-8, quotes and multi-byte runes included.
-func (r random) text(most int) string {
-	const letters = "abcdefghijklmnopqrstuvwxyz0123456789-./\"\\<&\néß漢\U0001F680"
-	runes := []rune(letters)
-	var b strings.Builder
-	for n := r.IntN(most + 1); b.Len() < n-4; {
-		b.WriteRune(runes[r.IntN(len(runes))])
-	}
-	return b.String()
+func modified(t *testing.T, o metav1.PartialObjectMetadata) []byte {
+	return event(t, "protobuf", watch.Modified, partial(o))
+}
+
+func deleted(t *testing.T, o metav1.PartialObjectMetadata) []byte {
+	return event(t, "protobuf", watch.Deleted, partial(o))
+}
+
+func bookmarked(t *testing.T, version string) []byte {
+	return event(t, "protobuf", watch.Bookmark,
+		partial(metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{ResourceVersion: version}}))
+}
+
+// failed is an event of type ERROR, which asks to wait for so many seconds.
+func failed(t *testing.T, code, seconds int32, reason metav1.StatusReason, message string) []byte {
+	return event(t, "protobuf", watch.Error, &metav1.Status{
+		TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"},
+		Status:   metav1.StatusFailure, Code: code, Reason: reason, Message: message,
+		Details: &metav1.StatusDetails{RetryAfterSeconds: seconds},
+	})
 }

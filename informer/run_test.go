@@ -3,10 +3,11 @@ package informer
 import (
 	"context"
 	"fmt"
-	"slices"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -45,31 +46,59 @@ const (
 	widgetsPath    = "/apis/example.com/v1beta2/widgets"
 )
 
-// fakeSink notes the records it takes, as "<kind> <namespace>/<name>", and
-// their series.
+// fakeSink is a sink and a queue that notes what it takes, as
+// "<kind> <namespace>/<name> <label app>", with a "-" before the last record of
+// an object.
 type fakeSink struct {
-	// put is called before a record is taken; its error refuses the record.
-	put func(ctx context.Context, key string) error
+	// room waits for room; its error is that there will be none.
+	room func(ctx context.Context, name string) error
+	// full says that a queue has no room.
+	full bool
 
 	mu            sync.Mutex
 	taken, series []string
 }
 
-func (s *fakeSink) Put(ctx context.Context, r *record.Record) error {
-	key := fmt.Sprintf("%s %s/%s", r.Kind.Type, r.Namespace, r.Name)
-	if s.put != nil {
-		if err := s.put(ctx, key); err != nil {
-			return err
+// Put implements Sink.
+func (s *fakeSink) Put(ctx context.Context, r *record.Record, want func(*record.Record) bool) (bool, error) {
+	if s.room != nil {
+		if err := s.room(ctx, string(r.Name)); err != nil {
+			return false, err
 		}
 	}
+	return s.take(r, want), nil
+}
+
+// TryPut implements Queue.
+func (s *fakeSink) TryPut(r *record.Record, want func(*record.Record) bool) (sent, room bool) {
+	if s.full {
+		return false, false
+	}
+	return s.take(r, want), true
+}
+
+func (s *fakeSink) take(r *record.Record, want func(*record.Record) bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.taken = append(s.taken, key)
+	if want != nil && !want(r) {
+		return false
+	}
+	text := fmt.Sprintf("%s %s/%s", r.Kind.Type, r.Namespace, r.Name)
+	if r.Deleted {
+		text = "-" + text
+	}
 	cursor := record.Cursor(r.Series)
 	for range r.Count {
-		s.series = append(s.series, seriesText(&cursor))
+		series := seriesText(&cursor)
+		s.series = append(s.series, series)
+		for label := range strings.SplitSeq(series, " ") {
+			if app, ok := strings.CutPrefix(label, "label_app="); ok {
+				text += " " + app
+			}
+		}
 	}
-	return nil
+	s.taken = append(s.taken, text)
+	return true
 }
 
 func seriesText(cursor *record.Cursor) string {
@@ -81,17 +110,20 @@ func seriesText(cursor *record.Cursor) string {
 	return strings.Join(labels, " ")
 }
 
+// records takes what was sent since the last call.
 func (s *fakeSink) records() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.Clone(s.taken)
+	taken := s.taken
+	s.taken = nil
+	return taken
 }
 
-// keys are the records of objects of one type.
-func keys(kind string, objects []metav1.PartialObjectMetadata) []string {
+// records are those of objects of one type.
+func records(kind string, objects []metav1.PartialObjectMetadata) []string {
 	all := make([]string, 0, len(objects))
 	for _, o := range objects {
-		all = append(all, fmt.Sprintf("%s %s/%s", kind, o.Namespace, o.Name))
+		all = append(all, fmt.Sprintf("%s %s/%s %s", kind, o.Namespace, o.Name, o.Labels["app"]))
 	}
 	return all
 }
@@ -109,13 +141,22 @@ type bench struct {
 	*Informers
 }
 
+// newBench is one of a one-shot run.
 func newBench(t *testing.T) *bench {
 	b := &bench{
 		api: newFakeAPI(t), sink: &fakeSink{}, cfg: &config.Config{},
-		options: Options{PageSize: 500}, registry: prometheus.NewRegistry(),
+		options: Options{PageSize: 500, Once: true}, registry: prometheus.NewRegistry(),
 	}
 	b.cfg.ValueMaxBytes = 2048
+	b.cfg.Labels.Filters = config.Patterns{regexp.MustCompile("")}
 	b.log, b.logs = logrustest.NewNullLogger()
+	return b
+}
+
+// newDaemon is one of a daemon.
+func newDaemon(t *testing.T, changes config.Changes) *bench {
+	b := newBench(t)
+	b.options.Once, b.options.Changes = false, changes
 	return b
 }
 
@@ -126,7 +167,8 @@ func (b *bench) build(t *testing.T, kinds ...*Kind) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.Informers = New(client, kinds, b.cfg, b.sink, b.options, b.registry, b.log)
+	b.Informers = New(client, b.cfg, b.sink, b.options, b.registry, b.log)
+	b.Add(kinds)
 }
 
 // start runs the informers; stop ends them and returns when Run has.
@@ -159,6 +201,14 @@ func (b *bench) expectRequests(t *testing.T, want ...string) {
 	}
 }
 
+func (b *bench) expectWatches(t *testing.T, want ...string) {
+	t.Helper()
+	if diff := cmp.Diff(want, b.api.askedToWatch(), cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("watches (-want +got):\n%s", diff)
+	}
+}
+
+// expectRecords compares what was sent since the last time.
 func (b *bench) expectRecords(t *testing.T, want []string) {
 	t.Helper()
 	if diff := cmp.Diff(want, b.sink.records(), cmpopts.EquateEmpty()); diff != "" {
@@ -166,14 +216,39 @@ func (b *bench) expectRecords(t *testing.T, want []string) {
 	}
 }
 
-// expectLogs compares the lines at info and above: level, message and error.
+// expectSent lets everything come to rest and compares what was sent of pods in
+// the namespace shop since the last time, as "name app".
+func (b *bench) expectSent(t *testing.T, when string, want ...string) {
+	t.Helper()
+	synctest.Wait()
+	got := b.sink.records()
+	for i := range got {
+		got[i] = strings.Replace(got[i], "pod shop/", "", 1)
+	}
+	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("%s: sent (-want +got):\n%.3000s", when, diff)
+	}
+}
+
+// expectStatus compares the statuses without their times.
+func (b *bench) expectStatus(t *testing.T, want ...Status) {
+	t.Helper()
+	if diff := cmp.Diff(want, b.Status(), cmpopts.IgnoreFields(Status{}, "Took", "Current", "Listed", "Progress", "LedgerBytes"),
+		cmpopts.EquateErrors()); diff != "" {
+		t.Errorf("status (-want +got):\n%s", diff)
+	}
+}
+
+// expectLogs compares the lines at info and above: level, message, error and hint.
 func (b *bench) expectLogs(t *testing.T, want ...string) {
 	t.Helper()
 	got := make([]string, 0, len(want))
 	for _, entry := range b.logs.AllEntries() {
 		line := entry.Level.String() + ": " + entry.Message
-		if err, ok := entry.Data[logrus.ErrorKey]; ok {
-			line += ": " + err.(error).Error()
+		for _, field := range []string{logrus.ErrorKey, "hint"} {
+			if value, ok := entry.Data[field]; ok {
+				line += fmt.Sprintf(": %v", value)
+			}
 		}
 		got = append(got, line)
 	}

@@ -1,113 +1,123 @@
 package informer
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"math/rand/v2"
 	"runtime/debug"
 	"strconv"
 	"sync"
+	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 
+	"labelstream/informer/decode"
 	"labelstream/ledger"
 	"labelstream/record"
+	"labelstream/status/outage"
 )
 
-// Sink takes the records that are read.
-type Sink interface {
-	// Put takes one record, which is valid only until Put returns. It blocks
-	// while there is no room, and returns an error only when ctx ends or the
-	// sink has been closed, after which ctx must end too.
-	Put(ctx context.Context, r *record.Record) error
+const (
+	// firstLimit is the size of a list's first page, before it is known how large
+	// the kind's objects are.
+	firstLimit = 50
+	// pageBytes is how large a page may get. A server cuts a response that is read
+	// for over a minute once the rest does not fit the transport's window (4 MiB),
+	// and a slow destination makes us read slowly.
+	pageBytes = 2 << 20
+	// growth bounds how much larger a page may be than the one before it: the next
+	// objects may be larger than the last.
+	growth = 10
+	// progressEvery is after how many objects of a page the kind has made progress.
+	progressEvery = 64
+
+	// watchTimeout is how long a watch is asked to last, up to twice that, and
+	// watchGrace how much longer it may be silent.
+	watchTimeout = 5 * time.Minute
+	watchGrace   = time.Minute
+	// shortWatch is how long a watch lasts at least that shows nothing, or
+	// something is wrong.
+	shortWatch = time.Second
+)
+
+// reason is why there is a list.
+type reason string
+
+const (
+	reasonFirst reason = "first"
+	// reasonRelist is that the watch could not go on.
+	reasonRelist reason = "relist"
+	// reasonResync is that it is time to send all again.
+	reasonResync reason = "resync"
+	// reasonRequested is that there was no room for the record of a review.
+	reasonRequested reason = "requested"
+)
+
+// Source is the ListerWatcher of one informer: it lists a kind in a scope, then
+// watches, until it is time to list again. It streams what it reads to the sink,
+// and shows the reflector an empty list and a watch without events.
+type Source struct {
+	in     *Informers
+	kind   *kindState
+	scope  Scope
+	path   string
+	params map[string]string
+	log    logrus.FieldLogger
+	status tracker
+	// listing and watching are the failures of lists and watches.
+	listing, watching *outage.Outage
+
+	// ledger is what was sent, and observe and forget are what a sink asks it; nil
+	// where all that is read is sent.
+	ledger          *ledger.Ledger
+	observe, forget func(*record.Record) bool
+	// write and end are what a queue asks for a review.
+	write, end func(*record.Record) bool
+	// requested holds one request to list again.
+	requested chan struct{}
+
+	// ctx ends with Run, or when the kind is served differently.
+	ctx  context.Context
+	stop context.CancelFunc
+	// informer is nil where a factory has it.
+	informer cache.SharedIndexInformer
+
+	// The reflector lists and watches in turn, so what follows needs no lock.
+	// next is why the next list comes, unless due has passed by then; due is when
+	// all must be sent again, zero for never.
+	next reason
+	due  time.Time
+	// reached is the version that the last watch came to, and watched says that
+	// there was one.
+	reached string
+	watched bool
 }
 
-// source is the ListerWatcher of one informer: it streams what it lists and
-// watches to the sink, and shows the reflector an empty list and bookmarks.
-type source struct {
-	kind *Kind
-	// namespace is the one that is listed, "" for all.
-	namespace string
-	path      string
-	params    map[string]string
-	client    rest.Interface
-	sink      Sink
-	options   Options
-	metrics   *metrics
-	tracker   tracker
-	log       logrus.FieldLogger
-	// builder is for lists, of which one runs at a time.
-	builder *record.Builder
-	// listing is held by the list that runs.
-	listing chan struct{}
-	// listed is closed when the first list is complete.
-	listed chan struct{}
-	// slots holds a decoder for each list that may be in flight.
-	slots chan *decoder
-	// calls are those of reflectors, which do not wait for them.
-	calls *gate
-	// table is what was sent, or nil where all that is read is sent.
-	table    *ledger.Table
-	delivery *delivery
-	// listPulse and tendPulse show that lists and what starts them get on.
-	listPulse, tendPulse pulse
-	watch                watcher
-	reviewer             reviewer
-	settler              settler
-}
-
-var _ cache.ListerWatcherWithContext = (*source)(nil)
-
-// accept asks for metadata alone, in protobuf where the server speaks it. The
-// last form is what a server that cannot reduce objects to metadata answers.
-const accept = "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1," +
-	"application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
-
-func (s *source) request(limit int, token string) *rest.Request {
-	r := s.get(accept)
-	r.Param("limit", strconv.Itoa(limit))
-	if token != "" {
-		r.Param("continue", token)
-	}
-	return r
-}
-
-// get asks for the kind's objects in one of the forms that accept names.
-func (s *source) get(accept string) *rest.Request {
-	// The client's DisableCompression is lost where it has no TLS of its own.
-	r := s.client.Get().AbsPath(s.path).MaxRetries(0).
-		SetHeader("Accept", accept).SetHeader("Accept-Encoding", "identity")
-	for name, value := range s.params {
-		r.Param(name, value)
-	}
-	return r
-}
+var _ cache.ListerWatcherWithContext = (*Source)(nil)
 
 // ListWithContext hands every object to the sink and returns an empty list of
 // the first page's resourceVersion, from which a watch misses nothing. It
-// retries by itself: the only error it returns is the context's end.
-func (s *source) ListWithContext(ctx context.Context, _ metav1.ListOptions) (runtime.Object, error) {
-	if !s.calls.enter() {
+// retries by itself: the only error it returns is that the source has ended.
+func (s *Source) ListWithContext(context.Context, metav1.ListOptions) (runtime.Object, error) {
+	if !s.in.calls.enter() {
 		return nil, context.Canceled
 	}
-	defer s.calls.leave()
+	defer s.in.calls.leave()
 	defer keepTrace()
-	s.watch.pulse.rest()
-	version, err := s.list(ctx, reasonList)
+	version, err := s.list(s.ctx)
 	if err != nil {
 		return nil, err
-	}
-	s.watch.pulse.within(reflectorPatience)
-	select {
-	case <-s.listed:
-	default:
-		close(s.listed)
 	}
 	return &metav1.PartialObjectMetadataList{ListMeta: metav1.ListMeta{ResourceVersion: version}}, nil
 }
@@ -120,96 +130,565 @@ func keepTrace() {
 	}
 }
 
-// reason is why there is a list.
-type reason string
+// list reads all objects once and returns the version of the first page. The
+// error is the context's.
+func (s *Source) list(ctx context.Context) (version string, err error) {
+	l := s.beginList()
+	defer s.status.progress(func(st *Status) { st.Listing = false })
+	if s.in.options.reviews() {
+		// What was shown before can be read then, or never will be; what is shown
+		// meanwhile is newer than the list.
+		if err := sleep(ctx, s.in.options.ReviewTime); err != nil {
+			return "", err
+		}
+	}
+	if err := l.run(ctx); err != nil {
+		return "", err
+	}
+	s.endList(l)
+	return l.version, nil
+}
 
-const (
-	// reasonList is the first list, and any after the watch has lost its way.
-	reasonList reason = "list"
-	// reasonResync lists send all again.
-	reasonResync reason = "resync"
-	// reasonHeal lists make good what was lost.
-	reasonHeal reason = "heal"
+// beginList notes why there is a list, and when the next that sends all is due.
+func (s *Source) beginList() *list {
+	now := time.Now()
+	why := s.next
+	if !s.due.IsZero() && !now.Before(s.due) {
+		why = reasonResync
+	}
+	s.next = reasonRelist
+	if interval := s.in.options.ResyncInterval; interval > 0 && (why == reasonFirst || why == reasonResync) {
+		// Up to a tenth sooner, so that kinds spread out, and never later:
+		// receivers let series go stale after a fixed time.
+		s.due = now.Add(interval - rand.N(interval/10+1))
+	}
+	select {
+	case <-s.requested:
+	default:
+	}
+	if s.ledger != nil {
+		s.ledger.BeginList(why == reasonResync)
+	}
+	s.status.resume()
+	s.status.progress(func(st *Status) { st.Listing, st.Read, st.Excluded, st.Total = true, 0, 0, -1 })
+	return &list{
+		source: s, why: why, began: now, records: s.kind.metrics.listed[why],
+		limit: min(firstLimit, s.in.options.PageSize), ordered: true,
+	}
+}
+
+// endList takes that a list is complete.
+func (s *Source) endList(l *list) {
+	now := time.Now()
+	vanished := 0
+	if s.ledger != nil {
+		vanished = s.ledger.EndList()
+	}
+	s.status.update(func(st *Status) {
+		st.Synced, st.Current, st.Listed, st.Took, st.Err, st.Final = true, now, now, now.Sub(l.began), nil, false
+		st.Vanished += int64(vanished)
+	})
+	if older, err := resourceversion.CompareResourceVersion(l.version, s.reached); err == nil && older < 0 {
+		s.log.WithFields(logrus.Fields{"listed": l.version, "watched": s.reached, "hint": "was etcd restored from a backup?"}).
+			Warn("The list is older than what was watched before it")
+	}
+	s.reached = l.version
+	if !s.in.options.Once {
+		s.log.WithFields(logrus.Fields{
+			"why": l.why, "read": l.read, "sent": l.sent, "vanished": vanished, "took": readable(now.Sub(l.began)),
+		}).Info("Listed")
+	}
+}
+
+// list is one list: page after page, each tried again until it has been read.
+type list struct {
+	source  *Source
+	why     reason
+	began   time.Time
+	records prometheus.Counter
+	limit   int
+	token   string
+	// version is the resourceVersion of the first page.
+	version              string
+	read, excluded, sent int64
+	// counted is how many of read have been counted.
+	counted int64
+	// last is the name of the object that was handed over last, as name builds
+	// it. Lists come in the order of names; ordered says that this one does.
+	// After a failure the objects up to resume are skipped; skipped is the last
+	// of them so far.
+	name, last, resume, skipped []byte
+	ordered                     bool
+	retries                     retries
+}
+
+// run reads all pages, and retries by itself. The error is the context's.
+func (l *list) run(ctx context.Context) error {
+	for {
+		err := l.pages(ctx)
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		}
+		if err := l.retry(ctx, err); err != nil {
+			return err
+		}
+	}
+}
+
+// pages reads pages, in one of the list slots, until the list is at its end or a
+// page fails.
+func (l *list) pages(ctx context.Context) error {
+	s := l.source
+	s.status.rest()
+	var d *decode.ListDecoder
+	select {
+	case d = <-s.in.slots:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	defer func() { s.in.slots <- d }()
+	s.status.resume()
+	for {
+		page, err := l.page(ctx, d)
+		if l.version == "" {
+			// Of the first attempt, even where it is cut off: what it handed over is
+			// skipped by the next, which lists a later state.
+			l.version = page.ResourceVersion
+		}
+		if err == nil && page.Continue != "" && page.Continue == l.token {
+			err = errNoProgress
+		}
+		l.count(page, err)
+		if err != nil {
+			return err
+		}
+		s.listing.End()
+		l.retries = retries{}
+		l.token, l.limit = page.Continue, nextLimit(l.limit, s.in.options.PageSize, page)
+		s.log.WithField("objects", page.Items).WithField("bytes", page.Bytes).Debug("Read a page of the list")
+		if page.Continue == "" {
+			return nil
+		}
+	}
+}
+
+var errNoProgress = errors.New("the server answers a page with the token that it was asked with, so the list would never end")
+
+// nextLimit grows to most while pages stay under pageBytes, and falls when
+// objects turn out larger.
+func nextLimit(limit, most int, p decode.Page) int {
+	if p.Items == 0 {
+		return limit
+	}
+	fit := int64(p.Items) * pageBytes / max(p.Bytes, 1)
+	return int(max(1, min(fit, int64(limit)*growth, int64(most))))
+}
+
+// page reads one page and hands its objects over.
+func (l *list) page(ctx context.Context, d *decode.ListDecoder) (decode.Page, error) {
+	s := l.source
+	attempt, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	request := s.request(decode.AcceptList).Param("limit", strconv.Itoa(l.limit))
+	if l.token != "" {
+		request.Param("continue", l.token)
+	}
+	b, err := open(attempt, request, s.in.options.IdleTimeout, cancel)
+	if err != nil {
+		return decode.Page{}, err
+	}
+	defer b.Close()
+	page, err := d.Decode(b, func(o *decode.Object) error { return l.deliver(ctx, o) })
+	return page, causeOf(attempt, err)
+}
+
+// deliver hands one object over, unless an earlier attempt has done so.
+func (l *list) deliver(ctx context.Context, o *decode.Object) error {
+	l.name = append(append(append(l.name[:0], o.Namespace...), '/'), o.Name...)
+	if l.resume != nil {
+		l.ordered = l.ordered && bytes.Compare(l.name, l.skipped) > 0
+		if l.ordered && bytes.Compare(l.name, l.resume) <= 0 {
+			l.skipped = append(l.skipped[:0], l.name...)
+			return nil
+		}
+		l.resume = nil
+	}
+	s := l.source
+	excluded, sent, err := s.put(ctx, &o.Object, false)
+	switch {
+	case err != nil:
+		return err
+	case excluded:
+		l.excluded++
+	case sent:
+		l.sent++
+		l.records.Inc()
+	}
+	l.ordered = l.ordered && bytes.Compare(l.name, l.last) > 0
+	l.name, l.last = l.last, l.name
+	if l.read++; l.read%progressEvery == 0 {
+		s.status.progress(func(*Status) {})
+	}
+	return nil
+}
+
+// put builds one object's record and hands it over, if the ledger lets it be
+// sent. It waits as long as the sink does.
+func (s *Source) put(ctx context.Context, o *record.Object, deleted bool) (excluded, sent bool, err error) {
+	k := s.kind
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	r, ok := k.builder.Build(o)
+	s.dropped(k.builder.TakeDrops())
+	switch {
+	case !ok:
+		return true, false, nil
+	case ctx.Err() != nil:
+		// It waited for another source of the kind, and a newer watch may have
+		// begun.
+		return false, false, context.Cause(ctx)
+	}
+	want := s.observe
+	if deleted {
+		r.Deleted, want = true, s.forget
+	}
+	sent, err = s.in.sink.Put(ctx, r, want)
+	if err != nil {
+		// A sink that is closed takes nothing more; what closed it ends ctx too.
+		<-ctx.Done()
+	}
+	if sent {
+		s.status.sent.Add(1)
+	}
+	return false, sent, err
+}
+
+// count publishes what an attempt to read a page has come to.
+func (l *list) count(page decode.Page, err error) {
+	l.source.kind.metrics.seen.Add(float64(l.read - l.counted))
+	l.counted = l.read
+	total := int64(-1)
+	switch {
+	case err != nil:
+	case page.Continue == "":
+		total = l.read
+	case page.Remaining >= 0 && l.resume == nil:
+		// A list that began anew counts again what was read before.
+		total = l.read + page.Remaining
+	}
+	l.source.status.progress(func(s *Status) {
+		s.Read, s.Excluded = l.read, l.excluded
+		if err == nil {
+			s.Total, s.Err, s.Final = total, nil, false
+		}
+	})
+}
+
+// retry waits for as long as an error asks for, and prepares the next attempt.
+// The error it returns is the context's.
+func (l *list) retry(ctx context.Context, err error) error {
+	l.resume, l.skipped = nil, l.skipped[:0]
+	// Without the version of what was handed over, nothing may be skipped: a
+	// watch from a later one would miss what changed between the two.
+	if l.ordered && len(l.last) > 0 && l.version != "" {
+		l.resume = bytes.Clone(l.last)
+	}
+	l.limit = max(1, l.limit/2)
+	if expired(err) {
+		// The server may give a token that goes on where the expired one was, in
+		// the present state. Without one the list begins anew; what was handed over
+		// is skipped. The version stays: the watch that follows shows what has
+		// changed since the first page.
+		l.token = newToken(err)
+	}
+	s := l.source
+	delay, final := l.retries.next(err, &s.in.options)
+	s.kind.metrics.failed("list", err)
+	described := s.describe("list", err)
+	s.listing.Fail(outage.Cause(err), described)
+	missing := apierrors.IsNotFound(err)
+	s.status.update(func(st *Status) {
+		st.Err, st.Final = described, final
+		st.Synced = st.Synced && !(missing && final)
+	})
+	if missing && s.in.options.Rediscover != nil {
+		s.in.options.Rediscover()
+	}
+	return sleep(ctx, delay)
+}
+
+// WatchWithContext returns a watch without events: they go to the sink. It ends
+// with 410 (expired) when the kind must be listed again, and else when it is
+// stopped.
+func (s *Source) WatchWithContext(_ context.Context, options metav1.ListOptions) (watch.Interface, error) {
+	if !s.in.calls.enter() {
+		return nil, context.Canceled
+	}
+	ctx, cancel := context.WithCancel(s.ctx)
+	w := &reflectorWatch{events: make(chan watch.Event), cancel: cancel}
+	go func() {
+		defer s.in.calls.leave()
+		defer cancel()
+		defer close(w.events)
+		err := s.follow(ctx, options.ResourceVersion)
+		if ctx.Err() != nil {
+			return
+		}
+		status := apierrors.NewResourceExpired(err.Error()).Status()
+		select {
+		case w.events <- watch.Event{Type: watch.Error, Object: &status}:
+		case <-ctx.Done():
+		}
+	}()
+	return w, nil
+}
+
+// reflectorWatch is the reflector's side of a watch.
+type reflectorWatch struct {
+	events chan watch.Event
+	cancel context.CancelFunc
+}
+
+// Stop implements watch.Interface.
+func (w *reflectorWatch) Stop() { w.cancel() }
+
+// ResultChan implements watch.Interface.
+func (w *reflectorWatch) ResultChan() <-chan watch.Event { return w.events }
+
+var (
+	errResync    = errors.New("it is time to send all again")
+	errRequested = errors.New("a list was requested")
 )
 
-// list reads all objects once, when no other list of this source runs any
-// more, and returns the version of the first page. The error is the context's.
-func (s *source) list(ctx context.Context, why reason) (version string, err error) {
+// follow takes what changes until the kind must be listed again, and returns
+// why. Where nothing is watched, it only waits.
+func (s *Source) follow(ctx context.Context, version string) error {
+	if !s.due.IsZero() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadlineCause(ctx, s.due, errResync)
+		defer cancel()
+	}
+	if s.in.options.watches() {
+		w := &watcher{source: s, version: version}
+		defer func() { s.reached = w.version }()
+		return w.run(ctx)
+	}
+	s.status.rest()
 	select {
-	case s.listing <- struct{}{}:
+	case <-s.requested:
+		s.next = reasonRequested
+		return errRequested
 	case <-ctx.Done():
-		return "", context.Cause(ctx)
+		return context.Cause(ctx)
 	}
-	defer func() {
-		s.listPulse.rest()
-		<-s.listing
-	}()
-	return newWalk(s, why).run(ctx)
 }
 
-// sinkError marks an error that is not the server's.
-type sinkError struct{ error }
-
-// offer hands a record over, and returns whether it was. Where there is a
-// ledger, decide asks it whether the record is to be sent, and nobody else may
-// until it is in the queue.
-func (s *source) offer(ctx context.Context, r *record.Record, p *pulse,
-	decide func(*record.Record) ledger.Verdict,
-) (sent bool, err error) {
-	if s.table == nil {
-		if err := s.sink.Put(ctx, r); err != nil {
-			return false, sinkError{err}
-		}
-		return true, nil
-	}
-	// Both waits are as long as the destination wants.
-	p.rest()
-	if err := s.table.Acquire(ctx, r.Key); err != nil {
-		return false, sinkError{err}
-	}
-	defer s.table.Release(r.Key)
-	if decide(r) == ledger.Send {
-		if err := s.sink.Put(ctx, r); err != nil {
-			s.table.Lost(r.Key)
-			return false, sinkError{err}
-		}
-		sent = true
-	}
-	p.within(stepTime)
-	return sent, nil
+// watcher watches from one list to the next, by one request after the other.
+type watcher struct {
+	source  *Source
+	version string
+	retries retries
+	// failing says that the last attempt has failed, and short that it was a watch
+	// that ended at once.
+	failing, short bool
 }
 
-// describe says what to do about an error of a list or a watch.
-func (s *source) describe(verb string, err error) error {
+// run watches until it cannot go on, and returns why.
+func (w *watcher) run(ctx context.Context) error {
+	s := w.source
+	for {
+		err := w.watch(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case err == nil:
+			continue
+		}
+		s.kind.metrics.failed("watch", err)
+		described := s.describe("watch", err)
+		if mustList(err) {
+			s.log.WithFields(outage.Fields(described)).Info("Cannot go on watching; listing again")
+			return err
+		}
+		w.failing = true
+		delay, _ := w.retries.next(err, &s.in.options)
+		s.watching.Fail(outage.Cause(err), described)
+		s.status.progress(func(st *Status) { st.WatchErr = described })
+		if err := sleep(ctx, delay); err != nil {
+			return err
+		}
+	}
+}
+
+// lostError is that a watch was ended by what it showed.
+type lostError struct{ error }
+
+func (e lostError) Unwrap() error { return e.error }
+
+// mustList tells whether a watch cannot go on from the version that it has. A
+// resource that is not found is for the list to report.
+func mustList(err error) bool {
+	return expired(err) || apierrors.IsNotFound(err) || errors.As(err, &lostError{})
+}
+
+// watch makes one request and reads events until it ends. Where the next may
+// follow at once, there is no error.
+func (w *watcher) watch(ctx context.Context) error {
+	s := w.source
+	attempt, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	timeout := watchTimeout + rand.N(watchTimeout)
+	request := s.request(decode.AcceptWatch).Param("watch", "true").Param("allowWatchBookmarks", "true").
+		Param("resourceVersion", w.version).Param("timeoutSeconds", strconv.Itoa(int(timeout.Seconds())))
+	s.status.resume()
+	b, err := open(attempt, request, timeout+watchGrace, cancel)
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	if !w.short {
+		w.works()
+	}
+	if s.watched {
+		s.kind.metrics.restarts.Inc()
+	}
+	s.watched = true
+	s.status.progress(func(st *Status) { st.Watching = true })
+	defer s.status.progress(func(st *Status) { st.Watching = false })
+	began := time.Now()
+	seen, err := w.events(attempt, decode.NewWatchDecoder(b))
+	lasted := time.Since(began)
+	s.log.WithError(causeOf(attempt, err)).WithField("after", readable(lasted)).Debug("The watch has ended")
+	switch {
+	case ctx.Err() != nil || errors.As(err, &lostError{}) || apierrors.IsTooManyRequests(err):
+		return err
+	case b.err == nil:
+		// It was read and makes no sense: it would not when read again.
+		return lostError{err}
+	case !seen && lasted < shortWatch:
+		w.short = true
+		return fmt.Errorf("it ended after %s: %w", readable(lasted), err)
+	}
+	w.works()
+	if errors.Is(err, io.EOF) {
+		// Its time was over, and nothing more had happened.
+		w.current()
+	}
+	return nil
+}
+
+// events hands events over until the stream ends, and returns why it did, and
+// whether there were any.
+func (w *watcher) events(ctx context.Context, d *decode.WatchDecoder) (seen bool, err error) {
+	for {
+		typ, o, status, err := d.Next()
+		switch {
+		case err != nil:
+			return seen, err
+		case typ == watch.Error:
+			err := apierrors.FromObject(status)
+			if apierrors.IsTooManyRequests(err) {
+				return seen, err
+			}
+			return seen, lostError{err}
+		}
+		seen = true
+		w.works()
+		w.current()
+		if err := w.deliver(ctx, typ, o); err != nil {
+			return seen, err
+		}
+		if len(o.ResourceVersion) > 0 {
+			w.version = string(o.ResourceVersion)
+		}
+	}
+}
+
+// deliver hands an event's object over. Of one that was deleted, the last record
+// is sent, if the object was known.
+func (w *watcher) deliver(ctx context.Context, typ watch.EventType, o *decode.Object) error {
+	if typ != watch.Added && typ != watch.Modified && typ != watch.Deleted {
+		return nil
+	}
+	s := w.source
+	s.kind.metrics.seen.Inc()
+	_, sent, err := s.put(ctx, &o.Object, typ == watch.Deleted)
+	if sent {
+		s.kind.metrics.changed.Inc()
+	}
+	return err
+}
+
+// works takes that the kind can be watched.
+func (w *watcher) works() {
+	if w.short = false; !w.failing {
+		return
+	}
+	w.failing, w.retries = false, retries{}
+	w.source.watching.End()
+	w.source.status.progress(func(s *Status) { s.WatchErr = nil })
+}
+
+// current takes that the server has sent something, or was silent as a watch may
+// be: nothing is missing.
+func (w *watcher) current() {
+	now := time.Now()
+	w.source.status.progress(func(s *Status) { s.Current = now })
+}
+
+// request asks for the kind's objects in one of the forms that accept names.
+func (s *Source) request(accept string) *rest.Request {
+	// The client's DisableCompression is lost where it has no TLS of its own.
+	r := s.in.client.Get().AbsPath(s.path).MaxRetries(0).
+		SetHeader("Accept", accept).SetHeader("Accept-Encoding", "identity")
+	for name, value := range s.params {
+		r.Param(name, value)
+	}
+	return r
+}
+
+// describe says of an error what failed, and what to do about it.
+func (s *Source) describe(verb string, err error) error {
 	what := verb + " " + s.kind.Resource
-	if namespace := s.tracker.snapshot().Namespace; namespace != "" {
-		what += " in namespace " + namespace
+	if where := s.scope.String(); where != "" {
+		what += " in namespace " + where
 	}
+	described := fmt.Errorf("%s: %w", what, err)
 	switch {
 	case apierrors.IsForbidden(err):
-		return fmt.Errorf("%s: forbidden; grant the verb %q on resource %q in API group %q: %w",
-			what, verb, s.kind.GVR.Resource, s.kind.GVR.Group, err)
+		return outage.WithHint(described, fmt.Sprintf("grant the verb %q on resource %q in API group %q", verb, s.kind.GVR.Resource, s.kind.GVR.Group))
 	case apierrors.IsUnauthorized(err):
-		return fmt.Errorf("%s: the API server does not accept the credentials: %w", what, err)
+		return outage.WithHint(described, "the API server does not accept the credentials")
 	}
-	return fmt.Errorf("%s: %w", what, err)
+	return described
+}
+
+// dropped counts what was left out of a record.
+func (s *Source) dropped(drops record.Drops) {
+	if drops != (record.Drops{}) {
+		s.in.vectors.dropped(drops)
+		s.status.progress(func(st *Status) { st.Drops.Add(drops) })
+	}
 }
 
 // IsWatchListSemanticsUnSupported keeps the reflector from streaming the list
 // through a watch: such a list cannot wait for a slow destination, and starts
 // over when it is cut.
-func (s *source) IsWatchListSemanticsUnSupported() bool { return true }
+func (s *Source) IsWatchListSemanticsUnSupported() bool { return true }
 
 var errNoContext = errors.New("labelstream's sources are only called with a context")
 
 // List is never called: reflectors prefer ListWithContext.
-func (s *source) List(metav1.ListOptions) (runtime.Object, error) { return nil, errNoContext }
+func (s *Source) List(metav1.ListOptions) (runtime.Object, error) { return nil, errNoContext }
 
 // Watch is never called: reflectors prefer WatchWithContext.
-func (s *source) Watch(metav1.ListOptions) (watch.Interface, error) { return nil, errNoContext }
+func (s *Source) Watch(metav1.ListOptions) (watch.Interface, error) { return nil, errNoContext }
 
-// gate lets calls in until it is closed, and waits for those inside. A
-// reflector that is stopped does not wait for its List.
+// gate lets calls in until it is closed, and waits for those inside. A reflector
+// that is stopped does not wait for its List.
 type gate struct {
 	mu     sync.Mutex
 	closed bool

@@ -3,82 +3,103 @@ package informer
 import (
 	"cmp"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"labelstream/record"
 )
 
-// Status is how far one informer has come.
+// Status is how far a kind has come, in one namespace or in all.
 type Status struct {
-	// Resource is the kind's, Namespace the one that is listed, "" for all.
+	// Resource is the kind's, Namespace the one that is read, "" for all.
 	Resource, Namespace string
-	// Read counts the objects of the present or last list.
-	Read int64
-	// Excluded counts those among them that are in excluded namespaces.
-	Excluded int64
-	// Drops counts the tags that were left out or cut.
-	Drops record.Drops
+	// Read counts the objects of the present or last list, and Excluded those
+	// among them that are in excluded namespaces.
+	Read, Excluded int64
 	// Total is how many the list will have read at its end, as the server
 	// estimates it, or -1 while that is not known.
 	Total int64
-	// Synced is true once a list was handed over whole.
-	Synced bool
-	// Took is how long that list took.
-	Took time.Duration
+	// Sent counts the records that were handed over so far, and Vanished the
+	// objects that a list did not show any more.
+	Sent, Vanished int64
+	// Drops counts the values that were left out or truncated so far.
+	Drops record.Drops
+	// Listing is true while a list runs. Synced is true once one was handed over
+	// whole, Listed is when the last one was, and Took how long it took.
+	Listing, Synced bool
+	Listed          time.Time
+	Took            time.Duration
 	// Err is why the list does not get on, nil while it does. Final says that
 	// waiting will not help.
 	Err   error
 	Final bool
-	// Watching is true while a watch is open. WatchErr is why none can be
-	// opened, nil while one can.
+	// Watching is true while a watch is open. WatchErr is why none can be opened,
+	// nil while one can.
 	Watching bool
 	WatchErr error
-	// Current is when what was handed over was last known to be complete: a
-	// list was, or a watch has brought an event, or nothing for all its time.
+	// Current is when what was handed over was last known to be complete: a list
+	// was, or a watch has shown an event, or nothing for all its time.
 	Current time.Time
-	// Listed is when a list was last complete.
-	Listed time.Time
-	// Sent and SentBytes are the number of objects that the ledger knows, and
-	// the memory that it takes.
-	Sent, SentBytes int
-	// Changes counts what reviews should have shown of what watches brought: an
-	// object that came to be, ended, or has other tags.
-	Changes uint64
+	// Progress is when a list or a watch last got on.
+	Progress time.Time
+	// LedgerEntries and LedgerBytes are the number of objects that the ledger
+	// knows, and the memory that it takes.
+	LedgerEntries, LedgerBytes int
 }
 
 // Done tells whether there is nothing more to wait for.
 func (s *Status) Done() bool { return s.Synced || s.Final }
 
-// tracker holds the status of one informer and tells when it changes in a way
-// that somebody may wait for.
+// tracker holds the status of one source.
 type tracker struct {
-	mu      sync.Mutex
-	status  Status
-	changed func()
+	// sent counts apart from the others: it counts each record.
+	sent    atomic.Int64
+	changed chan struct{}
+
+	mu     sync.Mutex
+	status Status
+	// resting is true while the source waits for what may take any time.
+	resting bool
 }
 
-func (t *tracker) snapshot() Status {
+func (t *tracker) snapshot() (status Status, resting bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.status
+	status = t.status
+	status.Sent = t.sent.Load()
+	return status, t.resting
 }
 
-// update changes the status and tells those who wait.
-func (t *tracker) update(change func(*Status)) {
-	t.progress(change)
-	t.changed()
-}
-
-// progress changes the counts; nobody waits for those.
+// progress notes that the source has got on, and changes the status.
 func (t *tracker) progress(change func(*Status)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.status.Progress = time.Now()
 	change(&t.status)
 }
 
+// update is progress that [Informers.Wait] may wait for.
+func (t *tracker) update(change func(*Status)) {
+	t.progress(change)
+	select {
+	case t.changed <- struct{}{}:
+	default:
+	}
+}
+
+// rest notes that the source waits: for its turn, or for the next list.
+func (t *tracker) rest() { t.setResting(true) }
+
+// resume notes that it goes on.
+func (t *tracker) resume() { t.setResting(false) }
+
+func (t *tracker) setResting(resting bool) {
+	t.progress(func(*Status) { t.resting = resting })
+}
+
 // ByKind adds up the statuses of a kind's namespaces: the kind is synced and
-// watched where all of them are, as current and as lately listed as the oldest of them. Errors
-// are those of the first that has one.
+// watched where all of them are, as current and as lately listed as the oldest
+// of them. Errors are those of the first that has one.
 func ByKind(statuses []Status) []Status {
 	var kinds []Status
 	for _, s := range statuses {
@@ -95,19 +116,29 @@ func ByKind(statuses []Status) []Status {
 func (s *Status) add(more *Status) {
 	s.Read += more.Read
 	s.Excluded += more.Excluded
-	s.Drops.Add(more.Drops)
-	s.Took = max(s.Took, more.Took)
-	s.Synced = s.Synced && more.Synced
-	s.Watching = s.Watching && more.Watching
-	s.Err = cmp.Or(s.Err, more.Err)
-	s.WatchErr = cmp.Or(s.WatchErr, more.WatchErr)
-	if more.Current.Before(s.Current) {
-		s.Current = more.Current
-	}
-	if more.Listed.Before(s.Listed) {
-		s.Listed = more.Listed
+	if s.Total += more.Total; s.Total < more.Total || more.Total < 0 {
+		s.Total = -1 // one of them is not known
 	}
 	s.Sent += more.Sent
-	s.SentBytes += more.SentBytes
-	s.Changes += more.Changes
+	s.Vanished += more.Vanished
+	s.Drops.Add(more.Drops)
+	s.Listing = s.Listing || more.Listing
+	s.Synced = s.Synced && more.Synced
+	s.Took = max(s.Took, more.Took)
+	s.Err = cmp.Or(s.Err, more.Err)
+	s.Final = s.Final || more.Final
+	s.Watching = s.Watching && more.Watching
+	s.WatchErr = cmp.Or(s.WatchErr, more.WatchErr)
+	s.Listed = earlier(s.Listed, more.Listed)
+	s.Current = earlier(s.Current, more.Current)
+	s.Progress = earlier(s.Progress, more.Progress)
+	s.LedgerEntries += more.LedgerEntries
+	s.LedgerBytes += more.LedgerBytes
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
 }

@@ -1,14 +1,10 @@
 package ledger
 
 import (
-	"encoding/binary"
-	"fmt"
 	"os"
 	"testing"
 
 	"go.uber.org/goleak"
-
-	"labelstream/record"
 )
 
 func TestMain(m *testing.M) {
@@ -19,15 +15,15 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// newTable returns a table that ends with the test.
-func newTable(t testing.TB) *Table {
-	table := New()
-	t.Cleanup(table.Clear)
-	return table
+// newLedger returns a ledger that ends with the test.
+func newLedger(t testing.TB) *Ledger {
+	l := New()
+	t.Cleanup(l.Close)
+	return l
 }
 
-// keyOf spreads small numbers over all keys, as a hash does. No two numbers
-// have the same key.
+// keyOf spreads small numbers over all keys, as a hash does. No two numbers have
+// the same key.
 func keyOf(id uint64) uint64 {
 	id += 0x9e3779b97f4a7c15
 	id = (id ^ id>>30) * 0xbf58476d1ce4e5b9
@@ -35,12 +31,5 @@ func keyOf(id uint64) uint64 {
 	return id ^ id>>31
 }
 
-// recordOf is object number id with the tags that value stands for.
-func recordOf(id uint64, value int) *record.Record {
-	return &record.Record{
-		Namespace: []byte("production"),
-		Name:      fmt.Appendf(nil, "web-%d", id),
-		Key:       keyOf(id),
-		Series:    binary.AppendVarint(nil, int64(value)),
-	}
-}
+// hashOf is the hash of an object's state of that number.
+func hashOf(state int) uint64 { return keyOf(uint64(state) << 32) }

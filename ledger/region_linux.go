@@ -2,49 +2,37 @@ package ledger
 
 import (
 	"fmt"
-	"os"
-	"syscall"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
-// newRegion reserves the slots of one shard, all of them empty. They are
-// mapped, not allocated: a heap of which most is the ledger would let the
-// garbage collector wait until as much again is garbage. A page takes memory
-// from the first write to it until [giveBack].
+// resize makes a region larger or smaller, in place where the system can and
+// else by moving its pages: nothing is copied. A nil region and one of no slots
+// are the same. Slots that are added are empty.
 //
-// Where the system has no more to give it panics, as an allocation would.
-func newRegion() []entry {
-	const size = regionSlots * entryBytes
-	mem, err := syscall.Mmap(-1, 0, size, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
+// Regions are mapped, not allocated: a heap that is mostly the ledger would let
+// the garbage collector wait until as much again is garbage. Where the system
+// has no more to give, resize panics, as an allocation would.
+func resize(region []entry, slots int) []entry {
+	memory := unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(region))), len(region)*entryBytes)
+	size := slots * entryBytes
+	var err error
+	switch {
+	case size == 0:
+		err = unix.Munmap(memory)
+		memory = nil
+	case len(memory) == 0:
+		memory, err = unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
+		if err == nil {
+			// A huge page would fill the whole of what a region needs in part.
+			_ = unix.Madvise(memory, unix.MADV_NOHUGEPAGE)
+		}
+	default:
+		memory, err = unix.Mremap(memory, size, unix.MREMAP_MAYMOVE)
+	}
 	if err != nil {
 		panic(fmt.Errorf("map %d bytes for the ledger, see ulimit -v and vm.max_map_count: %w", size, err))
 	}
-	// A huge page would fill the whole of regions of which half is in use. A
-	// kernel without huge pages knows no such advice, and needs none.
-	_ = syscall.Madvise(mem, syscall.MADV_NOHUGEPAGE)
-	return unsafe.Slice((*entry)(unsafe.Pointer(unsafe.SliceData(mem))), regionSlots)
-}
-
-// freeRegion ends a region.
-func freeRegion(region []entry) {
-	if err := syscall.Munmap(regionBytes(region)); err != nil {
-		panic(fmt.Errorf("unmap %d bytes of the ledger: %w", len(region)*entryBytes, err))
-	}
-}
-
-// giveBack returns to the system the whole pages behind the first used slots.
-// The slots there must be empty, and stay so.
-func giveBack(region []entry, used int) {
-	page := os.Getpagesize()
-	from := (used*entryBytes + page - 1) / page * page
-	mem := regionBytes(region)
-	if from >= len(mem) {
-		return
-	}
-	// A refusal leaves the pages with us, empty; they will be used again.
-	_ = syscall.Madvise(mem[from:], syscall.MADV_DONTNEED)
-}
-
-func regionBytes(region []entry) []byte {
-	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(region))), len(region)*entryBytes)
+	return unsafe.Slice((*entry)(unsafe.Pointer(unsafe.SliceData(memory))), slots)
 }

@@ -14,7 +14,7 @@ func realisticPod() *Object {
 	return &Object{
 		Namespace: []byte("checkout-production"),
 		Name:      []byte("checkout-api-7d9f8c6b5d-x2x7k"),
-		Labels: tags(
+		Labels: labels(
 			"app", "checkout-api",
 			"app.kubernetes.io/component", "api",
 			"app.kubernetes.io/instance", "checkout-production",
@@ -26,7 +26,7 @@ func realisticPod() *Object {
 			"pod-template-hash", "7d9f8c6b5d",
 			"team", "payments",
 		),
-		Annotations: tags(
+		Annotations: labels(
 			"checksum/config", "0f343b0931126a20f133d67c2b018a3b5d0a3b1e7f5c2d4a6b8c9d0e1f2a3b4c",
 			"kubectl.kubernetes.io/restartedAt", "2026-03-01T09:30:00Z",
 			"prometheus.io/port", "9090",
@@ -69,38 +69,57 @@ func TestBuildAllocatesNothing(t *testing.T) {
 	}
 }
 
-func BenchmarkBuild(b *testing.B) {
-	for _, name := range []string{"labels", "annotations", "underscore", "external-labels"} {
-		b.Run(name, func(b *testing.B) {
-			c := buildCases()[name]
-			builder := NewBuilder(c.kind, c.config)
-			o := realisticPod()
-			b.ReportAllocs()
-			for b.Loop() {
-				builder.Build(o)
-			}
-		})
+// workloads returns pods of five workloads, one workload after the other as a list
+// has them: ten pods have the same labels.
+func workloads() []*Object {
+	var pods []*Object
+	for i := range 50 {
+		pod := realisticPod()
+		pod.Name = fmt.Appendf(nil, "%s-%d", pod.Name, i)
+		pod.Labels[0].Value = fmt.Appendf(nil, "app-%d", i/10)
+		pod.Labels[8].Value = fmt.Appendf(nil, "7d9f8c6b5%d", i/10)
+		pods = append(pods, pod)
 	}
+	return pods
 }
 
-// BenchmarkBuildMixedKeys takes turns between pods of 50 workloads that have
-// half of their keys in common.
-func BenchmarkBuildMixedKeys(b *testing.B) {
-	builder := NewBuilder(only(podKind, true, false), testConfig())
-	pods := make([]*Object, 50)
-	for i := range pods {
-		pods[i] = realisticPod()
-		for j := range pods[i].Labels {
+// mixed returns pods that differ from each other in half of their keys, and in all
+// of their values.
+func mixed() []*Object {
+	var pods []*Object
+	for i := range 50 {
+		pod := realisticPod()
+		for j := range pod.Labels {
+			l := &pod.Labels[j]
+			l.Value = fmt.Appendf(nil, "%s-%02d", l.Value, i)
 			if j%2 == 0 {
-				pods[i].Labels[j].Key = fmt.Appendf(pods[i].Labels[j].Key, "-%02d", i)
+				l.Key = fmt.Appendf(nil, "%s-%02d", l.Key, i)
 			}
 		}
+		pods = append(pods, pod)
 	}
-	b.ReportAllocs()
-	i := 0
-	for b.Loop() {
-		builder.Build(pods[i%len(pods)])
-		i++
+	return pods
+}
+
+func BenchmarkBuild(b *testing.B) {
+	for _, bench := range []struct {
+		name, config string
+		pods         []*Object
+	}{
+		{"alike", "labels", workloads()},
+		{"mixed", "labels", mixed()},
+		{"annotations", "annotations", workloads()},
+		{"underscore", "underscore", mixed()},
+		{"external-labels", "external-labels", workloads()},
+	} {
+		b.Run(bench.name, func(b *testing.B) {
+			c := buildCases()[bench.config]
+			builder := NewBuilder(c.kind, c.config)
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				builder.Build(bench.pods[i%len(bench.pods)])
+			}
+		})
 	}
 }
 
@@ -110,7 +129,7 @@ func BenchmarkBuildLongAnnotation(b *testing.B) {
 	builder := NewBuilder(only(podKind, false, true), testConfig())
 	o := realisticPod()
 	value := strings.Repeat("status ok; ", 256<<10/11)
-	o.Annotations = append(o.Annotations, tags("zz", value)...)
+	o.Annotations = append(o.Annotations, labels("zz", value)...)
 	b.SetBytes(int64(len(value)))
 	b.ReportAllocs()
 	for b.Loop() {

@@ -1,10 +1,8 @@
 package record
 
 import (
-	"bytes"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"labelstream/config"
 )
@@ -18,7 +16,7 @@ type Object struct {
 // KeyValue is one label or annotation of an object.
 type KeyValue struct{ Key, Value []byte }
 
-// Drops counts the tags that a builder left out or changed.
+// Drops counts the labels and annotations that a builder left out or changed.
 type Drops struct {
 	// Empty values are left out: the protocol has no label without a value.
 	Empty uint64
@@ -38,49 +36,46 @@ func (d *Drops) Add(more Drops) {
 // Builder turns the objects of one kind into records. It uses its memory
 // again and is not safe for concurrent use.
 type Builder struct {
-	kind              *Kind
-	excluded          map[string]struct{}
-	maxBytes          int
-	dropUnsafe        bool
-	labels            series
-	annotations       series
-	labelKeys         keyTable
-	annotationKeys    keyTable
-	pairs             []pair
-	record            Record
-	optional          []pair
-	drops             Drops
-	namespaceIsItself bool
+	kind       *Kind
+	excluded   map[string]struct{}
+	maxBytes   int
+	dropUnsafe bool
+
+	labels, annotations         series
+	labelNames, annotationNames labelNames
+	// external are the external labels that are named like an object's labels.
+	external []namedLabel
+
+	record Record
+	drops  Drops
+	// sorting is the memory of addUnsorted.
+	sorting []namedLabel
 }
 
-// pair is a label of the series being built, and the tag's key it stands for.
-type pair struct {
+// namedLabel is a label of the series being built, and the key that it stands for.
+type namedLabel struct {
 	name       string
 	key, value []byte
 }
 
-// maxByte is the largest uvarint of one byte.
-const maxByte = 0x7f
-
 // NewBuilder returns a builder for the objects of kind.
 func NewBuilder(kind *Kind, cfg *config.Config) *Builder {
 	b := &Builder{
-		kind:              kind,
-		excluded:          make(map[string]struct{}, len(cfg.NamespacesExclude)),
-		maxBytes:          cfg.ValueMaxBytes,
-		dropUnsafe:        cfg.UnsafeValues != config.UnsafeValuesKeep,
-		labels:            newSeries(kind, cfg, "_labels"),
-		annotations:       newSeries(kind, cfg, "_annotations"),
-		labelKeys:         keyTable{keep: cfg.Labels.Keep, names: cfg.Names},
-		annotationKeys:    keyTable{keep: cfg.Annotations.Keep, names: cfg.Names},
-		namespaceIsItself: kind.NameLabel == namespaceLabel,
+		kind:            kind,
+		excluded:        make(map[string]struct{}, len(cfg.NamespacesExclude)),
+		maxBytes:        cfg.ValueMaxBytes,
+		dropUnsafe:      cfg.UnsafeValues != config.UnsafeValuesKeep,
+		labels:          newSeries(kind, cfg, "_labels"),
+		annotations:     newSeries(kind, cfg, "_annotations"),
+		labelNames:      labelNames{keep: cfg.Labels.Keep, names: cfg.Names},
+		annotationNames: labelNames{keep: cfg.Annotations.Keep, names: cfg.Names},
 	}
 	for _, namespace := range cfg.NamespacesExclude {
 		b.excluded[namespace] = struct{}{}
 	}
 	for _, name := range sortedNames(cfg.ExternalLabels) {
-		if strings.HasPrefix(name, tagPrefix) {
-			b.optional = append(b.optional, pair{name: name, value: []byte(cfg.ExternalLabels[name])})
+		if strings.HasPrefix(name, labelPrefix) {
+			b.external = append(b.external, namedLabel{name: name, value: []byte(cfg.ExternalLabels[name])})
 		}
 	}
 	return b
@@ -111,207 +106,114 @@ func (b *Builder) Build(o *Object) (*Record, bool) {
 		Series:    b.record.Series[:0],
 	}
 	if b.kind.Labels {
-		b.add(&b.labels, &b.labelKeys, o, o.Labels)
+		b.add(&b.labels, &b.labelNames, o, o.Labels)
 	}
 	if b.kind.Annotations {
-		b.add(&b.annotations, &b.annotationKeys, o, o.Annotations)
+		b.add(&b.annotations, &b.annotationNames, o, o.Annotations)
 	}
 	return &b.record, true
 }
 
 func (b *Builder) isExcluded(o *Object) bool {
-	if len(b.excluded) == 0 {
-		return false
-	}
 	namespace := o.Namespace
-	if b.namespaceIsItself {
+	if b.kind.NameLabel == namespaceLabel {
 		namespace = o.Name
 	}
 	_, excluded := b.excluded[string(namespace)]
 	return excluded
 }
 
-// add appends one series: what sorts before the tags, the tags, the rest.
-func (b *Builder) add(s *series, keys *keyTable, o *Object, tags []KeyValue) {
-	if b.addAlike(s, keys, o, tags) {
-		return
+// add appends one series. Nearly every object has labels that can be encoded as
+// they are read.
+func (b *Builder) add(s *series, names *labelNames, o *Object, labels []KeyValue) {
+	if !b.addSorted(s, names, o, labels) {
+		b.addUnsorted(s, names, o, labels)
 	}
-	b.collect(keys, tags)
-	r := &b.record
-	r.Series = AppendCount(r.Series, s.count(o)+len(b.pairs))
-	r.Series = s.append(r.Series, s.before, o)
-	for i := range b.pairs {
-		p := &b.pairs[i]
-		r.Series = AppendLabel(r.Series, p.name, p.value)
-	}
-	r.Series = s.append(r.Series, s.after, o)
-	r.Count++
+	b.record.Count++
 }
 
-// addAlike appends one series of an object whose tags have the keys that the
-// object before had at their places, in the order of their names: most objects
-// of a list are such. It returns false, and appends nothing, where it is none.
-func (b *Builder) addAlike(s *series, keys *keyTable, o *Object, tags []KeyValue) bool {
+// maxByte is the largest uvarint of one byte.
+const maxByte = 0x7f
+
+// addSorted appends one series of labels whose names ascend. It returns false, and
+// appends nothing, where they do not, or where others come between them.
+func (b *Builder) addSorted(s *series, names *labelNames, o *Object, labels []KeyValue) bool {
 	count := s.count(o)
-	if len(tags) > keys.ascending || len(b.optional) > 0 || count+len(tags) > maxByte {
+	if len(b.external) > 0 || count+len(labels) > maxByte {
 		return false
 	}
-	r := &b.record
-	before, drops := len(r.Series), b.drops
-	r.Series = append(r.Series, 0) // the count
-	r.Series = s.append(r.Series, s.before, o)
-	for place := range tags {
-		tag, last := &tags[place], &keys.last[place]
-		if last.key != string(tag.Key) {
-			r.Series, b.drops = r.Series[:before], drops
+	start, drops := len(b.record.Series), b.drops
+	dst := append(b.record.Series, 0) // the count
+	dst = s.append(dst, s.before, o)
+	last := ""
+	for i := range labels {
+		l := names.cache.at(i, labels[i].Key)
+		if l == nil {
+			l = names.replace(i, labels[i].Key)
+		}
+		if !names.cache.ascends(i, l.name, last) {
+			b.drops = drops
 			return false
 		}
-		if last.name == "" {
+		if l.name == "" {
 			continue
 		}
-		if label := last.as(tag.Value); label != nil {
-			r.Series = append(r.Series, label...)
+		last = l.name
+		if label := l.get(labels[i].Value); label != nil {
+			dst = append(dst, label...)
 			count++
 			continue
 		}
-		if value, ok := b.value(tag.Value); ok {
-			from := len(r.Series)
-			r.Series = AppendLabel(r.Series, last.name, value)
-			last.remember(r.Series[from:], len(value))
+		if value, ok := b.value(labels[i].Value); ok {
+			from := len(dst)
+			dst = AppendLabel(dst, l.name, value)
+			l.put(dst[from:], len(value))
 			count++
 		}
 	}
-	r.Series = s.append(r.Series, s.after, o)
-	r.Series[before] = byte(count)
-	r.Count++
+	dst = s.append(dst, s.after, o)
+	dst[start] = byte(count)
+	b.record.Series = dst
 	return true
 }
 
-// collect gathers the labels that tags become in b.pairs, sorted, each name
-// once.
-func (b *Builder) collect(keys *keyTable, tags []KeyValue) {
-	b.pairs = b.pairs[:0]
-	sorted, before := true, ""
-	for place := range tags {
-		tag := &tags[place]
-		name := keys.name(place, tag.Key)
-		sorted = keys.ascends(place, before, name) && sorted
-		if name != "" {
-			b.pairs = append(b.pairs, pair{name: name, key: tag.Key, value: tag.Value})
-			before = name
+// addUnsorted appends one series of any labels.
+func (b *Builder) addUnsorted(s *series, names *labelNames, o *Object, labels []KeyValue) {
+	all := b.sorting[:0]
+	for _, l := range labels {
+		if name := names.lookup(l.Key).name; name != "" {
+			all = append(all, namedLabel{name: name, key: l.Key, value: l.Value})
 		}
 	}
-	if !sorted {
-		b.pairs = lastOfKey(b.pairs)
+	all = dedupeKeys(all)
+	kept := all[:0]
+	for _, l := range all {
+		if value, ok := b.value(l.value); ok {
+			kept = append(kept, namedLabel{name: l.name, key: l.key, value: value})
+		}
 	}
-	b.checkValues()
-	if !sorted {
-		unique(b.pairs)
+	disambiguate(kept)
+	kept = b.addExternal(kept)
+	b.sorting = kept
+
+	dst := AppendCount(b.record.Series, s.count(o)+len(kept))
+	dst = s.append(dst, s.before, o)
+	for i := range kept {
+		dst = AppendLabel(dst, kept[i].name, kept[i].value)
 	}
-	b.addOptional()
+	b.record.Series = s.append(dst, s.after, o)
 }
 
-// checkValues puts what is sent in place of each value, and leaves out the
-// pairs of which nothing is.
-func (b *Builder) checkValues() {
-	kept := 0
-	for i := range b.pairs {
-		p := &b.pairs[i]
-		value, ok := b.value(p.value)
-		if !ok {
-			continue
-		}
-		p.value = value
-		if kept < i {
-			b.pairs[kept] = *p
-		}
-		kept++
-	}
-	b.pairs = b.pairs[:kept]
-}
-
-// addOptional adds the external labels that are named like tags, where the
-// object has no such tag.
-func (b *Builder) addOptional() {
-	for _, p := range b.optional {
-		at, found := slices.BinarySearchFunc(b.pairs, p.name, func(p pair, name string) int {
-			return strings.Compare(p.name, name)
+// addExternal adds the external labels that are named like an object's, where the
+// object has no such label.
+func (b *Builder) addExternal(labels []namedLabel) []namedLabel {
+	for _, external := range b.external {
+		at, found := slices.BinarySearchFunc(labels, external.name, func(l namedLabel, name string) int {
+			return strings.Compare(l.name, name)
 		})
 		if !found {
-			b.pairs = slices.Insert(b.pairs, at, p)
+			labels = slices.Insert(labels, at, external)
 		}
 	}
-}
-
-// value returns what is sent of a tag's value, or false where it is left out.
-func (b *Builder) value(value []byte) ([]byte, bool) {
-	if len(value) == 0 {
-		b.drops.Empty++
-		return nil, false
-	}
-	escaped, ascii := scan(value)
-	if escaped && b.dropUnsafe {
-		b.drops.Unsafe++
-		return nil, false
-	}
-	if !ascii {
-		value = valid(value)
-	}
-	if len(value) > b.maxBytes {
-		b.drops.Truncated++
-		value = cut(value, b.maxBytes)
-	}
-	return value, len(value) > 0
-}
-
-// htmlEscapes are the characters that HTML escapes, the likeliest first.
-const htmlEscapes = `"&<>'`
-
-// escapeBits has the bit of each of htmlEscapes: all of them are below 64.
-const escapeBits uint64 = 1<<'"' | 1<<'&' | 1<<'<' | 1<<'>' | 1<<'\''
-
-// shortValue is the length in bytes up to which a loop over a value beats the
-// searches that use vector instructions.
-const shortValue = 32
-
-// scan reports whether value has a character that HTML escapes, and whether it
-// is known to be ASCII. It is most of what a value costs: labels are many and
-// short, annotations may hold 256 KiB.
-func scan(value []byte) (escaped, ascii bool) {
-	if len(value) > shortValue {
-		return containsEscaped(value), false
-	}
-	var bits uint64
-	var all byte
-	for _, c := range value {
-		bits |= escapeBits >> c // shifts by 64 and more give 0
-		all |= c
-	}
-	return bits&1 != 0, all < utf8.RuneSelf
-}
-
-func containsEscaped(value []byte) bool {
-	for i := range len(htmlEscapes) {
-		if bytes.IndexByte(value, htmlEscapes[i]) >= 0 {
-			return true
-		}
-	}
-	return false
-}
-
-// valid returns text with what is not UTF-8 replaced: the protocol demands it.
-// An API server lets no such text in; a hostile webhook caller may send it.
-func valid(text []byte) []byte {
-	if utf8.Valid(text) {
-		return text
-	}
-	return bytes.ToValidUTF8(text, []byte("\uFFFD"))
-}
-
-// cut shortens valid UTF-8 to at most limit bytes, at the start of a rune.
-func cut(value []byte, limit int) []byte {
-	for limit > 0 && !utf8.RuneStart(value[limit]) {
-		limit--
-	}
-	return value[:limit]
+	return labels
 }

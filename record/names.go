@@ -10,7 +10,7 @@ import (
 	"labelstream/config"
 )
 
-// maxKeys bounds what a key table remembers. Real clusters have some hundred
+// maxKeys bounds how many keys are remembered. Real clusters have some hundred
 // keys; one whose keys hold a random part must not make us grow.
 const maxKeys = 4096
 
@@ -19,182 +19,104 @@ const maxKeys = 4096
 // are not worth memory.
 const maxKeyBytes = 253 + 1 + 63
 
-// keyTable remembers for each tag key the label name it becomes: the filters'
-// regular expressions run once a key, not once an object.
-type keyTable struct {
+// convertedKeys are annotations that an API server makes of fields that apps/v1
+// does not have, where it converts an object to apps/v1. Reviews have them and
+// lists of metadata do not: the two views of an object must give one record.
+var convertedKeys = []string{"deprecated.daemonset.template.generation", "deprecated.deployment.rollback.to"}
+
+// labelNames remembers the label name of each key: the filters' regular
+// expressions run once a key, not once an object.
+type labelNames struct {
 	keep  func(key string) bool
 	names config.Names
-	known map[string]tagName
-	// last has the tags of the objects before by their place in the object:
-	// objects of one owner have the same keys and mostly the same values, and
-	// lists have them one after the other, so comparing with these spares a look
-	// into known, and to check a value again.
-	last []lastTag
-	// ascending is how many of last are known to have label names that ascend.
-	ascending int
+	known map[string]labelName
+	cache indexCache
 }
 
-// tagName is a tag's key, and the label name that it becomes, "" where no
-// filter passes it.
-type tagName struct{ key, name string }
+// labelName is the label name that a key becomes. It is "" where no filter passes
+// the key.
+type labelName struct{ key, name string }
 
-// lastTag is a tag at its place in the objects before.
-type lastTag struct {
-	tagName
-	// label is a label that the key became, in flat form, and value the length of the
-	// label's value, which ends it. It is empty where there was none, or a long one.
-	label []byte
-	value int
-}
-
-// maxLabel is how long a label may be to be remembered.
-const maxLabel = 256
-
-// maxPlaces bounds what is remembered by place. Few objects have as many tags.
-const maxPlaces = 64
-
-// name returns the label name for the key that stands at this place among an
-// object's tags, or "" where no filter passes it.
-func (t *keyTable) name(place int, key []byte) string {
-	if place < len(t.last) && t.last[place].key == string(key) {
-		return t.last[place].name
+// lookup returns the label name of a key.
+func (n *labelNames) lookup(key []byte) labelName {
+	if name, ok := n.known[string(key)]; ok {
+		return name
 	}
-	t.ascending = min(t.ascending, place)
-	n, ok := t.known[string(key)]
-	if !ok {
-		n = t.learn(key)
-	}
-	switch {
-	case len(key) > maxKeyBytes:
-		// Nor is it worth memory by place.
-		t.last = t.last[:min(place, len(t.last))]
-	case place < len(t.last):
-		t.last[place] = lastTag{tagName: n, label: t.last[place].label[:0]}
-	case place == len(t.last) && place < maxPlaces:
-		t.last = append(t.last, lastTag{tagName: n})
-	}
-	return n.name
-}
-
-// as returns the label that a tag with this value becomes, which has the key of
-// the last; nil where it has another value.
-func (l *lastTag) as(value []byte) []byte {
-	if len(l.label) == 0 || len(value) != l.value || string(l.label[len(l.label)-l.value:]) != string(value) {
-		return nil
-	}
-	return l.label
-}
-
-// remember takes the label that the tag has become, and the length of its value. A
-// value that is sent as it is would be again.
-func (l *lastTag) remember(label []byte, value int) {
-	if len(label) <= maxLabel {
-		l.label, l.value = append(l.label[:0], label...), value
-	}
-}
-
-// learn asks the filters, and remembers what they say.
-func (t *keyTable) learn(key []byte) tagName {
-	n := tagName{key: string(key)}
-	if t.keep(n.key) {
-		n.name = labelName(n.key, t.names)
+	name := labelName{key: string(key)}
+	if n.keep(name.key) && !slices.Contains(convertedKeys, name.key) {
+		name.name = nameOf(name.key, n.names)
 	}
 	if len(key) <= maxKeyBytes {
-		if t.known == nil || len(t.known) >= maxKeys {
-			t.known = make(map[string]tagName)
+		if n.known == nil || len(n.known) >= maxKeys {
+			n.known = make(map[string]labelName)
 		}
-		t.known[n.key] = n
+		n.known[name.key] = name
 	}
-	return n
+	return name
 }
 
-// ascends tells whether the name of the key at a place, which name has just
-// returned, sorts after before, the one of the key ahead of it that passed; a
-// name that is "" does.
-func (t *keyTable) ascends(place int, before, name string) bool {
-	if place < t.ascending {
-		return true
-	}
-	if name != "" && name <= before {
-		return false
-	}
-	if place == t.ascending && place < len(t.last) {
-		t.ascending++
-	}
-	return true
-}
-
-func labelName(key string, names config.Names) string {
+func nameOf(key string, names config.Names) string {
 	if names == config.NamesUnderscore {
-		return tagPrefix + underscored(key)
+		return labelPrefix + underscored(key)
 	}
-	return tagPrefix + strings.ToValidUTF8(key, "\uFFFD")
+	return labelPrefix + strings.ToValidUTF8(key, "\uFFFD")
 }
 
 // underscored replaces each character that the classic Prometheus label name
 // does not allow.
 func underscored(key string) string {
 	return strings.Map(func(r rune) rune {
-		switch {
-		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '_':
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' {
 			return r
 		}
 		return '_'
 	}, key)
 }
 
-// unique sorts pairs of different keys by name. Where keys meet in one name, the
-// key that is spelled like the name keeps it; each other gets a suffix that
-// depends on the key alone, so that it does not change with what else the
+// dedupeKeys keeps the last value of a key that occurs twice, as any decoder of a
+// map does.
+func dedupeKeys(labels []namedLabel) []namedLabel {
+	slices.SortStableFunc(labels, func(a, b namedLabel) int { return bytes.Compare(a.key, b.key) })
+	kept := labels[:0]
+	for i, l := range labels {
+		if i+1 == len(labels) || !bytes.Equal(l.key, labels[i+1].key) {
+			kept = append(kept, l)
+		}
+	}
+	return kept
+}
+
+// disambiguate sorts labels of different keys by name. Where keys meet in one
+// name, the key that is spelled like the name keeps it; each other gets a suffix
+// that depends on the key alone, so that it does not change with what else the
 // object has.
-func unique(pairs []pair) {
+func disambiguate(labels []namedLabel) {
 	for round := 0; ; round++ {
-		slices.SortFunc(pairs, func(a, b pair) int { return strings.Compare(a.name, b.name) })
-		if !resolve(pairs, round) {
+		slices.SortFunc(labels, func(a, b namedLabel) int { return strings.Compare(a.name, b.name) })
+		if !addSuffixes(labels, round) {
 			return
 		}
 	}
 }
 
-// lastOfKey keeps of a key that occurs twice the last value, as any decoder of
-// a map does.
-func lastOfKey(pairs []pair) []pair {
-	slices.SortStableFunc(pairs, func(a, b pair) int { return bytes.Compare(a.key, b.key) })
-	kept := pairs[:0]
-	for i, p := range pairs {
-		if i+1 < len(pairs) && bytes.Equal(p.key, pairs[i+1].key) {
-			continue
-		}
-		kept = append(kept, p)
-	}
-	return kept
-}
-
-// resolve renames the keys that meet in sorted pairs and reports whether it
+// addSuffixes renames the keys that meet in sorted labels and reports whether it
 // found any.
-func resolve(pairs []pair, round int) bool {
+func addSuffixes(labels []namedLabel, round int) bool {
 	met := false
-	for start := 0; start < len(pairs); {
-		end := start + 1
-		for end < len(pairs) && pairs[end].name == pairs[start].name {
+	for start := 0; start < len(labels); {
+		name, end := labels[start].name, start+1
+		for end < len(labels) && labels[end].name == name {
 			end++
 		}
-		if end-start > 1 {
+		for i := start; i < end && end-start > 1; i++ {
 			met = true
-			rename(pairs[start:end], round)
+			if l := &labels[i]; name != labelPrefix+string(l.key) {
+				l.name = name + "_" + suffix(l.key, round)
+			}
 		}
 		start = end
 	}
 	return met
-}
-
-func rename(pairs []pair, round int) {
-	name := pairs[0].name
-	for i := range pairs {
-		if p := &pairs[i]; name != tagPrefix+string(p.key) {
-			p.name = name + "_" + suffix(p.key, round)
-		}
-	}
 }
 
 // suffix is a part of the key's digest that doubles with each round up to the

@@ -13,8 +13,8 @@ import (
 	"labelstream/config"
 )
 
-// tagLabels is what tags become in the labels series of a node, as name=value.
-func tagLabels(t *testing.T, b *Builder, list []KeyValue) map[string]string {
+// labelsOf is what labels become in the series of a node, as name=value.
+func labelsOf(t *testing.T, b *Builder, list []KeyValue) map[string]string {
 	t.Helper()
 	r, ok := b.Build(&Object{Name: []byte("n"), Labels: list})
 	if !ok {
@@ -47,19 +47,19 @@ func shuffled(list []KeyValue) [][]KeyValue {
 // "printf %s a.b | sha256sum" prints it: no release may change them.
 func TestNames(t *testing.T) {
 	const (
-		dot, slash, dash = "2e7336dc", "c14cddc0", "d44362d6"
-		dotMore          = "2e7336dc8eba87ef"
-		dotMost          = "2e7336dc8eba87ef472df568c35482ab"
+		dot, slash = "2e7336dc", "c14cddc0"
+		dotMore    = "2e7336dc8eba87ef"
+		dotMost    = "2e7336dc8eba87ef472df568c35482ab"
 	)
 	tests := []struct {
-		name  string
-		names config.Names
-		tags  []KeyValue
-		want  map[string]string
+		name   string
+		names  config.Names
+		labels []KeyValue
+		want   map[string]string
 	}{
 		{
 			name: "raw", names: config.NamesRaw,
-			tags: tags("app.kubernetes.io/name", "1", "a-b", "2", "a_b", "3", "ä", "4", "A", "5", "", "6", "x\x00\n y", "7"),
+			labels: labels("app.kubernetes.io/name", "1", "a-b", "2", "a_b", "3", "ä", "4", "A", "5", "", "6", "x\x00\n y", "7"),
 			want: map[string]string{
 				"label_app.kubernetes.io/name": "1", "label_a-b": "2", "label_a_b": "3", "label_ä": "4",
 				"label_A": "5", "label_": "6", "label_x\x00\n y": "7",
@@ -67,7 +67,7 @@ func TestNames(t *testing.T) {
 		},
 		{
 			name: "underscore", names: config.NamesUnderscore,
-			tags: tags("app.kubernetes.io/name", "1", "a-b:c", "2", "ä9", "3", "A Z", "4", "", "5", "0_9", "6", "\xff\xfe", "7"),
+			labels: labels("app.kubernetes.io/name", "1", "a-b:c", "2", "ä9", "3", "A Z", "4", "", "5", "0_9", "6", "\xff\xfe", "7"),
 			want: map[string]string{
 				"label_app_kubernetes_io_name": "1", "label_a_b_c": "2", "label__9": "3", "label_A_Z": "4",
 				"label_": "5", "label_0_9": "6", "label___": "7",
@@ -75,51 +75,31 @@ func TestNames(t *testing.T) {
 		},
 		{
 			name: "sorted by name, not by key", names: config.NamesUnderscore,
-			tags: tags("a-z", "1", "a.b", "2", "aZ", "3"),
-			want: map[string]string{"label_a_z": "1", "label_a_b": "2", "label_aZ": "3"},
+			labels: labels("a-z", "1", "a.b", "2", "aZ", "3"),
+			want:   map[string]string{"label_a_z": "1", "label_a_b": "2", "label_aZ": "3"},
 		},
 		{
 			name: "two keys meet, neither spelled so", names: config.NamesUnderscore,
-			tags: tags("a.b", "1", "a/b", "2"),
-			want: map[string]string{"label_a_b_" + dot: "1", "label_a_b_" + slash: "2"},
-		},
-		{
-			name: "two keys meet, one spelled so", names: config.NamesUnderscore,
-			tags: tags("a.b", "1", "a_b", "2"),
-			want: map[string]string{"label_a_b_" + dot: "1", "label_a_b": "2"},
-		},
-		{
-			name: "four keys meet", names: config.NamesUnderscore,
-			tags: tags("a-b", "1", "a.b", "2", "a/b", "3", "a_b", "4"),
-			want: map[string]string{
-				"label_a_b_" + dash: "1", "label_a_b_" + dot: "2", "label_a_b_" + slash: "3", "label_a_b": "4",
-			},
-		},
-		{
-			name: "suffix whatever else is there", names: config.NamesUnderscore,
-			tags: tags("a.b", "1", "a/b", "2", "a.c", "3", "app", "4", "zone", "5", "a.b.c", "6"),
-			want: map[string]string{
-				"label_a_b_" + dot: "1", "label_a_b_" + slash: "2",
-				"label_a_c": "3", "label_app": "4", "label_zone": "5", "label_a_b_c": "6",
-			},
+			labels: labels("a.b", "1", "a/b", "2"),
+			want:   map[string]string{"label_a_b_" + dot: "1", "label_a_b_" + slash: "2"},
 		},
 		{
 			name: "a third key is spelled like the suffixed one", names: config.NamesUnderscore,
-			tags: tags("a.b", "1", "a_b", "2", "a_b_"+dot, "3"),
+			labels: labels("a.b", "1", "a_b", "2", "a_b_"+dot, "3"),
 			want: map[string]string{
 				"label_a_b_" + dot + "_" + dotMore: "1", "label_a_b": "2", "label_a_b_" + dot: "3",
 			},
 		},
 		{
 			name: "a third key becomes the suffixed one", names: config.NamesUnderscore,
-			tags: tags("a.b", "1", "a_b", "2", "a.b_"+dot, "3"),
+			labels: labels("a.b", "1", "a_b", "2", "a.b_"+dot, "3"),
 			want: map[string]string{
 				"label_a_b_" + dot + "_" + dotMore: "1", "label_a_b": "2", "label_a_b_" + dot + "_ecbde6b4cb4276e6": "3",
 			},
 		},
 		{
 			name: "a fourth is spelled like that one", names: config.NamesUnderscore,
-			tags: tags("a.b", "1", "a_b", "2", "a_b_"+dot, "3", "a_b_"+dot+"_"+dotMore, "4"),
+			labels: labels("a.b", "1", "a_b", "2", "a_b_"+dot, "3", "a_b_"+dot+"_"+dotMore, "4"),
 			want: map[string]string{
 				"label_a_b_" + dot + "_" + dotMore + "_" + dotMost: "1", "label_a_b": "2",
 				"label_a_b_" + dot: "3", "label_a_b_" + dot + "_" + dotMore: "4",
@@ -127,7 +107,7 @@ func TestNames(t *testing.T) {
 		},
 		{
 			name: "keys that are not UTF-8 meet in raw names", names: config.NamesRaw,
-			tags: tags("k\xff", "1", "k\xfe", "2", "k\uFFFD", "3"),
+			labels: labels("k\xff", "1", "k\xfe", "2", "k\uFFFD", "3"),
 			want: map[string]string{
 				"label_k\uFFFD_1afd8b9a": "1", "label_k\uFFFD_7bb35ca8": "2", "label_k\uFFFD": "3",
 			},
@@ -136,7 +116,7 @@ func TestNames(t *testing.T) {
 			// A weak hash would put both into one name for ever: keys that
 			// meet in FNV-1a are quickly found, these are valid in a cluster.
 			name: "keys of one weak hash meet", names: config.NamesUnderscore,
-			tags: tags("a.a_a-a-a.a.a-a.a.a_a.a.a.a.a.a", "1", "a-a_a-a.a-a-a.a_a.a.a-a.a.a.a.a", "2"),
+			labels: labels("a.a_a-a-a.a.a-a.a.a_a.a.a.a.a.a", "1", "a-a_a-a.a-a-a.a_a.a.a-a.a.a.a.a", "2"),
 			want: map[string]string{
 				"label_a_a_a_a_a_a_a_a_a_a_a_a_a_a_a_a_515c75ae": "1",
 				"label_a_a_a_a_a_a_a_a_a_a_a_a_a_a_a_a_7efa48a9": "2",
@@ -144,7 +124,7 @@ func TestNames(t *testing.T) {
 		},
 		{
 			name: "keys of one suffix meet", names: config.NamesUnderscore,
-			tags: tags("a_a_a-a.a.a.a-a_a-a.a.a.a.a.a.a", "1", "a_a-a_a.a.a_a-a-a-a_a.a.a.a.a.a", "2"),
+			labels: labels("a_a_a-a.a.a.a-a_a-a.a.a.a.a.a.a", "1", "a_a-a_a.a.a_a-a-a-a_a.a.a.a.a.a", "2"),
 			want: map[string]string{
 				"label_a_a_a_a_a_a_a_a_a_a_a_a_a_a_a_a_8d7fb1c0_8d7fb1c05d7a1835": "1",
 				"label_a_a_a_a_a_a_a_a_a_a_a_a_a_a_a_a_8d7fb1c0_8d7fb1c0ee3d2bc1": "2",
@@ -152,15 +132,15 @@ func TestNames(t *testing.T) {
 		},
 		{
 			name: "values left out do not count as keys that meet", names: config.NamesUnderscore,
-			tags: tags("a.b", "1", "a/b", "", "a-b", "<"),
-			want: map[string]string{"label_a_b": "1"},
+			labels: labels("a.b", "1", "a/b", "", "a-b", "<"),
+			want:   map[string]string{"label_a_b": "1"},
 		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			b := NewBuilder(only(nodeKind, true, false), testConfig(func(cfg *config.Config) { cfg.Names = test.names }))
-			for _, order := range shuffled(test.tags) {
-				if diff := cmp.Diff(test.want, tagLabels(t, b, order)); diff != "" {
+			for _, order := range shuffled(test.labels) {
+				if diff := cmp.Diff(test.want, labelsOf(t, b, order)); diff != "" {
 					t.Errorf("labels of %q (-want +got):\n%s", order, diff)
 				}
 			}
@@ -172,38 +152,38 @@ func TestNames(t *testing.T) {
 // exists, as in any decoder of a map: the first is neither sent nor counted.
 func TestOneKeyTwice(t *testing.T) {
 	tests := []struct {
-		name  string
-		names config.Names
-		tags  []KeyValue
-		want  map[string]string
-		drops Drops
+		name   string
+		names  config.Names
+		labels []KeyValue
+		want   map[string]string
+		drops  Drops
 	}{
 		{
 			name: "side by side", names: config.NamesRaw,
-			tags: tags("a", "1", "a", "2"), want: map[string]string{"label_a": "2"},
+			labels: labels("a", "1", "a", "2"), want: map[string]string{"label_a": "2"},
 		},
 		{
 			name: "apart", names: config.NamesRaw,
-			tags: tags("a", "1", "b", "2", "a", "3", "c", "4", "a", "5"),
-			want: map[string]string{"label_a": "5", "label_b": "2", "label_c": "4"},
+			labels: labels("a", "1", "b", "2", "a", "3", "c", "4", "a", "5"),
+			want:   map[string]string{"label_a": "5", "label_b": "2", "label_c": "4"},
 		},
 		{
 			name: "the last is empty", names: config.NamesRaw,
-			tags: tags("a", "1", "a", ""), want: map[string]string{}, drops: Drops{Empty: 1},
+			labels: labels("a", "1", "a", ""), want: map[string]string{}, drops: Drops{Empty: 1},
 		},
 		{
 			name: "the first is empty, unsafe, long", names: config.NamesRaw,
-			tags: tags("a", "", "b", "<", "c", "123456789", "a", "1", "b", "2", "c", "3"),
-			want: map[string]string{"label_a": "1", "label_b": "2", "label_c": "3"},
+			labels: labels("a", "", "b", "<", "c", "123456789", "a", "1", "b", "2", "c", "3"),
+			want:   map[string]string{"label_a": "1", "label_b": "2", "label_c": "3"},
 		},
 		{
 			name: "and meets another", names: config.NamesUnderscore,
-			tags: tags("a.b", "1", "a/b", "2", "a.b", "3"),
-			want: map[string]string{"label_a_b_2e7336dc": "3", "label_a_b_c14cddc0": "2"},
+			labels: labels("a.b", "1", "a/b", "2", "a.b", "3"),
+			want:   map[string]string{"label_a_b_2e7336dc": "3", "label_a_b_c14cddc0": "2"},
 		},
 		{
 			name: "is alone: no suffix", names: config.NamesUnderscore,
-			tags: tags("a.b", "1", "a.b", "2"), want: map[string]string{"label_a_b": "2"},
+			labels: labels("a.b", "1", "a.b", "2"), want: map[string]string{"label_a_b": "2"},
 		},
 	}
 	for _, test := range tests {
@@ -212,7 +192,7 @@ func TestOneKeyTwice(t *testing.T) {
 				cfg.Names = test.names
 				cfg.ValueMaxBytes = 8
 			}))
-			if diff := cmp.Diff(test.want, tagLabels(t, b, test.tags)); diff != "" {
+			if diff := cmp.Diff(test.want, labelsOf(t, b, test.labels)); diff != "" {
 				t.Errorf("labels (-want +got):\n%s", diff)
 			}
 			if drops := b.TakeDrops(); drops != test.drops {
@@ -222,62 +202,55 @@ func TestOneKeyTwice(t *testing.T) {
 	}
 }
 
-// TestKeyTableStaysBounded sends three times more keys than the table holds,
-// with a filter that passes every other one, and looks again at those that
-// were forgotten.
-func TestKeyTableStaysBounded(t *testing.T) {
+// TestRememberedKeysStayBounded sends more keys than are remembered, in one object
+// and one by one, and looks again at those that were forgotten. A filter passes
+// every other one.
+func TestRememberedKeysStayBounded(t *testing.T) {
 	b := NewBuilder(only(nodeKind, true, false), testConfig(underscoreNames, func(cfg *config.Config) {
 		cfg.Labels.Filters = patterns("[02468]$")
 	}))
-	for range 2 {
-		for i := range 3*maxKeys + 1 {
-			key := fmt.Sprintf("key/%d", i)
-			want := map[string]string{}
-			if i%2 == 0 {
-				want[fmt.Sprintf("label_key_%d", i)] = "v"
-			}
-			got := tagLabels(t, b, tags(key, "v"))
-			if !maps.Equal(got, want) {
-				t.Fatalf("key %q gives %v, want %v", key, got, want)
-			}
-			if n := len(b.labelKeys.known); n > maxKeys {
-				t.Fatalf("%d keys remembered, want at most %d", n, maxKeys)
-			}
+	check := func(list []KeyValue, want map[string]string) {
+		t.Helper()
+		if got := labelsOf(t, b, list); !maps.Equal(got, want) {
+			t.Fatalf("labels of %d keys (-want +got):\n%s", len(list), cmp.Diff(want, got))
+		}
+		if n := len(b.labelNames.known); n > maxKeys {
+			t.Fatalf("%d keys remembered, want at most %d", n, maxKeys)
 		}
 	}
+	var all []KeyValue
+	allWant := make(map[string]string)
+	for i := range 2*maxKeys + 1 {
+		want := map[string]string{}
+		if i%2 == 0 {
+			want[fmt.Sprintf("label_key_%d", i)] = "v"
+		}
+		list := labels(fmt.Sprintf("key/%d", i), "v")
+		check(list, want)
+		all = append(all, list...)
+		maps.Copy(allWant, want)
+	}
+	check(all, allWant)
+	check(all, allWant)
 }
 
-// TestOverlongKeysAreNotRemembered pins that the table is bounded in bytes too.
+// TestOverlongKeysAreNotRemembered bounds what is remembered in bytes too. An
+// overlong key must not vouch for the order of the key that was seen in its place.
 func TestOverlongKeysAreNotRemembered(t *testing.T) {
 	b := NewBuilder(only(nodeKind, true, false), testConfig())
 	longest := strings.Repeat("k", 317)
-	for _, test := range []struct {
-		key        string
-		remembered int
-	}{{longest + "k", 0}, {longest, 1}} {
-		want := map[string]string{"label_" + test.key: "v"}
-		if diff := cmp.Diff(want, tagLabels(t, b, tags(test.key, "v"))); diff != "" {
+	for i, key := range []string{longest + "k", longest} {
+		want := map[string]string{"label_" + key: "v"}
+		if diff := cmp.Diff(want, labelsOf(t, b, labels(key, "v"))); diff != "" {
 			t.Errorf("labels (-want +got):\n%s", diff)
 		}
-		if n := len(b.labelKeys.known); n != test.remembered {
-			t.Errorf("%d keys remembered after one of %d bytes, want %d", n, len(test.key), test.remembered)
+		if n := len(b.labelNames.known); n != i || len(b.labelNames.cache.labels) != i {
+			t.Errorf("%d keys remembered after one of %d bytes, want %d", n, len(key), i)
 		}
 	}
-}
-
-// TestManyKeysInOneObject crosses the table's bound within one series: names
-// that the table forgot meanwhile must still be right.
-func TestManyKeysInOneObject(t *testing.T) {
-	b := NewBuilder(only(nodeKind, true, false), testConfig())
-	want := make(map[string]string)
-	var list []KeyValue
-	for i := range 2*maxKeys + 1 {
-		key := fmt.Sprintf("k%d", i)
-		list = append(list, KeyValue{Key: []byte(key), Value: []byte(key)})
-		want["label_"+key] = key
-	}
-	for range 2 {
-		if diff := cmp.Diff(want, tagLabels(t, b, list)); diff != "" {
+	for _, keys := range [][2]string{{"a", "b"}, {"c", longest + "k"}, {"c", "b"}} {
+		want := map[string]string{"label_" + keys[0]: "v", "label_" + keys[1]: "v"}
+		if diff := cmp.Diff(want, labelsOf(t, b, labels(keys[0], "v", keys[1], "v"))); diff != "" {
 			t.Errorf("labels (-want +got):\n%s", diff)
 		}
 	}
@@ -287,7 +260,7 @@ func TestManyKeysInOneObject(t *testing.T) {
 // cost of an object.
 func TestFiltersRunOnceAKey(t *testing.T) {
 	asked := make(map[string]int)
-	table := keyTable{
+	table := labelNames{
 		names: config.NamesRaw,
 		keep: func(key string) bool {
 			asked[key]++
@@ -296,7 +269,7 @@ func TestFiltersRunOnceAKey(t *testing.T) {
 	}
 	for range 3 {
 		for key, want := range map[string]string{"yes": "label_yes", "no": "", "": "label_"} {
-			if got := table.name(0, []byte(key)); got != want {
+			if got := table.lookup([]byte(key)).name; got != want {
 				t.Errorf("key %q is named %q, want %q", key, got, want)
 			}
 		}
@@ -306,10 +279,10 @@ func TestFiltersRunOnceAKey(t *testing.T) {
 	}
 }
 
-// TestKeysByPlace has one builder take objects that have some keys and values in
-// common, in any order, more than are remembered by place, overlong ones, and such
-// that no filter passes. A builder that has seen nothing gives the same.
-func TestKeysByPlace(t *testing.T) {
+// TestBuilderRemembersNothingWrong gives one builder objects that have some keys
+// and values in common, in any order, more than are remembered by index, overlong
+// ones, and such that no filter passes. A new builder gives the same records.
+func TestBuilderRemembersNothingWrong(t *testing.T) {
 	kind := only(nodeKind, true, false)
 	for name, cfg := range map[string]*config.Config{
 		"raw":        testConfig(func(cfg *config.Config) { cfg.Labels.Exclude = patterns("^no") }),
@@ -318,10 +291,10 @@ func TestKeysByPlace(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			random := rand.New(rand.NewPCG(5, 6))
 			keys := []string{"a", "a.b", "a/b", "b", "no", "no2", "c", strings.Repeat("k", maxKeyBytes+1), "d", "e"}
-			values := []string{"v", "v", "v", "w", "", "<", "é", "\xff\xff\xff", "\uFFFD", strings.Repeat("x", maxLabel), strings.Repeat("y", 3000)}
+			values := []string{"v", "v", "v", "w", "", "<", "é", "\xff\xff\xff", "\uFFFD", strings.Repeat("x", maxCachedLabel), strings.Repeat("y", 3000)}
 			b := NewBuilder(kind, cfg)
 			before := keys
-			for range 3000 {
+			for range 1000 {
 				o := &Object{Name: []byte("n")}
 				if random.IntN(2) == 0 {
 					before = slices.DeleteFunc(slices.Clone(keys), func(string) bool { return random.IntN(4) == 0 })
@@ -333,7 +306,7 @@ func TestKeysByPlace(t *testing.T) {
 					random.Shuffle(len(o.Labels), func(i, j int) { o.Labels[i], o.Labels[j] = o.Labels[j], o.Labels[i] })
 				}
 				if random.IntN(50) == 0 {
-					for i := range 2 * maxPlaces {
+					for i := range 2 * maxIndexes {
 						o.Labels = append(o.Labels, KeyValue{Key: fmt.Appendf(nil, "z%03d", i), Value: []byte("v")})
 					}
 				}
@@ -345,8 +318,8 @@ func TestKeysByPlace(t *testing.T) {
 				if diff := cmp.Diff(want, got); diff != "" {
 					t.Fatalf("labels %q (-want +got):\n%s", o.Labels, diff)
 				}
-				if n := len(b.labelKeys.last); n > maxPlaces {
-					t.Fatalf("%d keys are remembered by place, want at most %d", n, maxPlaces)
+				if n := len(b.labelNames.cache.labels); n > maxIndexes {
+					t.Fatalf("%d keys are remembered by index, want at most %d", n, maxIndexes)
 				}
 			}
 		})

@@ -25,17 +25,17 @@ type Kind struct {
 	Labels, Annotations bool
 }
 
-// Record is what one object gives: who it is, and its series. A Record handed
-// to a function is valid only until that function returns, unless it says
-// otherwise: its slices are used again.
+// Record is the identity of one object and its series. A Record handed to a
+// function is valid only until that function returns, unless it says otherwise: its
+// slices are used again.
 type Record struct {
 	Kind            *Kind
 	Namespace, Name []byte
 	// Key identifies the object within this process: a hash of kind,
 	// namespace and name.
 	Key uint64
-	// Deleted says that this is the object's last record: the object is no more.
-	// Build leaves it false.
+	// Deleted says that the object is gone and that this is its last record. Build
+	// leaves it false.
 	Deleted bool
 	// Count is the number of series in Series.
 	Count int
@@ -43,8 +43,7 @@ type Record struct {
 	Series []byte
 }
 
-// keySeed is one for the process, so that every source of records gives an
-// object the same key.
+// keySeed is the process's, so that every source gives an object the same key.
 var keySeed = maphash.MakeSeed()
 
 // Key hashes an object's identity. It differs from one process to the next.
@@ -56,21 +55,19 @@ func Key(kind *Kind, namespace, name []byte) uint64 {
 	return maphash.Bytes(keySeed, text)
 }
 
-// Hash is of all series: two records of one object are equal where their hashes
+// Hash covers all series: two records of one object are equal where their hashes
 // are, but for one pair in 2^64. It differs from one process to the next.
 func (r *Record) Hash() uint64 { return maphash.Bytes(keySeed, r.Series) }
 
-// A series in its flat form is the uvarint count of its labels, then each
-// label's name and value, each with its length as a uvarint before it; labels
-// are sorted by name, "__name__" among them. The form holds no pointers, so
-// that a queue of it is nothing to the garbage collector.
+// An encoded series is the uvarint count of its labels, then each label's name and
+// value, each with its length as a uvarint before it; labels are sorted by name,
+// "__name__" among them. It holds no pointers: the garbage collector does not look
+// into a queue of such.
 
 // AppendCount begins a series of n labels.
-func AppendCount(dst []byte, n int) []byte {
-	return binary.AppendUvarint(dst, uint64(n))
-}
+func AppendCount(dst []byte, n int) []byte { return binary.AppendUvarint(dst, uint64(n)) }
 
-// AppendLabel appends one label in flat form.
+// AppendLabel appends one encoded label.
 func AppendLabel[N, V string | []byte](dst []byte, name N, value V) []byte {
 	dst = binary.AppendUvarint(dst, uint64(len(name)))
 	dst = append(dst, name...)
@@ -78,8 +75,7 @@ func AppendLabel[N, V string | []byte](dst []byte, name N, value V) []byte {
 	return append(dst, value...)
 }
 
-// Cursor reads series in their flat form. The slices it gives point into the
-// series. It trusts its input, which only this package writes.
+// Cursor reads encoded series. The slices it gives point into the series. It trusts its input, which only this package writes.
 type Cursor []byte
 
 // Count reads the number of labels of the next series.
@@ -90,12 +86,9 @@ func (c *Cursor) Count() int {
 }
 
 // Label reads the next label.
-func (c *Cursor) Label() (name, value []byte) {
-	return c.text(), c.text()
-}
+func (c *Cursor) Label() (name, value []byte) { return c.text(), c.text() }
 
-// Flat reads the next label and returns it as it stands in the series: its name
-// and value, each with its length before it.
+// Flat reads the next label and returns it as AppendLabel has encoded it.
 func (c *Cursor) Flat() []byte {
 	series := *c
 	// Nearly every length takes a single byte.
@@ -113,10 +106,10 @@ func (c *Cursor) Flat() []byte {
 
 // Pass moves past the next label if that is the one given, as Flat returned it. It
 // returns whether it is.
-func (c *Cursor) Pass(flat []byte) bool {
-	same := bytes.HasPrefix(*c, flat)
+func (c *Cursor) Pass(label []byte) bool {
+	same := bytes.HasPrefix(*c, label)
 	if same {
-		*c = (*c)[len(flat):]
+		*c = (*c)[len(label):]
 	}
 	return same
 }

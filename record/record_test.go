@@ -77,8 +77,8 @@ func only(kind *Kind, labels, annotations bool) *Kind {
 	return &k
 }
 
-// tags makes tags of keys and values in turn.
-func tags(keysAndValues ...string) []KeyValue {
+// labels makes labels or annotations of keys and values in turn.
+func labels(keysAndValues ...string) []KeyValue {
 	var list []KeyValue
 	for i := 0; i < len(keysAndValues); i += 2 {
 		list = append(list, KeyValue{Key: []byte(keysAndValues[i]), Value: []byte(keysAndValues[i+1])})
@@ -188,17 +188,6 @@ func TestCursorReadsWhatWasAppended(t *testing.T) {
 	}
 }
 
-func TestCursorTextCannotGrowIntoTheNext(t *testing.T) {
-	flat := AppendLabel(AppendCount(nil, 1), "name", "value")
-	cursor := Cursor(flat)
-	cursor.Count()
-	name, value := cursor.Label()
-	_ = append(name, "xxxxxx"...)
-	if string(value) != "value" {
-		t.Errorf("appending to a name changed the value to %q", value)
-	}
-}
-
 func TestKey(t *testing.T) {
 	otherPods := &Kind{Resource: "pods"}
 	key := func(kind *Kind, namespace, name string) uint64 {
@@ -225,22 +214,36 @@ func TestKey(t *testing.T) {
 	}
 }
 
-func TestRecordNamesItsObject(t *testing.T) {
+func TestRecord(t *testing.T) {
 	b := NewBuilder(podKind, testConfig())
-	r, ok := b.Build(&Object{Namespace: []byte("production"), Name: []byte("web-1")})
-	if !ok {
-		t.Fatal("no record")
+	record := func(labels, annotations []KeyValue) Record {
+		r, ok := b.Build(&Object{Namespace: []byte("production"), Name: []byte("web-1"), Labels: labels, Annotations: annotations})
+		if !ok {
+			t.Fatal("no record")
+		}
+		return *r
 	}
-	if r.Kind != podKind || b.Kind() != podKind {
-		t.Errorf("kind %v, builder's %v", r.Kind, b.Kind())
+	r := record(labels("app", "web"), labels("owner", "ada"))
+	hash := r.Hash()
+	want := Record{
+		Kind: podKind, Namespace: []byte("production"), Name: []byte("web-1"),
+		Key: Key(podKind, []byte("production"), []byte("web-1")), Count: 2, Series: r.Series,
 	}
-	if string(r.Namespace) != "production" || string(r.Name) != "web-1" {
-		t.Errorf("record of %s/%s", r.Namespace, r.Name)
+	if diff := cmp.Diff(want, r); diff != "" || b.Kind() != podKind {
+		t.Errorf("record (-want +got):\n%s", diff)
 	}
-	if want := Key(podKind, []byte("production"), []byte("web-1")); r.Key != want {
-		t.Errorf("key %x, want %x", r.Key, want)
-	}
-	if r.Count != 2 {
-		t.Errorf("%d series, want 2", r.Count)
+	for name, other := range map[string]struct {
+		labels, annotations []KeyValue
+		same                bool
+	}{
+		"the same":           {labels("app", "web"), labels("owner", "ada"), true},
+		"another label":      {labels("app", "api"), labels("owner", "ada"), false},
+		"another annotation": {labels("app", "web"), labels("owner", "eve"), false},
+		"swapped":            {labels("owner", "ada"), labels("app", "web"), false},
+	} {
+		changed := record(other.labels, other.annotations)
+		if same := changed.Hash() == hash; same != other.same {
+			t.Errorf("%s: the hashes are equal: %v, want %v", name, same, other.same)
+		}
 	}
 }

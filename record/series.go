@@ -9,32 +9,32 @@ import (
 	"labelstream/config"
 )
 
-// tagPrefix stands before every tag's key, for annotations too: what the
-// backend groups by must not depend on where a team wrote it. No identity
-// label begins with it, so a series is the labels that sort before it, the
-// tags, and the labels that sort after.
-const tagPrefix = "label_"
+// labelPrefix stands before the key of every label, and of every annotation too:
+// what the backend groups by must not depend on where a team wrote it. No identity
+// label begins with it, so a series is the fixed labels that sort before it, the
+// object's labels, and the fixed labels that sort after.
+const labelPrefix = "label_"
 
 const namespaceLabel = "namespace"
 
 // series is what all series of one metric have in common.
 type series struct {
-	before, after []static
+	before, after []fixedLabel
 	namespaced    bool
 }
 
-// static is a label that does not come from a tag. Its value is fixed, or the
-// object's name or namespace.
-type static struct {
+// fixedLabel is a label that every series of the metric has. Its value is fixed
+// too, or the object's name or namespace.
+type fixedLabel struct {
 	name  string
 	value string
-	from  valueFrom
+	from  source
 }
 
-type valueFrom int
+type source int
 
 const (
-	fromValue valueFrom = iota
+	fromValue source = iota
 	fromName
 	fromNamespace
 )
@@ -43,28 +43,28 @@ var notInMetricName = regexp.MustCompile(`[^a-zA-Z0-9_:]`)
 
 func newSeries(kind *Kind, cfg *config.Config, suffix string) series {
 	metric := cfg.MetricPrefix + notInMetricName.ReplaceAllLiteralString(kind.Metric, "_") + suffix
-	statics := []static{
+	fixed := []fixedLabel{
 		{name: "__name__", value: metric},
 		{name: "resource_type", value: kind.Type},
 		{name: kind.NameLabel, from: fromName},
 	}
 	if kind.Namespaced {
-		statics = append(statics, static{name: namespaceLabel, from: fromNamespace})
+		fixed = append(fixed, fixedLabel{name: namespaceLabel, from: fromNamespace})
 	}
 	for _, name := range sortedNames(cfg.ExternalLabels) {
-		taken := slices.ContainsFunc(statics, func(s static) bool { return s.name == name })
-		if !taken && !strings.HasPrefix(name, tagPrefix) {
-			statics = append(statics, static{name: name, value: cfg.ExternalLabels[name]})
+		taken := slices.ContainsFunc(fixed, func(s fixedLabel) bool { return s.name == name })
+		if !taken && !strings.HasPrefix(name, labelPrefix) {
+			fixed = append(fixed, fixedLabel{name: name, value: cfg.ExternalLabels[name]})
 		}
 	}
-	slices.SortFunc(statics, func(a, b static) int { return strings.Compare(a.name, b.name) })
-	tags, _ := slices.BinarySearchFunc(statics, tagPrefix, func(s static, name string) int {
+	slices.SortFunc(fixed, func(a, b fixedLabel) int { return strings.Compare(a.name, b.name) })
+	split, _ := slices.BinarySearchFunc(fixed, labelPrefix, func(s fixedLabel, name string) int {
 		return strings.Compare(s.name, name)
 	})
-	return series{before: statics[:tags], after: statics[tags:], namespaced: kind.Namespaced}
+	return series{before: fixed[:split], after: fixed[split:], namespaced: kind.Namespaced}
 }
 
-// count is the number of labels that do not come from tags.
+// count is the number of fixed labels.
 func (s *series) count(o *Object) int {
 	n := len(s.before) + len(s.after)
 	if s.namespaced && len(o.Namespace) == 0 {
@@ -73,9 +73,9 @@ func (s *series) count(o *Object) int {
 	return n
 }
 
-func (s *series) append(dst []byte, statics []static, o *Object) []byte {
-	for i := range statics {
-		switch s := &statics[i]; s.from {
+func (s *series) append(dst []byte, fixed []fixedLabel, o *Object) []byte {
+	for i := range fixed {
+		switch s := &fixed[i]; s.from {
 		case fromName:
 			dst = AppendLabel(dst, s.name, valid(o.Name))
 		case fromNamespace:
@@ -89,6 +89,4 @@ func (s *series) append(dst []byte, statics []static, o *Object) []byte {
 	return dst
 }
 
-func sortedNames(m map[string]string) []string {
-	return slices.Sorted(maps.Keys(m))
-}
+func sortedNames(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }

@@ -1,7 +1,6 @@
 package webhook
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -9,144 +8,130 @@ import (
 	"fmt"
 	"math"
 	"os"
-	"sync"
+	"path/filepath"
+	"sync/atomic"
 	"syscall"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
 	"sigs.k8s.io/controller-runtime/pkg/certwatcher"
+
+	"labelstream/status/outage"
 )
 
-// fileInterval is how often files are read, beside when they are seen to
-// change. The kubelet takes a minute or more to bring a Secret's change to them.
-const fileInterval = 10 * time.Second
-
-// Files serves with a certificate and a key from files, and takes new ones
-// without a restart. The names may be links, as in a volume of a Secret.
+// Files serves with the certificate and key in a directory, tls.crt and
+// tls.key, and reads them again when they change. The names may be links, as in
+// a volume of a Secret.
 type Files struct {
-	serving
-	log     logrus.FieldLogger
 	watcher *certwatcher.CertWatcher
-	// changed has a word for Run once the watcher has another certificate.
-	changed chan struct{}
-	// taken is the watcher's certificate that is served.
-	taken   *tls.Certificate
-	clients clientFile
-	// failure is why the files cannot be used now, "" where they can.
-	failure string
+	clients *clientCAs
+	outage  *outage.Outage
 }
 
 // NewFiles reads the files. clientCAFile, whose authorities callers must have
 // a certificate of, may be "". The error names the settings of files that
-// cannot be used, or says that they cannot be watched. Only Run frees what it
-// takes to watch them.
-func NewFiles(certFile, keyFile, clientCAFile string, registerer prometheus.Registerer, log logrus.FieldLogger) (*Files, error) {
-	f := &Files{log: log, changed: make(chan struct{}, 1), clients: clientFile{name: clientCAFile}}
-	if err := f.clients.load(&f.serving); err != nil {
+// cannot be used, or says that they cannot be watched. Run frees what it takes
+// to watch them.
+func NewFiles(dir, clientCAFile string, registerer prometheus.Registerer, log logrus.FieldLogger) (*Files, error) {
+	clients, err := newClientCAs(clientCAFile, log)
+	if err != nil {
 		return nil, err
 	}
-	var err error
-	if f.watcher, err = certwatcher.New(certFile, keyFile); err != nil {
-		return nil, explainFiles(certFile, keyFile, err)
+	watcher, err := certwatcher.New(filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key"))
+	if err != nil {
+		return nil, explainFiles(dir, err)
 	}
-	f.watcher.RegisterCallback(func(tls.Certificate) {
-		// Callbacks may overtake each other: the watcher knows the newest.
-		select {
-		case f.changed <- struct{}{}:
-		default:
-		}
-	})
-	f.take()
-	f.registerDays(registerer)
-	return f, nil
+	registerNotAfter(registerer, watcher.GetCertificate)
+	unwatched := outage.New(log, "Cannot watch the webhook's certificate; reading it every ten seconds", "")
+	return &Files{watcher: watcher, clients: clients, outage: unwatched}, nil
 }
 
-func explainFiles(certFile, keyFile string, err error) error {
+func explainFiles(dir string, err error) error {
 	// So says inotify; a process that has no file left would not read these.
 	if errors.Is(err, syscall.EMFILE) {
-		return fmt.Errorf("watch the webhook's certificate: raise the node's sysctl fs.inotify.max_user_instances, "+
-			"or use LABELSTREAM_WEBHOOK_SELF_SIGNED: %w", err)
+		return outage.WithHint(fmt.Errorf("watch the webhook's certificate: %w", err),
+			"raise the node's sysctl fs.inotify.max_user_instances, or leave out LABELSTREAM_WEBHOOK_CERT_DIR")
 	}
-	return fmt.Errorf("LABELSTREAM_WEBHOOK_CERT_FILE=%q, LABELSTREAM_WEBHOOK_KEY_FILE=%q: want a certificate and its key in PEM: %w",
-		certFile, keyFile, err)
+	return fmt.Errorf("LABELSTREAM_WEBHOOK_CERT_DIR=%q: want a certificate in tls.crt and its key in tls.key, in PEM: %w", dir, err)
 }
 
-// Run takes new certificates until ctx ends. Where a file cannot be read, or a
-// key is not the certificate's, what was served before still is.
+// GetCertificate implements Certificates.
+func (f *Files) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	return f.watcher.GetCertificate(hello)
+}
+
+// ClientCAs implements Certificates.
+func (f *Files) ClientCAs() *x509.CertPool { return f.clients.current() }
+
+// Ready returns nil: the certificate is there from the beginning.
+func (f *Files) Ready() error { return nil }
+
+// Run reads new certificates until ctx ends. Where a file cannot be read, or a
+// key is not the certificate's, the certificate from before is served.
 func (f *Files) Run(ctx context.Context) {
-	var watching sync.WaitGroup
-	defer watching.Wait()
-	watching.Go(func() {
-		// Its own reading would only log, and as often as it fails.
-		if err := f.watcher.WithWatchInterval(math.MaxInt64).Start(ctx); err != nil && ctx.Err() == nil {
-			f.log.WithError(err).Warnf("Cannot watch the webhook's certificate; reading it every %s", fileInterval)
-		}
-	})
-	ticker := time.NewTicker(fileInterval)
-	defer ticker.Stop()
 	for {
-		select {
-		case <-ticker.C:
-			f.reload()
-		case <-f.changed:
-			f.take()
-		case <-ctx.Done():
+		err := f.watcher.Start(ctx)
+		if ctx.Err() != nil {
 			return
 		}
+		// It gives up after ten seconds where it cannot watch the files.
+		f.outage.Fail(outage.Cause(err), err)
+		_ = f.watcher.ReadCertificate()
 	}
 }
 
-// reload reads the files, and logs a failure when it begins, changes and ends.
-func (f *Files) reload() {
-	err := errors.Join(f.watcher.ReadCertificate(), f.clients.load(&f.serving))
-	f.take()
-	switch {
-	case err != nil && err.Error() != f.failure:
-		f.failure = err.Error()
-		f.log.WithError(err).Error("Cannot take the webhook's certificates from their files; serving with those from before")
-	case err == nil && f.failure != "":
-		f.failure = ""
-		f.log.Info("The webhook's certificates can be read again")
+// registerNotAfter registers when the certificate that is served ends.
+func registerNotAfter(registerer prometheus.Registerer, get func(*tls.ClientHelloInfo) (*tls.Certificate, error)) {
+	registerer.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "labelstream_webhook_certificate_not_after_timestamp_seconds",
+		Help: "When the webhook's certificate ends, in seconds since 1970; not a number while there is none.",
+	}, func() float64 {
+		c, err := get(nil)
+		if err != nil {
+			return math.NaN()
+		}
+		return float64(c.Leaf.NotAfter.Unix())
+	}))
+}
+
+// clientCAs are the authorities of callers, from a file; without a file anyone
+// may call.
+type clientCAs struct {
+	file   string
+	last   atomic.Pointer[x509.CertPool]
+	outage *outage.Outage
+}
+
+func newClientCAs(file string, log logrus.FieldLogger) (*clientCAs, error) {
+	c := &clientCAs{file: file, outage: outage.New(log,
+		"Cannot read the authorities of the webhook's callers; keeping those from before",
+		"The authorities of the webhook's callers can be read again")}
+	return c, c.read()
+}
+
+// current returns the authorities that the file holds now, or held before it
+// could not be read. API servers keep their connections, so it is read seldom.
+func (c *clientCAs) current() *x509.CertPool {
+	if err := c.read(); err != nil {
+		c.outage.Fail(err.Error(), err)
+	} else {
+		c.outage.End()
 	}
+	return c.last.Load()
 }
 
-// take serves with the certificate that the watcher has.
-func (f *Files) take() {
-	// It has one from its beginning, and this never fails.
-	pair, _ := f.watcher.GetCertificate(nil)
-	if pair == f.taken {
-		return
-	}
-	f.taken = pair
-	f.setCertificate(pair)
-	f.log.WithField("expires", pair.Leaf.NotAfter).Info("Serving the webhook with this certificate")
-}
-
-// clientFile is the file with the authorities of callers; without a name
-// anyone may call.
-type clientFile struct {
-	name string
-	text []byte
-}
-
-// load sets the authorities, where they have changed.
-func (c *clientFile) load(s *serving) error {
-	if c.name == "" {
+func (c *clientCAs) read() error {
+	if c.file == "" {
 		return nil
 	}
-	text, err := os.ReadFile(c.name)
+	text, err := os.ReadFile(c.file)
 	if err != nil {
 		return fmt.Errorf("LABELSTREAM_WEBHOOK_CLIENT_CA_FILE: %w", err)
 	}
-	if bytes.Equal(text, c.text) {
-		return nil
-	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(text) {
-		return fmt.Errorf("LABELSTREAM_WEBHOOK_CLIENT_CA_FILE=%q: want certificates in PEM, found none", c.name)
+		return fmt.Errorf("LABELSTREAM_WEBHOOK_CLIENT_CA_FILE=%q: want certificates in PEM, found none", c.file)
 	}
-	c.text = text
-	s.setClients(pool)
+	c.last.Store(pool)
 	return nil
 }

@@ -2,197 +2,169 @@ package webhook
 
 import (
 	"crypto/subtle"
-	"fmt"
+	"encoding/json"
+	"errors"
+	"io"
 	"mime"
 	"net/http"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	admissionv1 "k8s.io/api/admission/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+const (
+	// maxBodyBytes is what a review may take. The API server accepts no
+	// request of more than 3 MiB, an update's review has the object twice, and
+	// 1 MiB is for the rest of the review: 2 × 3 + 1.
+	maxBodyBytes = 7 << 20
+	// maxBufferedBytes is the memory that all reviews may take at a time: each
+	// twice its body, and what its labels and annotations take. It is enough for
+	// the largest, or for 1,000 of usual size.
+	maxBufferedBytes = 24 << 20
+)
+
+var (
+	errNoRoom = errors.New("no room beside other reviews")
+	errCutOff = errors.New("the review was cut off")
 )
 
 // Handler answers admission reviews: each is allowed, whatever becomes of it.
-// The answer is 200 with the review's uid and apiVersion where the review can
-// be told to be one: its JSON is whole, and has kind, apiVersion and a uid. A
-// review that is larger than 7 MiB, or of an object with more than 10,000 labels
-// or annotations, or comes while too many others are being read, is allowed if
-// its first bytes name these and the resource, and its kind is listed again. All else is an error that has the API server do what
-// the failurePolicy says:
+// The answer is 200 with the review's uid and apiVersion where its JSON is
+// whole and has a kind, apiVersion and uid. All else is an error, for which the
+// API server does what the failurePolicy says:
 //
-//	400  no JSON, no AdmissionReview of v1 or v1beta1, or no uid
+//	400  no JSON, no AdmissionReview of v1 or v1beta1, no uid, or cut off
 //	404  another path
 //	405  another method than POST
-//	413  too large, and the beginning does not say what it is
+//	411  no Content-Length
+//	413  more than 7 MiB
 //	415  another Content-Type than application/json, or an encoding
-//	503  too many others, and the beginning does not say what it is or was
-//	     not read
+//	503  no room beside the reviews that are being read
 type Handler struct {
-	path      []byte
-	reconnect uint64
-	target    Target
-	metrics   *metrics
-	buffers   buffers
-	readers   sync.Pool
-	answers   atomic.Uint64
-	inFlight  atomic.Int64
+	path     []byte
+	target   Target
+	metrics  *metrics
+	inFlight atomic.Int64
+	buffered atomic.Int64
 }
 
-// maxInFlight bounds what is read at a time, beside maxHeldBytes. Over HTTP/1.1
-// it is no bound, but over HTTP/2 a connection may have hundreds of requests.
-const maxInFlight = maxConnections
-
-// reader is what it takes to read a review.
-type reader struct {
-	scanner scanner
-	review  review
-	answer  []byte
-	counter lastCounter
-}
-
-// NewHandler returns a handler for POST requests to the path. One in reconnect
-// answers ends its connection, so that callers spread over replicas that come
-// later; 0 means none.
-func NewHandler(path string, reconnect int, target Target, registerer prometheus.Registerer) *Handler {
-	h := &Handler{path: []byte(path), reconnect: uint64(reconnect), target: target}
-	h.buffers.limit = maxHeldBytes
-	h.readers.New = func() any { return new(reader) }
-	h.metrics = newMetrics(registerer, &h.inFlight, &h.buffers.held)
+// NewHandler returns a handler for POST requests to the path.
+func NewHandler(path string, target Target, registerer prometheus.Registerer) *Handler {
+	h := &Handler{path: []byte(path), target: target}
+	h.metrics = newMetrics(registerer, &h.inFlight, &h.buffered)
 	return h
 }
 
 // ServeHTTP implements http.Handler. It waits for the body and nothing else.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	begun := time.Now()
-	// The path may be a secret that only the API server knows.
-	if subtle.ConstantTimeCompare([]byte(r.URL.Path), h.path) != 1 {
-		h.refuse(w, http.StatusNotFound, "not found")
-		return
-	}
-	if r.Method != http.MethodPost {
-		w.Header().Set("Allow", http.MethodPost)
-		h.refuse(w, http.StatusMethodNotAllowed, "want POST")
-		return
-	}
-	if !isJSON(r.Header) {
-		h.refuse(w, http.StatusUnsupportedMediaType, "want Content-Type: application/json, not encoded")
-		return
-	}
+	h.inFlight.Add(1)
 	defer h.inFlight.Add(-1)
-	if h.inFlight.Add(1) > maxInFlight {
-		h.refuse(w, http.StatusServiceUnavailable, "too many reviews at a time")
+	if code, err := h.check(r); err != nil {
+		h.reject(w, code, err)
 		return
 	}
-	body := h.buffers.open()
-	defer body.release()
-	problem := body.read(r.Body)
-
-	memory := h.readers.Get().(*reader)
-	defer h.keep(memory)
-	review := &memory.review
-	err := review.parse(&memory.scanner, body.bytes())
-	switch {
-	case problem != "":
-		err = review.checkBeginning()
-	case err == nil && memory.scanner.tooMany:
-		problem = tooLarge
+	held := 2 * r.ContentLength
+	if !h.reserve(held) {
+		h.reject(w, http.StatusServiceUnavailable, errNoRoom)
+		return
 	}
+	defer h.buffered.Add(-held)
+	v, err := read(r)
 	if err != nil {
-		h.refuse(w, statusOf(problem), err.Error())
+		h.reject(w, http.StatusBadRequest, err)
 		return
 	}
-	kind, outcome := h.take(review, problem)
-	memory.answer = appendAnswer(memory.answer[:0], review)
-	h.write(w, memory.answer)
-	h.metrics.answered(&memory.counter, kind, review.operation, outcome, time.Since(begun))
-}
-
-// keep keeps a reader for the next review, unless the last has made it large.
-func (h *Handler) keep(r *reader) {
-	if !r.review.large() && cap(r.scanner.unquoted) <= keptBytes {
-		h.readers.Put(r)
+	kind, outcome, err := h.review(&v.Request)
+	if err != nil {
+		h.reject(w, http.StatusServiceUnavailable, err)
+		return
 	}
-}
-
-// take takes a review, of which only the beginning has been read if there was a
-// problem.
-func (h *Handler) take(r *review, problem Outcome) (kind string, outcome Outcome) {
-	if problem != "" {
-		if kind = h.target.Kind(r.group, r.resource); kind != "" {
-			h.target.Heal(r.group, r.resource)
-		}
-		return kind, problem
-	}
-	if outcome = r.nothing(); outcome != "" {
-		return h.target.Kind(r.group, r.resource), outcome
-	}
-	return h.target.Take(&Change{Group: r.group, Resource: r.resource, Object: r.subject(), Deleted: r.deletes()})
-}
-
-func statusOf(problem Outcome) int {
-	switch problem {
-	case tooLarge:
-		return http.StatusRequestEntityTooLarge
-	case overBudget:
-		return http.StatusServiceUnavailable
-	}
-	return http.StatusBadRequest
-}
-
-func (h *Handler) refuse(w http.ResponseWriter, code int, text string) {
-	h.metrics.refused.WithLabelValues(strconv.Itoa(code)).Inc()
-	if code != http.StatusRequestEntityTooLarge && code != http.StatusServiceUnavailable {
-		// No API server asks that: it need not keep a connection.
-		w.Header().Set("Connection", "close")
-	}
-	http.Error(w, text, code)
-}
-
-var contentType = []string{"application/json"}
-
-func (h *Handler) write(w http.ResponseWriter, answer []byte) {
-	w.Header()["Content-Type"] = contentType
-	if h.reconnect > 0 && h.answers.Add(1)%h.reconnect == 0 {
-		w.Header().Set("Connection", "close")
-	}
+	w.Header().Set("Content-Type", "application/json")
 	// The caller may have left, and is allowed to.
-	_, _ = w.Write(answer)
+	_, _ = w.Write(answer(v))
+	h.metrics.answered(kind, v.Request.Operation, outcome, time.Since(begun))
+}
+
+// check returns the status that rejects a request for its headers.
+func (h *Handler) check(r *http.Request) (code int, err error) {
+	switch {
+	// The path may be a secret that only the API server knows.
+	case subtle.ConstantTimeCompare([]byte(r.URL.Path), h.path) != 1:
+		return http.StatusNotFound, errors.New("not found")
+	case r.Method != http.MethodPost:
+		return http.StatusMethodNotAllowed, errors.New("want POST")
+	case !isJSON(r.Header):
+		return http.StatusUnsupportedMediaType, errors.New("want Content-Type: application/json, not encoded")
+	case r.ContentLength < 0:
+		return http.StatusLengthRequired, errors.New("want a Content-Length")
+	case r.ContentLength > maxBodyBytes:
+		return http.StatusRequestEntityTooLarge, errors.New("want at most 7 MiB")
+	}
+	return 0, nil
+}
+
+// reserve sets memory aside for a review, unless there is no room.
+func (h *Handler) reserve(n int64) bool {
+	if h.buffered.Add(n) <= maxBufferedBytes {
+		return true
+	}
+	h.buffered.Add(-n)
+	return false
+}
+
+// review shows the target what a request shows.
+func (h *Handler) review(r *request) (kind string, outcome Outcome, err error) {
+	if outcome := r.skip(); outcome != "" {
+		return "", outcome, nil
+	}
+	held := r.cost()
+	if !h.reserve(held) {
+		return "", "", errNoRoom
+	}
+	defer h.buffered.Add(-held)
+	kind, outcome = h.target.Review(r.change())
+	return kind, outcome, nil
+}
+
+// read reads a request's review.
+func read(r *http.Request) (*review, error) {
+	body := make([]byte, r.ContentLength)
+	if _, err := io.ReadFull(r.Body, body); err != nil {
+		return nil, errCutOff
+	}
+	return parse(body)
+}
+
+func (h *Handler) reject(w http.ResponseWriter, code int, err error) {
+	if code == http.StatusMethodNotAllowed {
+		w.Header().Set("Allow", http.MethodPost)
+	}
+	h.metrics.rejected.WithLabelValues(strconv.Itoa(code)).Inc()
+	http.Error(w, err.Error(), code)
 }
 
 func isJSON(header http.Header) bool {
 	if encoding := header.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
 		return false
 	}
-	text := header.Get("Content-Type")
-	if text == "application/json" {
-		return true
-	}
-	typ, _, err := mime.ParseMediaType(text)
+	typ, _, err := mime.ParseMediaType(header.Get("Content-Type"))
 	return err == nil && typ == "application/json"
 }
 
-// appendAnswer appends the answer that allows the review.
-func appendAnswer(dst []byte, r *review) []byte {
-	dst = append(dst, `{"kind":"AdmissionReview","apiVersion":"`...)
-	dst = append(dst, r.apiVersion...) // one of two that need no quoting
-	dst = append(dst, `","response":{"uid":`...)
-	dst = appendQuoted(dst, r.uid)
-	return append(dst, `,"allowed":true}}`...)
-}
-
-// appendQuoted appends valid UTF-8 as a JSON string.
-func appendQuoted(dst, text []byte) []byte {
-	dst = append(dst, '"')
-	for _, c := range text {
-		switch {
-		case c < ' ':
-			dst = fmt.Appendf(dst, `\u%04x`, c)
-		case c == '"', c == '\\':
-			dst = append(dst, '\\', c)
-		default:
-			dst = append(dst, c)
-		}
+// answer allows the review. Both versions have the fields that it takes.
+func answer(r *review) []byte {
+	text, err := json.Marshal(&admissionv1.AdmissionReview{
+		TypeMeta: metav1.TypeMeta{Kind: "AdmissionReview", APIVersion: r.APIVersion},
+		Response: &admissionv1.AdmissionResponse{UID: types.UID(r.Request.UID), Allowed: true},
+	})
+	if err != nil {
+		panic(err) // these types always marshal
 	}
-	return append(dst, '"')
+	return text
 }

@@ -1,254 +1,141 @@
 package webhook
 
 import (
+	"bytes"
+	"cmp"
+	"encoding/json"
 	"errors"
+	"maps"
+	"slices"
+
+	kjson "sigs.k8s.io/json"
 
 	"labelstream/record"
 )
 
-// review is what is needed of an AdmissionReview. Its slices are valid as long
-// as the text it was read from, and until the scanner reads another.
+// review holds the wanted fields of an AdmissionReview. The decoder skips all
+// others, an object's spec and status among them.
 type review struct {
-	apiVersion, kind []byte
-	request
+	APIVersion string  `json:"apiVersion"`
+	Kind       string  `json:"kind"`
+	Request    request `json:"request"`
 }
 
-// request is what is needed of a review's request.
 type request struct {
-	uid                          []byte
-	group, resource, subresource []byte
-	operation                    []byte
-	dryRun                       bool
-	object, oldObject            record.Object
+	UID         string   `json:"uid"`
+	Resource    resource `json:"resource"`
+	SubResource string   `json:"subResource"`
+	Name        string   `json:"name"`
+	Namespace   string   `json:"namespace"`
+	Operation   string   `json:"operation"`
+	DryRun      bool     `json:"dryRun"`
+	Object      object   `json:"object"`
+	OldObject   object   `json:"oldObject"`
 }
 
-var (
-	errNoReview  = errors.New("this is no AdmissionReview of admission.k8s.io/v1 or v1beta1 in JSON")
-	errNoRequest = errors.New("the AdmissionReview has no request with a uid, or was cut off")
-)
+type resource struct {
+	Group    string `json:"group"`
+	Resource string `json:"resource"`
+}
 
-// maxTags is how many labels, or annotations, of an object are taken: the 256 KiB
-// that annotations may have are 10,000 of 26 bytes. A review of 7 MiB may have a
-// million empty ones, each of which would take 48 bytes.
-const maxTags = 10_000
+type object struct {
+	Metadata metadata `json:"metadata"`
+}
 
-// keptTags and keptBytes are what is kept from one review to the next: more than
-// nearly any needs.
-const (
-	keptTags  = 256
-	keptBytes = 64 << 10
-)
+// metadata has its labels and annotations in JSON: those of an old object are
+// seldom wanted, and many short ones take much more memory once they are decoded.
+type metadata struct {
+	Name        string          `json:"name"`
+	Namespace   string          `json:"namespace"`
+	Labels      json.RawMessage `json:"labels"`
+	Annotations json.RawMessage `json:"annotations"`
+}
 
 // maxUIDBytes is far more than a uid has: an answer repeats it.
 const maxUIDBytes = 253
 
-// parse reads a review. As with encoding/json, names are compared exactly and
-// after unescaping, and the last of equal names counts. A value of another type
-// than it should have counts as none; so whatever the API server may have in
-// the objects, all that has a uid can be answered.
-//
-// Where the text is cut off, what was read before is there beside the error.
-func (v *review) parse(s *scanner, text []byte) error {
-	v.reset()
-	s.begin(text)
-	s.review(v)
-	if !s.end() {
-		return errNoReview
-	}
-	return v.check()
-}
+var (
+	errNoReview  = errors.New("this is no AdmissionReview of admission.k8s.io/v1 or v1beta1 in JSON")
+	errNoRequest = errors.New("the AdmissionReview has no request with a uid")
+)
 
-// check tells whether the review can be answered.
-func (v *review) check() error {
+// parse reads a review. A field of another type than it should have counts as
+// empty, so that whatever an object holds, a review with a uid can be answered.
+// Names of fields are case-sensitive, as they are for the API server: a custom
+// resource may have a field "Metadata".
+func parse(text []byte) (*review, error) {
+	var v review
+	err := kjson.UnmarshalCaseSensitivePreserveInts(text, &v)
+	if _, odd := errors.AsType[*json.UnmarshalTypeError](err); err != nil && !odd {
+		return nil, errNoReview
+	}
 	switch {
-	case string(v.kind) != "AdmissionReview",
-		string(v.apiVersion) != "admission.k8s.io/v1" && string(v.apiVersion) != "admission.k8s.io/v1beta1":
-		return errNoReview
-	case len(v.uid) == 0 || len(v.uid) > maxUIDBytes:
-		return errNoRequest
+	case v.Kind != "AdmissionReview",
+		v.APIVersion != "admission.k8s.io/v1" && v.APIVersion != "admission.k8s.io/v1beta1":
+		return nil, errNoReview
+	case v.Request.UID == "" || len(v.Request.UID) > maxUIDBytes:
+		return nil, errNoRequest
 	}
-	return nil
+	return &v, nil
 }
 
-// checkBeginning tells whether a review that was cut off can be answered, and
-// says which kind it is of.
-func (v *review) checkBeginning() error {
-	if err := v.check(); err != nil {
-		return err
-	}
-	if len(v.resource) == 0 {
-		return errNoRequest
-	}
-	return nil
-}
-
-func (v *review) reset() {
-	v.apiVersion, v.kind = nil, nil
-	v.request.reset()
-}
-
-func (r *request) reset() {
-	object, oldObject := r.object, r.oldObject
-	resetObject(&object)
-	resetObject(&oldObject)
-	*r = request{object: object, oldObject: oldObject}
-}
-
-// resetObject empties an object and keeps its memory.
-func resetObject(o *record.Object) {
-	*o = record.Object{Labels: o.Labels[:0], Annotations: o.Annotations[:0]}
-}
-
-// large tells whether the review's memory is too much to keep.
-func (r *request) large() bool {
-	for _, o := range []*record.Object{&r.object, &r.oldObject} {
-		if cap(o.Labels) > keptTags || cap(o.Annotations) > keptTags {
-			return true
-		}
-	}
-	return false
-}
-
-func (r *request) deletes() bool { return string(r.operation) == "DELETE" }
-
-// nothing tells why there is nothing to take of the request, or "".
-func (r *request) nothing() Outcome {
+// skip returns why a request shows no object, "" where it shows one.
+func (r *request) skip() Outcome {
 	switch {
-	case r.dryRun:
+	case r.DryRun:
 		return dryRun
-	case string(r.operation) == "CONNECT":
+	case r.Operation == "CONNECT":
 		return connect
-	case len(r.subresource) > 0:
+	case r.SubResource != "":
 		return subresource
-	case len(r.subject().Name) == 0:
+	case r.subject().Name == "" && r.Name == "":
 		return unnamed
 	}
 	return ""
 }
 
-// subject is the object that the request is about.
-func (r *request) subject() *record.Object {
+// subject is the object that a request shows; of a deletion it is the old one.
+func (r *request) subject() *metadata {
 	if r.deletes() {
-		return &r.oldObject
+		return &r.OldObject.Metadata
 	}
-	return &r.object
+	return &r.Object.Metadata
 }
 
-func (s *scanner) review(v *review) {
-	if !s.enter() {
-		return
+func (r *request) deletes() bool { return r.Operation == "DELETE" }
+
+// change returns what a request shows that is not to be skipped.
+func (r *request) change() *Change {
+	m := r.subject()
+	namespace := m.Namespace
+	// The API server gives each Namespace itself as its namespace.
+	if namespace == "" && r.Resource != (resource{Resource: "namespaces"}) {
+		namespace = r.Namespace
 	}
-	for key, ok := s.key(); ok; key, ok = s.key() {
-		switch string(key) {
-		case "apiVersion":
-			v.apiVersion = s.string()
-		case "kind":
-			v.kind = s.string()
-		case "request":
-			s.request(&v.request)
-		default:
-			s.skip()
-		}
-	}
+	return &Change{Group: r.Resource.Group, Resource: r.Resource.Resource, Deleted: r.deletes(), Object: &record.Object{
+		Name: []byte(cmp.Or(m.Name, r.Name)), Namespace: []byte(namespace), Labels: decode(m.Labels), Annotations: decode(m.Annotations),
+	}}
 }
 
-func (s *scanner) request(r *request) {
-	r.reset()
-	if !s.enter() {
-		return
-	}
-	for key, ok := s.key(); ok; key, ok = s.key() {
-		switch string(key) {
-		case "uid":
-			r.uid = s.string()
-		case "resource":
-			s.resource(r)
-		case "subResource":
-			r.subresource = s.string()
-		case "operation":
-			r.operation = s.string()
-		case "dryRun":
-			r.dryRun = s.isTrue()
-		case "object":
-			s.object(&r.object)
-		case "oldObject":
-			s.object(&r.oldObject)
-		default:
-			s.skip()
-		}
-	}
+// decodedBytes is what decoding labels or annotations takes for each quote in
+// them: a key and a value have four, and take 250 bytes (see BenchmarkHostile).
+const decodedBytes = 64
+
+// cost is an upper bound of the memory that change takes.
+func (r *request) cost() int64 {
+	m, quote := r.subject(), []byte{'"'}
+	return decodedBytes * int64(bytes.Count(m.Labels, quote)+bytes.Count(m.Annotations, quote))
 }
 
-func (s *scanner) resource(r *request) {
-	r.group, r.resource = nil, nil
-	if !s.enter() {
-		return
+// decode returns labels or annotations sorted by key, and what can be read of
+// those that are none.
+func decode(text []byte) []record.KeyValue {
+	var m map[string]string
+	// The text is known to be JSON: an error says that its type is odd.
+	_ = json.Unmarshal(text, &m)
+	all := make([]record.KeyValue, 0, len(m))
+	for _, key := range slices.Sorted(maps.Keys(m)) {
+		all = append(all, record.KeyValue{Key: []byte(key), Value: []byte(m[key])})
 	}
-	for key, ok := s.key(); ok; key, ok = s.key() {
-		switch string(key) {
-		case "group":
-			r.group = s.string()
-		case "resource":
-			r.resource = s.string()
-		default:
-			s.skip()
-		}
-	}
-}
-
-func (s *scanner) object(o *record.Object) {
-	resetObject(o)
-	if !s.enter() {
-		return
-	}
-	for key, ok := s.key(); ok; key, ok = s.key() {
-		if string(key) == "metadata" {
-			s.metadata(o)
-		} else {
-			s.skip()
-		}
-	}
-}
-
-func (s *scanner) metadata(o *record.Object) {
-	resetObject(o)
-	if !s.enter() {
-		return
-	}
-	for key, ok := s.key(); ok; key, ok = s.key() {
-		switch string(key) {
-		case "name":
-			o.Name = s.string()
-		case "namespace":
-			o.Namespace = s.string()
-		case "labels":
-			o.Labels = s.tags(o.Labels[:0])
-		case "annotations":
-			o.Annotations = s.tags(o.Annotations[:0])
-		default:
-			s.skip()
-		}
-	}
-}
-
-// tags reads an object of strings. Of equal keys all are there: a record takes
-// the last. Where they are too many, none is.
-func (s *scanner) tags(tags []record.Tag) []record.Tag {
-	if !s.enter() {
-		return tags
-	}
-	for key, ok := s.key(); ok; key, ok = s.key() {
-		if len(tags) == maxTags {
-			s.tooMany = true
-		}
-		if s.tooMany {
-			s.skip()
-			continue
-		}
-		tags = append(tags, record.Tag{Key: key, Value: s.string()})
-	}
-	if s.tooMany {
-		return tags[:0]
-	}
-	return tags
+	return all
 }

@@ -3,357 +3,242 @@ package webhook
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/kubernetes/scheme"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	applyadmission "k8s.io/client-go/applyconfigurations/admissionregistration/v1"
+	applycore "k8s.io/client-go/applyconfigurations/core/v1"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+
+	"labelstream/status/outage"
 )
 
 const (
 	// lookInterval is how often the Secret and the webhook's configuration are
-	// looked at.
+	// read.
 	lookInterval = 30 * time.Second
-	// retryInterval is how soon that is done again after a failure, and
-	// conflictInterval after another replica was faster.
-	retryInterval    = 5 * time.Second
-	conflictInterval = 100 * time.Millisecond
-	// requestTimeout bounds each request.
-	requestTimeout = 10 * time.Second
-	// fieldManager owns what is written. The one who makes an empty Secret is
-	// another, since whoever applies without a field gives it up.
+	// retryInterval is how soon they are read again after a failure.
+	retryInterval = 5 * time.Second
+	// clientTimeout bounds each request to the API server.
+	clientTimeout = 10 * time.Second
+	// fieldManager owns what is written. An empty Secret is made by another
+	// manager: one that applies a Secret without its data gives the data up.
 	fieldManager = "labelstream"
 	makerManager = "labelstream-maker"
 )
 
 // SelfSignedOptions say where a certificate of our own is kept and used.
 type SelfSignedOptions struct {
-	// Namespace is that of the Secret and of the Service.
-	Namespace, Secret, Service string
-	// Configuration names the ValidatingWebhookConfiguration.
-	Configuration string
+	// Namespace and Name are those of the Secret and the Service. The
+	// ValidatingWebhookConfiguration has the same name.
+	Namespace, Name string
 	// ClientCAFile is as for [NewFiles].
 	ClientCAFile string
 }
 
-// SelfSigned serves with a certificate of an authority of our own. Both are
-// kept in a Secret that all replicas share. Whoever of them comes first makes
-// and renews them, and has the API server trust the authority.
+// SelfSigned serves with a certificate of our own, which is its own trust
+// anchor. It is kept in a Secret that all replicas share. The first of them to
+// come makes and renews it, and tells the API server to trust it.
 type SelfSigned struct {
-	serving
-	client  rest.Interface
+	client  kubernetes.Interface
 	options SelfSignedOptions
 	names   []string
+	clients *clientCAs
 	log     logrus.FieldLogger
+	outage  *outage.Outage
 	now     func() time.Time
-	clients clientFile
+	// served is what connections are served with, nil until there is one.
+	served atomic.Pointer[tls.Certificate]
 
-	// current is what is served.
-	current *authority
-	// known is since when the configuration has had what current trusts.
-	known time.Time
-	// failure is what went wrong last, "" where nothing does.
-	failure string
+	// pair is what the Secret holds, as far as is known.
+	pair pair
+	// trusted is what API servers have been told to trust since published.
+	trusted   []byte
+	published time.Time
 }
 
 // JSONClient returns a client for [NewSelfSigned].
-func JSONClient(cluster *rest.Config) (rest.Interface, error) {
+func JSONClient(cluster *rest.Config) (kubernetes.Interface, error) {
 	cfg := rest.CopyConfig(cluster)
-	cfg.NegotiatedSerializer = scheme.Codecs.WithoutConversion()
-	cfg.QPS = -1
-	client, err := rest.UnversionedRESTClientFor(cfg)
-	if err != nil {
-		return nil, fmt.Errorf("make a client of the API server at %s: %w", cfg.Host, err)
-	}
-	return client, nil
+	cfg.QPS, cfg.Timeout = -1, clientTimeout
+	return kubernetes.NewForConfig(cfg)
 }
 
 // NewSelfSigned returns certificates that are there once Run has got them. The
 // error names a setting that cannot be used.
-func NewSelfSigned(client rest.Interface, options SelfSignedOptions, registerer prometheus.Registerer, log logrus.FieldLogger) (*SelfSigned, error) {
-	host := options.Service + "." + options.Namespace + ".svc"
-	s := &SelfSigned{
-		client: client, options: options, log: log, now: time.Now,
-		names:   []string{host, host + ".cluster.local"},
-		clients: clientFile{name: options.ClientCAFile},
-	}
-	if err := s.clients.load(&s.serving); err != nil {
+func NewSelfSigned(client kubernetes.Interface, options SelfSignedOptions, registerer prometheus.Registerer, log logrus.FieldLogger) (*SelfSigned, error) {
+	clients, err := newClientCAs(options.ClientCAFile, log)
+	if err != nil {
 		return nil, err
 	}
-	s.registerDays(registerer)
+	host := options.Name + "." + options.Namespace + ".svc"
+	s := &SelfSigned{
+		client: client, options: options, clients: clients, log: log, now: time.Now,
+		names:  []string{host, host + ".cluster.local"},
+		outage: outage.New(log, "Cannot keep the webhook's certificate", "The webhook's certificate is kept again"),
+	}
+	registerNotAfter(registerer, s.GetCertificate)
 	return s, nil
+}
+
+var errNoCertificate = errors.New("the webhook has no certificate yet")
+
+// GetCertificate implements Certificates.
+func (s *SelfSigned) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	if c := s.served.Load(); c != nil {
+		return c, nil
+	}
+	return nil, errNoCertificate
+}
+
+// ClientCAs implements Certificates.
+func (s *SelfSigned) ClientCAs() *x509.CertPool { return s.clients.current() }
+
+// Ready returns an error while there is no certificate to serve.
+func (s *SelfSigned) Ready() error {
+	_, err := s.GetCertificate(nil)
+	return err
 }
 
 // Run keeps the certificate until ctx ends.
 func (s *SelfSigned) Run(ctx context.Context) {
-	for ctx.Err() == nil {
-		err := errors.Join(s.clients.load(&s.serving), s.step(ctx))
-		if ctx.Err() != nil {
-			return
-		}
-		pause := lookInterval
-		switch {
-		case apierrors.IsConflict(err):
-			pause = conflictInterval
-		case err != nil:
-			pause = retryInterval
-			fallthrough
-		default:
-			s.note(err)
-		}
+	for {
+		pause := s.report(s.reconcile(ctx))
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
+			return
 		}
 	}
 }
 
-// note logs a failure when it begins, changes and ends.
-func (s *SelfSigned) note(err error) {
+// report logs an error and returns how long to wait. A conflict is none: another
+// replica was faster.
+func (s *SelfSigned) report(err error) (pause time.Duration) {
 	switch {
-	case err == nil && s.failure != "":
-		s.failure = ""
-		s.log.Info("The webhook's certificate can be kept again")
-	case err != nil && err.Error() != s.failure:
-		s.failure = err.Error()
-		s.log.WithError(err).Warn("Cannot keep the webhook's certificate; trying again")
+	case err == nil:
+		s.outage.End()
+		return lookInterval
+	case apierrors.IsForbidden(err):
+		err = outage.WithHint(err, "grant the rights that the command rbac prints")
+	case apierrors.IsConflict(err), errors.Is(err, context.Canceled):
+		return retryInterval
 	}
+	s.outage.Fail(err.Error(), err)
+	return retryInterval
 }
 
-// step brings the Secret, what is served and the configuration up to date. Of
-// two replicas that write the Secret the second gets a conflict.
-func (s *SelfSigned) step(ctx context.Context) error {
-	kept, version, err := s.read(ctx)
+// reconcile brings the Secret, the configuration and what is served up to date.
+// A Secret that was deleted is made again from what is served.
+func (s *SelfSigned) reconcile(ctx context.Context) error {
+	kept, version, err := s.readSecret(ctx)
 	if err != nil {
 		return err
 	}
-	if kept == nil {
-		// Somebody has deleted it. API servers trust what we have.
-		s.replace(s.current)
-	} else {
-		s.replace(kept)
+	if kept.current != nil {
+		s.pair = kept
 	}
-	next, err := s.next(ctx)
+	defer s.serve()
+	next, err := s.pair.renewed(s.names, s.now())
 	if err != nil {
 		return err
 	}
-	if !next.same(kept) {
-		if err := s.keep(ctx, next, version); err != nil {
+	if next != kept {
+		if err := s.writeSecret(ctx, next, version); err != nil {
 			return err
 		}
-		s.replace(next)
+		s.pair = next
 	}
 	return s.publish(ctx)
 }
 
-// next is the authority that should follow the current one.
-func (s *SelfSigned) next(ctx context.Context) (*authority, error) {
-	now := s.now()
-	next, err := s.current.renewed(s.names, now, s.known)
-	if err != nil || !s.current.ended(now) {
-		return next, err
-	}
-	// All is made anew. Replicas that run may have another authority, such as
-	// that of a Secret that was deleted: it stays trusted.
-	c, err := s.configuration(ctx)
-	if apierrors.IsNotFound(err) || apierrors.IsForbidden(err) {
-		// What is to be done about it is said where it is written.
-		return next, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	var others []*x509.Certificate
-	for _, hook := range c.Webhooks {
-		// What makes no sense is no authority of ours.
-		bundle, _ := parseBundle(hook.ClientConfig.CABundle)
-		others = append(others, bundle...)
-	}
-	return next.beside(others, now)
-}
-
-// replace serves with another authority's certificate, unless it is the same.
-func (s *SelfSigned) replace(a *authority) {
-	if a.same(s.current) {
+// serve serves with the certificate of the pair whose time it is.
+func (s *SelfSigned) serve() {
+	if s.pair.current == nil {
 		return
 	}
-	if s.current == nil || !bytes.Equal(a.bundle(), s.current.bundle()) {
-		s.known = time.Time{}
-	}
-	if s.current == nil || !bytes.Equal(a.data[secretLeaf], s.current.data[secretLeaf]) {
-		s.setCertificate(a.leaf)
-		s.log.WithField("expires", a.leaf.Leaf.NotAfter).Info("Serving the webhook with this certificate")
-	}
-	s.current = a
-}
-
-func (s *SelfSigned) secretPath() string {
-	return "/api/v1/namespaces/" + s.options.Namespace + "/secrets/" + s.options.Secret
-}
-
-// secret is a Secret, as far as it matters here.
-type secret struct {
-	APIVersion string            `json:"apiVersion"`
-	Kind       string            `json:"kind"`
-	Metadata   metadata          `json:"metadata"`
-	Type       string            `json:"type,omitempty"`
-	Data       map[string][]byte `json:"data,omitempty"`
-}
-
-type metadata struct {
-	Name            string `json:"name"`
-	ResourceVersion string `json:"resourceVersion,omitempty"`
-}
-
-func (s *SelfSigned) newSecret(version string, data map[string][]byte) *secret {
-	return &secret{
-		APIVersion: "v1", Kind: "Secret", Type: "Opaque", Data: data,
-		Metadata: metadata{Name: s.options.Secret, ResourceVersion: version},
+	now := s.now()
+	published := bytes.Equal(s.trusted, s.pair.bundle()) && now.Sub(s.published) >= publishedFor
+	c := s.pair.serve(now, published).tls
+	if before := s.served.Swap(c); before == nil || !before.Leaf.Equal(c.Leaf) {
+		s.log.WithField("expires", c.Leaf.NotAfter).Info("Serving the webhook with this certificate")
 	}
 }
 
-// read returns what the Secret holds and its version; nil where it holds
-// nothing, or nothing that can be used. A Secret that is missing is made.
-func (s *SelfSigned) read(ctx context.Context) (*authority, string, error) {
-	var kept secret
-	err := s.get(ctx, s.secretPath(), &kept)
+// readSecret returns what the Secret holds, which may be nothing, and its
+// version. A Secret that is missing is made: of two that make it, only one can
+// write to its first version.
+func (s *SelfSigned) readSecret(ctx context.Context) (pair, string, error) {
+	secrets := s.client.CoreV1().Secrets(s.options.Namespace)
+	kept, err := secrets.Get(ctx, s.options.Name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
-		// It is made empty first: then the version tells two who make it apart.
-		err = s.apply(ctx, s.secretPath(), makerManager, s.newSecret("", nil), &kept)
+		kept, err = secrets.Apply(ctx, s.secret(), metav1.ApplyOptions{FieldManager: makerManager, Force: true})
 	}
 	if err != nil {
-		return nil, "", s.explain(err, "secrets", "", s.options.Secret)
+		return pair{}, "", err
 	}
-	if len(kept.Data) == 0 && isOpaque(kept.Type) {
-		return nil, kept.Metadata.ResourceVersion, nil
+	p, err := parsePair(kept.Data, s.names)
+	if kept.Type != "" && kept.Type != corev1.SecretTypeOpaque {
+		err = fmt.Errorf("it is of type %s", kept.Type)
 	}
-	if !isOpaque(kept.Type) || !isOurs(kept.Data) {
-		return nil, "", fmt.Errorf("keep the webhook's certificate: Secret %q in namespace %q holds something of somebody else's: "+
-			"delete it, or name another by LABELSTREAM_WEBHOOK_SECRET", s.options.Secret, s.options.Namespace)
-	}
-	a, err := parseAuthority(kept.Data)
 	if err != nil {
-		s.log.WithError(err).WithField("secret", s.options.Namespace+"/"+s.options.Secret).
-			Warn("The Secret of the webhook's certificate makes no sense; writing it anew")
-		return nil, kept.Metadata.ResourceVersion, nil
+		return pair{}, "", outage.WithHint(
+			fmt.Errorf("the Secret %s/%s holds something else than the webhook's certificate: %w", s.options.Namespace, s.options.Name, err),
+			"delete it, or choose another name by LABELSTREAM_WEBHOOK_NAME")
 	}
-	return a, kept.Metadata.ResourceVersion, nil
+	return p, kept.ResourceVersion, nil
 }
 
-// isOpaque tells whether a Secret's type is that of ours.
-func isOpaque(kind string) bool { return kind == "" || kind == "Opaque" }
-
-// keep writes the Secret, if it still has the version.
-func (s *SelfSigned) keep(ctx context.Context, a *authority, version string) error {
-	err := s.apply(ctx, s.secretPath(), fieldManager, s.newSecret(version, a.data), nil)
-	return s.explain(err, "secrets", "", s.options.Secret)
+func (s *SelfSigned) secret() *applycore.SecretApplyConfiguration {
+	return applycore.Secret(s.options.Name, s.options.Namespace).WithType(corev1.SecretTypeOpaque)
 }
 
-// configuration is a ValidatingWebhookConfiguration, as far as it matters here:
-// what is not in it is left alone by an apply.
-type configuration struct {
-	APIVersion string   `json:"apiVersion"`
-	Kind       string   `json:"kind"`
-	Metadata   metadata `json:"metadata"`
-	Webhooks   []hook   `json:"webhooks"`
+// writeSecret writes the Secret, if it still has the version.
+func (s *SelfSigned) writeSecret(ctx context.Context, p pair, version string) error {
+	secret := s.secret().WithResourceVersion(version).WithData(p.data())
+	_, err := s.client.CoreV1().Secrets(s.options.Namespace).
+		Apply(ctx, secret, metav1.ApplyOptions{FieldManager: fieldManager, Force: true})
+	return err
 }
 
-type hook struct {
-	Name         string       `json:"name"`
-	ClientConfig clientConfig `json:"clientConfig"`
-}
-
-type clientConfig struct {
-	CABundle []byte `json:"caBundle"`
-}
-
-func (s *SelfSigned) configurationPath() string {
-	return "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/" + s.options.Configuration
-}
-
-// configuration is that of the webhook as the API server has it.
-func (s *SelfSigned) configuration(ctx context.Context) (*configuration, error) {
-	var c configuration
-	err := s.get(ctx, s.configurationPath(), &c)
-	return &c, s.explain(err, "validatingwebhookconfigurations", "admissionregistration.k8s.io", s.options.Configuration)
-}
-
-// publish has the API server trust what the current authority says.
+// publish tells the API server to trust both certificates of the pair. It
+// applies the caBundle and nothing else.
 func (s *SelfSigned) publish(ctx context.Context) error {
-	c, err := s.configuration(ctx)
+	configurations := s.client.AdmissionregistrationV1().ValidatingWebhookConfigurations()
+	have, err := configurations.Get(ctx, s.options.Name, metav1.GetOptions{})
 	if err != nil {
 		return err
 	}
-	if len(c.Webhooks) == 0 {
-		return fmt.Errorf("keep the webhook's certificate: ValidatingWebhookConfiguration %q has no webhooks", s.options.Configuration)
+	if len(have.Webhooks) == 0 {
+		return fmt.Errorf("the ValidatingWebhookConfiguration %s has no webhooks", s.options.Name)
 	}
-	bundle, changed := s.current.bundle(), false
-	for i := range c.Webhooks {
-		hook := &c.Webhooks[i]
+	bundle, changed := s.pair.bundle(), false
+	want := applyadmission.ValidatingWebhookConfiguration(s.options.Name).WithResourceVersion(have.ResourceVersion)
+	for _, hook := range have.Webhooks {
 		changed = changed || !bytes.Equal(hook.ClientConfig.CABundle, bundle)
-		hook.ClientConfig.CABundle = bundle
+		want.WithWebhooks(applyadmission.ValidatingWebhook().WithName(hook.Name).
+			WithClientConfig(applyadmission.WebhookClientConfig().WithCABundle(bundle...)))
 	}
-	if !changed {
-		if s.known.IsZero() {
-			s.known = s.now()
+	if changed {
+		s.trusted = nil
+		_, err := configurations.Apply(ctx, want, metav1.ApplyOptions{FieldManager: fieldManager, Force: true})
+		if err != nil {
+			return err
 		}
-		return nil
+		s.log.WithField("configuration", s.options.Name).Info("Told the API server to trust the webhook's certificate")
 	}
-	s.known = time.Time{}
-	c.APIVersion, c.Kind = "admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration"
-	if err := s.apply(ctx, s.configurationPath(), fieldManager, c, nil); err != nil {
-		return s.explain(err, "validatingwebhookconfigurations", "admissionregistration.k8s.io", s.options.Configuration)
+	if !bytes.Equal(s.trusted, bundle) {
+		s.trusted, s.published = bundle, s.now()
 	}
-	s.known = s.now()
-	s.log.WithField("configuration", s.options.Configuration).Info("The API server has been told to trust the webhook's certificate")
 	return nil
-}
-
-func (s *SelfSigned) get(ctx context.Context, path string, into any) error {
-	return decode(s.client.Get().AbsPath(path).Timeout(requestTimeout).Do(ctx), into)
-}
-
-// apply writes by server-side apply; into may be nil.
-func (s *SelfSigned) apply(ctx context.Context, path, manager string, object, into any) error {
-	text, err := json.Marshal(object)
-	if err != nil {
-		return fmt.Errorf("encode %s: %w", path, err)
-	}
-	return decode(s.client.Patch(types.ApplyPatchType).AbsPath(path).Timeout(requestTimeout).
-		Param("fieldManager", manager).Param("force", "true").Body(text).Do(ctx), into)
-}
-
-func decode(result rest.Result, into any) error {
-	// Only this error has what the server says.
-	if err := result.Error(); err != nil || into == nil {
-		return err
-	}
-	body, err := result.Raw()
-	if err != nil {
-		return err
-	}
-	return json.Unmarshal(body, into)
-}
-
-// explain says what to do about an error.
-func (s *SelfSigned) explain(err error, resource, group, name string) error {
-	switch {
-	case err == nil:
-		return nil
-	case apierrors.IsForbidden(err):
-		verbs := `"get" and "patch"`
-		if resource == "secrets" {
-			verbs = `"get", "create" and "patch"`
-		}
-		return fmt.Errorf("keep the webhook's certificate: grant the verbs %s on resource %q in API group %q, resource name %q: %w",
-			verbs, resource, group, name, err)
-	}
-	return fmt.Errorf("keep the webhook's certificate: %s %q: %w", resource, name, err)
 }

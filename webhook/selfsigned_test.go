@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -20,13 +19,17 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	logtest "github.com/sirupsen/logrus/hooks/test"
+	admissionregistration "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
+
+	"labelstream/status/outage"
 )
 
 const (
 	theSecret        = "/api/v1/namespaces/cost/secrets/labelstream-webhook"
-	theConfiguration = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/labelstream"
+	theConfiguration = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/labelstream-webhook"
 )
 
 // fakeStore is an API server with one Secret and one configuration. An apply
@@ -36,13 +39,12 @@ type fakeStore struct {
 	mu sync.Mutex
 	// data is the Secret's, nil where there is none.
 	data map[string][]byte
-	// typ is the Secret's type, Opaque where "".
-	typ string
-	// bundles are those of the configuration's webhooks by name, nil where
-	// there is no configuration.
+	typ  corev1.SecretType
+	// bundles are those of the configuration's webhooks by name, nil where there
+	// is no configuration.
 	bundles map[string][]byte
 	version int
-	// fail answers requests of a method and path with a code.
+	// fail answers requests of a method and object with a code.
 	fail     map[string]int
 	requests []string
 	// before is called once before the next apply, without the lock.
@@ -50,13 +52,14 @@ type fakeStore struct {
 }
 
 func newFakeStore(t *testing.T) *fakeStore {
-	return &fakeStore{t: t, version: 7, fail: make(map[string]int), bundles: map[string][]byte{"labelstream.example.com": nil}}
+	return &fakeStore{t: t, version: 7, typ: corev1.SecretTypeOpaque, fail: make(map[string]int), bundles: map[string][]byte{"labelstream.example.com": nil}}
 }
 
 func (f *fakeStore) RoundTrip(r *http.Request) (*http.Response, error) {
 	var body []byte
 	if r.Body != nil {
 		body, _ = io.ReadAll(r.Body)
+		r.Body.Close()
 	}
 	if r.Method == http.MethodPatch {
 		f.mu.Lock()
@@ -83,8 +86,8 @@ func (f *fakeStore) RoundTrip(r *http.Request) (*http.Response, error) {
 func failure(code int) (int, any) {
 	reasons := map[int]metav1.StatusReason{403: metav1.StatusReasonForbidden, 404: metav1.StatusReasonNotFound, 409: metav1.StatusReasonConflict, 500: metav1.StatusReasonInternalError}
 	return code, metav1.Status{
-		TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"},
-		Status:   metav1.StatusFailure, Code: int32(code), Reason: reasons[code], Message: http.StatusText(code),
+		TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusFailure,
+		Code: int32(code), Reason: reasons[code], Message: string(reasons[code]),
 	}
 }
 
@@ -109,12 +112,12 @@ func (f *fakeStore) answer(r *http.Request, body []byte) (int, any) {
 
 func (f *fakeStore) secret(r *http.Request, body []byte) (int, any) {
 	if r.Method == http.MethodPatch {
-		var applied secret
-		if err := json.Unmarshal(body, &applied); err != nil || applied.Kind != "Secret" || applied.Metadata.Name != "labelstream-webhook" {
+		var applied corev1.Secret
+		if err := json.Unmarshal(body, &applied); err != nil || applied.Kind != "Secret" || applied.Type != corev1.SecretTypeOpaque {
 			f.t.Errorf("applied %s, %v", body, err)
 		}
-		switch version := applied.Metadata.ResourceVersion; {
-		case version != "" && f.data == nil, version != "" && version != fmt.Sprint(f.version):
+		switch version := applied.ResourceVersion; {
+		case version != "" && (f.data == nil || version != fmt.Sprint(f.version)):
 			return failure(409)
 		case f.data == nil:
 			f.data = make(map[string][]byte)
@@ -127,7 +130,10 @@ func (f *fakeStore) secret(r *http.Request, body []byte) (int, any) {
 	if f.data == nil {
 		return failure(404)
 	}
-	return 200, secret{Metadata: metadata{Name: "labelstream-webhook", ResourceVersion: fmt.Sprint(f.version)}, Type: f.typ, Data: f.data}
+	return 200, corev1.Secret{
+		TypeMeta:   metav1.TypeMeta{Kind: "Secret", APIVersion: "v1"},
+		ObjectMeta: metav1.ObjectMeta{Name: "labelstream-webhook", Namespace: "cost", ResourceVersion: fmt.Sprint(f.version)}, Type: f.typ, Data: f.data,
+	}
 }
 
 func (f *fakeStore) configuration(r *http.Request, body []byte) (int, any) {
@@ -135,11 +141,11 @@ func (f *fakeStore) configuration(r *http.Request, body []byte) (int, any) {
 		return failure(404)
 	}
 	if r.Method == http.MethodPatch {
-		var applied configuration
-		if err := json.Unmarshal(body, &applied); err != nil || applied.Metadata.ResourceVersion != "9" {
+		var applied admissionregistration.ValidatingWebhookConfiguration
+		if err := json.Unmarshal(body, &applied); err != nil {
 			f.t.Errorf("applied %s, %v", body, err)
 		}
-		want := `{"apiVersion":"admissionregistration.k8s.io/v1","kind":"ValidatingWebhookConfiguration","metadata":{"name":"labelstream","resourceVersion":"9"},"webhooks":[`
+		want := `{"kind":"ValidatingWebhookConfiguration","apiVersion":"admissionregistration.k8s.io/v1","metadata":{"name":"labelstream-webhook","resourceVersion":"9"},"webhooks":[`
 		for i, hook := range applied.Webhooks {
 			if i > 0 {
 				want += ","
@@ -152,14 +158,17 @@ func (f *fakeStore) configuration(r *http.Request, body []byte) (int, any) {
 			f.t.Errorf("applied more than the bundle (-want +got):\n%s", diff)
 		}
 	}
-	type object map[string]any
-	hooks := []object{}
+	ignore := admissionregistration.Ignore
+	var hooks []admissionregistration.ValidatingWebhook
 	for _, name := range slices.Sorted(maps.Keys(f.bundles)) {
-		hooks = append(hooks, object{
-			"name": name, "clientConfig": object{"caBundle": f.bundles[name], "service": object{"name": "labelstream"}}, "sideEffects": "None", "failurePolicy": "Ignore",
+		hooks = append(hooks, admissionregistration.ValidatingWebhook{
+			Name: name, FailurePolicy: &ignore, ClientConfig: admissionregistration.WebhookClientConfig{CABundle: f.bundles[name]},
 		})
 	}
-	return 200, object{"metadata": object{"name": "labelstream", "resourceVersion": "9", "labels": object{"a": "b"}}, "webhooks": hooks}
+	return 200, admissionregistration.ValidatingWebhookConfiguration{
+		TypeMeta:   metav1.TypeMeta{Kind: "ValidatingWebhookConfiguration", APIVersion: "admissionregistration.k8s.io/v1"},
+		ObjectMeta: metav1.ObjectMeta{Name: "labelstream-webhook", ResourceVersion: "9", Labels: map[string]string{"a": "b"}}, Webhooks: hooks,
+	}
 }
 
 // set changes the store.
@@ -179,25 +188,33 @@ func (f *fakeStore) expectRequests(t *testing.T, want ...string) {
 	f.requests = nil
 }
 
-// expectTrusted checks that each webhook trusts what is served.
+// expectTrusted checks that each webhook trusts what a replica serves, and that
+// the Secret holds it.
 func (f *fakeStore) expectTrusted(t *testing.T, s *SelfSigned) {
 	t.Helper()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if s.current == nil {
-		t.Fatal("nothing is served")
+	kept, err := parsePair(f.data, names)
+	if err != nil || kept.current == nil {
+		t.Fatalf("the Secret holds %v, %v", kept, err)
 	}
 	for name, bundle := range f.bundles {
-		if !bytes.Equal(bundle, s.current.bundle()) {
-			t.Errorf("%s trusts something else", name)
+		if !bytes.Equal(bundle, kept.bundle()) {
+			t.Errorf("%s trusts something else than the Secret holds", name)
 		}
 	}
-	if kept := (&authority{data: f.data}); !kept.same(s.current) {
-		t.Error("the Secret holds something else")
+	if c := leaf(t, s); !c.Equal(kept.current.tls.Leaf) && (kept.next == nil || !c.Equal(kept.next.tls.Leaf)) {
+		t.Error("another certificate is served than the Secret holds")
 	}
-	if config := s.TLS(); config == nil || !bytes.Equal(config.Certificates[0].Certificate[0], s.current.leaf.Leaf.Raw) {
-		t.Error("another certificate is served")
+}
+
+func leaf(t *testing.T, s *SelfSigned) *x509.Certificate {
+	t.Helper()
+	c, err := s.GetCertificate(nil)
+	if err != nil {
+		t.Fatal(err)
 	}
+	return c.Leaf
 }
 
 func newReplica(t *testing.T, store *fakeStore) (*SelfSigned, *logtest.Hook) {
@@ -207,9 +224,7 @@ func newReplica(t *testing.T, store *fakeStore) (*SelfSigned, *logtest.Hook) {
 		t.Fatal(err)
 	}
 	log, hook := logtest.NewNullLogger()
-	s, err := NewSelfSigned(client, SelfSignedOptions{
-		Namespace: "cost", Secret: "labelstream-webhook", Service: "labelstream", Configuration: "labelstream",
-	}, prometheus.NewRegistry(), log)
+	s, err := NewSelfSigned(client, SelfSignedOptions{Namespace: "cost", Name: "labelstream-webhook"}, prometheus.NewRegistry(), log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -218,60 +233,53 @@ func newReplica(t *testing.T, store *fakeStore) (*SelfSigned, *logtest.Hook) {
 
 func step(t *testing.T, s *SelfSigned) {
 	t.Helper()
-	if err := s.step(t.Context()); err != nil {
+	if err := s.reconcile(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 }
 
 var look = []string{"GET secret", "GET configuration"}
 
-// TestFirstStart makes everything, once.
+// TestFirstStart makes everything, once; a restart serves what is kept.
 func TestFirstStart(t *testing.T) {
 	store := newFakeStore(t)
 	store.bundles["second.example.com"] = []byte("another")
 	s, _ := newReplica(t, store)
-	if s.Ready() == nil || s.TLS() != nil {
+	if _, err := s.GetCertificate(nil); err == nil || s.Ready() == nil {
 		t.Error("ready without a certificate")
 	}
 	step(t, s)
-	store.expectRequests(t, "GET secret", "PATCH secret labelstream-maker", "GET configuration",
-		"PATCH secret labelstream", "GET configuration", "PATCH configuration labelstream")
+	store.expectRequests(t, "GET secret", "PATCH secret labelstream-maker", "PATCH secret labelstream", "GET configuration", "PATCH configuration labelstream")
 	store.expectTrusted(t, s)
 	if err := s.Ready(); err != nil {
 		t.Error(err)
 	}
-	if diff := cmp.Diff([]string{"labelstream.cost.svc", "labelstream.cost.svc.cluster.local"}, s.leaf().DNSNames); diff != "" {
+	if diff := cmp.Diff(names, leaf(t, s).DNSNames); diff != "" {
 		t.Errorf("names (-want +got):\n%s", diff)
 	}
 	step(t, s)
 	store.expectRequests(t, look...)
-}
-
-// TestRestart serves what is kept.
-func TestRestart(t *testing.T) {
-	store := newFakeStore(t)
-	first, _ := newReplica(t, store)
-	step(t, first)
-	store.requests = nil
-	second, _ := newReplica(t, store)
-	step(t, second)
+	restarted, _ := newReplica(t, store)
+	step(t, restarted)
 	store.expectRequests(t, look...)
-	store.expectTrusted(t, second)
-	if !second.leaf().Equal(first.leaf()) {
+	store.expectTrusted(t, restarted)
+	if !leaf(t, restarted).Equal(leaf(t, s)) {
 		t.Error("another certificate is served after a restart")
 	}
 }
 
-// TestTwoAtOnce has one replica come between the other's read and its write,
-// at the first start and where the Secret was deleted.
-func TestTwoAtOnce(t *testing.T) {
+// TestConflict has one replica come between the other's read and its write, at
+// the first start and where the Secret was deleted.
+func TestConflict(t *testing.T) {
 	store := newFakeStore(t)
-	first, _ := newReplica(t, store)
+	first, hook := newReplica(t, store)
 	second, _ := newReplica(t, store)
 	conflict := func() {
 		t.Helper()
-		if err := first.step(t.Context()); err == nil || !strings.Contains(err.Error(), `secrets "labelstream-webhook": Conflict`) {
-			t.Errorf("got %v, want a conflict", err)
+		store.before = func() { step(t, second) }
+		err := first.reconcile(t.Context())
+		if first.report(err) != retryInterval || err == nil || len(hook.AllEntries()) > 1 {
+			t.Errorf("got %v, logged %v, want a conflict, which is not logged", err, hook.AllEntries())
 		}
 		store.set(func() { store.requests = nil })
 		step(t, first)
@@ -280,183 +288,186 @@ func TestTwoAtOnce(t *testing.T) {
 		store.expectTrusted(t, second)
 	}
 	store.data = map[string][]byte{} // made, still empty
-	store.before = func() { step(t, second) }
 	conflict()
-	leaf := first.leaf()
-	store.set(func() { store.data = nil })
-	store.before = func() {} // the one that makes it
-	third, _ := newReplica(t, store)
-	step(t, second)
-	step(t, third)
-	step(t, first)
-	if !first.leaf().Equal(leaf) || !third.leaf().Equal(leaf) {
-		t.Error("a deleted Secret made the certificate another")
+	served := leaf(t, first)
+	store.data = map[string][]byte{}
+	conflict()
+	if !leaf(t, second).Equal(served) {
+		t.Error("the Secret was emptied, and the certificate is another")
 	}
-	store.expectTrusted(t, third)
 }
 
-// TestRepair has others write over what is ours.
+// TestRepair has others delete the Secret and write over the bundle.
 func TestRepair(t *testing.T) {
 	store := newFakeStore(t)
-	s, hook := newReplica(t, store)
+	s, _ := newReplica(t, store)
 	step(t, s)
-	leaf := s.leaf()
-	store.bundles["labelstream.example.com"] = []byte("theirs")
-	step(t, s)
-	store.expectTrusted(t, s)
-	store.data = map[string][]byte{secretCAKey: []byte("broken")}
-	hook.Reset()
-	step(t, s)
-	store.expectTrusted(t, s)
-	if !s.leaf().Equal(leaf) {
-		t.Error("another certificate is served")
+	served := leaf(t, s)
+	for name, damage := range map[string]func(){
+		"bundle": func() { store.bundles["labelstream.example.com"] = []byte("theirs") },
+		"Secret": func() { store.data = nil },
+		"both":   func() { store.data, store.bundles["labelstream.example.com"] = nil, nil },
+	} {
+		store.set(damage)
+		step(t, s)
+		store.expectTrusted(t, s)
+		if !leaf(t, s).Equal(served) {
+			t.Errorf("%s: another certificate is served", name)
+		}
 	}
-	if got := hook.AllEntries()[0].Message; got != "The Secret of the webhook's certificate makes no sense; writing it anew" {
-		t.Errorf("logged %q", got)
+}
+
+// TestOverwrittenBundle has a successor published for a day without a break before
+// it is served.
+func TestOverwrittenBundle(t *testing.T) {
+	store := newFakeStore(t)
+	s, _ := newReplica(t, store)
+	now := noon
+	s.now = func() time.Time { return now }
+	step(t, s)
+	first := leaf(t, s)
+	now = now.Add(336 * day)
+	step(t, s)
+	now = now.Add(23 * time.Hour)
+	store.bundles["labelstream.example.com"] = nil
+	step(t, s)
+	for _, wait := range []time.Duration{23 * time.Hour, time.Hour} {
+		if !leaf(t, s).Equal(first) {
+			t.Error("the successor is served too early")
+		}
+		now = now.Add(wait)
+		step(t, s)
+	}
+	if leaf(t, s).Equal(first) {
+		t.Error("the successor is not served")
 	}
 }
 
 // TestSecretOfOthers is left as it is, at the start and later; what is served
 // meanwhile is served on.
 func TestSecretOfOthers(t *testing.T) {
-	const want = `keep the webhook's certificate: Secret "labelstream-webhook" in namespace "cost" holds something of somebody else's: ` +
-		`delete it, or name another by LABELSTREAM_WEBHOOK_SECRET`
-	ours := made(t)
+	ours, foreign := renew(t, pair{}, time.Now()), made(t)
 	for name, test := range map[string]struct {
-		typ  string
+		typ  corev1.SecretType
 		data map[string][]byte
+		want string
 	}{
-		"other keys":       {"Opaque", map[string][]byte{"password": []byte("secret")}},
-		"a certificate":    {"kubernetes.io/tls", map[string][]byte{secretLeaf: ours.data[secretLeaf], secretLeafKey: ours.data[secretLeafKey], secretBundle: ours.bundle()}},
-		"our keys of TLS":  {"", map[string][]byte{secretLeaf: ours.data[secretLeaf], secretLeafKey: ours.data[secretLeafKey]}},
-		"our data":         {"kubernetes.io/tls", ours.data},
-		"a type and empty": {"kubernetes.io/service-account-token", map[string][]byte{}},
+		"other keys":                {corev1.SecretTypeOpaque, map[string][]byte{"password": []byte("secret")}, "tls.crt, tls.key: tls: failed to find any PEM data in certificate input"},
+		"cert-manager's":            {corev1.SecretTypeTLS, pair{current: foreign}.data(), "it is of type kubernetes.io/tls"},
+		"another certificate":       {corev1.SecretTypeOpaque, pair{current: foreign}.data(), "tls.crt, tls.key: not a certificate that labelstream has made for this Service"},
+		"our data of another type":  {corev1.SecretTypeTLS, ours.data(), "it is of type kubernetes.io/tls"},
+		"another type, and empty":   {corev1.SecretTypeServiceAccountToken, map[string][]byte{}, "it is of type kubernetes.io/service-account-token"},
+		"an authority of old times": {corev1.SecretTypeOpaque, map[string][]byte{"ca.crt": foreign.cert, "ca.key": foreign.key}, "tls.crt, tls.key: tls: failed to find any PEM data in certificate input"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			store := newFakeStore(t)
 			store.data, store.typ = test.data, test.typ
 			s, _ := newReplica(t, store)
-			if err := s.step(t.Context()); err == nil || err.Error() != want || s.Ready() == nil {
-				t.Errorf("at the start: %v, ready: %v", err, s.Ready())
+			want := "the Secret cost/labelstream-webhook holds something else than the webhook's certificate: " + test.want
+			err := s.reconcile(t.Context())
+			if err == nil || err.Error() != want || s.Ready() == nil || outage.Hint(err) != "delete it, or choose another name by LABELSTREAM_WEBHOOK_NAME" {
+				t.Errorf("at the start: %v (%s), ready: %v", err, outage.Hint(err), s.Ready())
 			}
 			store.expectRequests(t, "GET secret")
-			store.data, store.typ = nil, ""
+			store.data, store.typ = nil, corev1.SecretTypeOpaque
 			step(t, s)
-			leaf := s.leaf()
+			served := leaf(t, s)
 			store.set(func() { store.data, store.typ, store.requests = test.data, test.typ, nil })
-			if err := s.step(t.Context()); err == nil || err.Error() != want || s.Ready() != nil || !s.leaf().Equal(leaf) {
-				t.Errorf("later: %v, ready: %v", err, s.Ready())
+			if err := s.reconcile(t.Context()); err == nil || err.Error() != want || !leaf(t, s).Equal(served) {
+				t.Errorf("later: %v", err)
 			}
 			store.expectRequests(t, "GET secret")
 		})
 	}
 }
 
-// TestNewReplicaWithoutTheSecret has the Secret deleted, and a new replica make
-// all anew before an old one writes it back: what that one serves stays trusted.
-func TestNewReplicaWithoutTheSecret(t *testing.T) {
+// TestWithoutRights serves what is kept where it cannot be renewed or published.
+func TestWithoutRights(t *testing.T) {
 	store := newFakeStore(t)
-	now := time.Now()
-	replica := func() *SelfSigned {
+	first, _ := newReplica(t, store)
+	step(t, first)
+	for _, what := range []string{"PATCH secret", "GET configuration", "PATCH configuration"} {
+		store.fail = map[string]int{what: 403}
+		store.bundles["labelstream.example.com"] = nil
 		s, _ := newReplica(t, store)
-		s.now = func() time.Time { return now }
-		return s
-	}
-	old := replica()
-	step(t, old)
-	served := old.leaf()
-	ended := must(t)(newAuthority(old.names, now.Add(-6*365*day)))
-	theirs := *ended.trusted[0]
-	theirs.Subject, theirs.RawSubject, theirs.NotAfter = pkix.Name{CommonName: "theirs"}, nil, now.Add(day)
-	signed, err := issue(&theirs, &theirs, &ended.key.PublicKey, ended.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	others := append(certificatePEM(signed), ended.bundle()...)
-	store.bundles["labelstream.example.com"] = append(others, store.bundles["labelstream.example.com"]...)
-	store.bundles["second.example.com"] = []byte("no certificate")
-	store.data = nil
-	fresh := replica()
-	step(t, fresh)
-	store.expectTrusted(t, fresh)
-	if n := len(fresh.current.trusted); n != 2 {
-		t.Errorf("%d authorities are trusted, want the new one and the old", n)
-	}
-	trusted := &authority{data: map[string][]byte{secretBundle: store.bundles["labelstream.example.com"]}}
-	for name, leaf := range map[string]*x509.Certificate{"the old": served, "the new": fresh.leaf()} {
-		if _, err := leaf.Verify(x509.VerifyOptions{Roots: pool(trusted), DNSName: old.names[0]}); err != nil {
-			t.Errorf("%s certificate: %v", name, err)
-		}
-	}
-	step(t, old)
-	store.expectTrusted(t, old)
-	if !old.leaf().Equal(fresh.leaf()) {
-		t.Error("the replicas serve different certificates")
-	}
-	// However often that happens, the bundle does not grow without end.
-	for range maxTrusted + 2 {
-		store.data = nil
-		now = now.Add(time.Hour)
-		step(t, replica())
-	}
-	kept, err := parseAuthority(store.data)
-	if err != nil || len(kept.trusted) != maxTrusted {
-		t.Errorf("%d authorities are trusted, %v, want %d", len(kept.trusted), err, maxTrusted)
-	}
-}
-
-// TestNewReplicaCannotReadTheConfiguration makes nothing that could take the
-// trust from others, unless there is nothing to be read.
-func TestNewReplicaCannotReadTheConfiguration(t *testing.T) {
-	for code, makes := range map[int]bool{403: true, 404: true, 500: false} {
-		store := newFakeStore(t)
-		store.fail["GET configuration"] = code
-		s, _ := newReplica(t, store)
-		if err := s.step(t.Context()); err == nil || (s.Ready() == nil) != makes {
-			t.Errorf("%d: %v, ready: %v, want %v", code, err, s.Ready(), makes)
+		s.now = func() time.Time { return time.Now().Add(340 * day) }
+		if err := s.reconcile(t.Context()); err == nil || s.Ready() != nil || !leaf(t, s).Equal(leaf(t, first)) {
+			t.Errorf("without the right to %s: %v, ready: %v", what, err, s.Ready())
 		}
 	}
 }
 
-// TestLifetimes runs two replicas for eleven years: at every moment what each
-// serves is trusted by what the API server has known for a minute, unless all
-// is made for the first time.
+// TestLifetimes runs two replicas, whose clocks are 90 minutes apart, for three
+// years: what each serves is always trusted by what API servers were told a day
+// before, none undoes what the other does, and all is written once.
 func TestLifetimes(t *testing.T) {
 	store := newFakeStore(t)
 	now := noon
 	var replicas []*SelfSigned
-	for range 2 {
+	for _, skew := range []time.Duration{0, 90 * time.Minute} {
 		s, _ := newReplica(t, store)
-		s.now = func() time.Time { return now }
+		s.now = func() time.Time { return now.Add(skew) }
 		replicas = append(replicas, s)
 	}
-	step(t, replicas[0])
-	known := slices.Clone(store.bundles["labelstream.example.com"])
-	leaves, authorities := map[string]bool{}, map[string]bool{}
-	for now.Before(noon.Add(11 * 365 * day)) {
-		for _, s := range replicas {
+	step(t, replicas[1])
+	known := []*x509.CertPool{pool(replicas[1].pair.current)}
+	served := make(map[string]bool)
+	for ; now.Before(noon.Add(3 * 365 * day)); now = now.Add(12 * time.Hour) {
+		for i, s := range replicas {
 			step(t, s)
-			pool := (&authority{data: map[string][]byte{secretBundle: known}})
-			if _, err := s.leaf().Verify(verifyOptions(pool, now)); err != nil {
-				t.Fatalf("at %v: not trusted by what was known a minute ago: %v", now, err)
+			store.expectTrusted(t, s)
+			if _, err := leaf(t, s).Verify(x509.VerifyOptions{Roots: known[0], DNSName: names[0], CurrentTime: now}); err != nil {
+				t.Fatalf("after %v, replica %d: %v", now.Sub(noon), i, err)
 			}
-			leaves[string(s.leaf().Raw)] = true
-			authorities[string(s.current.trusted[0].Raw)] = true
+			served[string(leaf(t, s).Raw)] = true
 		}
-		now = now.Add(59 * time.Second)
-		known = slices.Clone(store.bundles["labelstream.example.com"])
-		if !replicasWait(replicas) {
-			now = now.Add(3 * day)
+		roots := x509.NewCertPool()
+		roots.AppendCertsFromPEM(store.bundles["labelstream.example.com"])
+		known = append(known, roots)
+		known = known[max(0, len(known)-2):]
+	}
+	// A certificate has a successor after 335 days, which is published when it is
+	// made and when the first has ended: 3 times in 3 years.
+	var writes int
+	for _, request := range store.requests {
+		if strings.HasPrefix(request, "PATCH secret labelstream") {
+			writes++
 		}
 	}
-	if len(authorities) != 4 || len(leaves) < 60 || len(leaves) > 70 {
-		t.Errorf("%d authorities and %d certificates in 11 years, want 4 and some 65", len(authorities), len(leaves))
+	if len(served) != 4 || writes != 1+1+3+3 {
+		t.Errorf("%d certificates and %d writes of the Secret in 3 years, want 4 and 8", len(served), writes)
 	}
 }
 
-// replicasWait tells whether a new authority is waited for.
-func replicasWait(replicas []*SelfSigned) bool {
-	return slices.ContainsFunc(replicas, func(s *SelfSigned) bool { return s.current.issuer() != s.current.trusted[0] })
+// TestSuccessorWithoutAFailedRequest serves over TLS while a certificate nears
+// its end, its successor is made, served, and moves up: each request of a client
+// that trusts the bundle of the hour before is answered.
+func TestSuccessorWithoutAFailedRequest(t *testing.T) {
+	store := newFakeStore(t)
+	s, _ := newReplica(t, store)
+	now := time.Now()
+	s.now = func() time.Time { return now }
+	step(t, s)
+	b := startServer(t, s, nil)
+	served := make(map[string]bool)
+	for range 40 {
+		roots := x509.NewCertPool()
+		roots.AppendCertsFromPEM(store.bundles["labelstream.example.com"])
+		now = now.Add(10 * day)
+		step(t, s)
+		c := client(t, roots)
+		config := c.Transport.(*http.Transport).TLSClientConfig
+		config.ServerName, config.Time = names[0], func() time.Time { return now }
+		r, text, err := b.post(c, strings.NewReader(short(pods)))
+		if err != nil || text != allowed {
+			t.Fatalf("answered %q, %v", text, err)
+		}
+		served[string(r.TLS.PeerCertificates[0].Raw)] = true
+		c.CloseIdleConnections()
+	}
+	if len(served) != 2 {
+		t.Errorf("%d certificates were served, want 2", len(served))
+	}
 }
 
 // TestRun retries what fails, and says so once.
@@ -478,6 +489,8 @@ func TestRun(t *testing.T) {
 		if err := s.Ready(); err != nil {
 			t.Errorf("ready waits for the configuration: %v", err)
 		}
+		store.set(func() { store.bundles = map[string][]byte{} })
+		time.Sleep(10 * time.Second)
 		store.set(func() { store.bundles = map[string][]byte{"a": nil} })
 		time.Sleep(10 * time.Second)
 		store.set(func() { store.requests = nil })
@@ -488,21 +501,18 @@ func TestRun(t *testing.T) {
 		<-ended
 		var got []string
 		for _, entry := range hook.AllEntries() {
-			got = append(got, entry.Message)
+			got = append(got, fmt.Sprint(entry.Message, ": ", entry.Data["error"], " ", entry.Data["hint"]))
 		}
 		want := []string{
-			"Cannot keep the webhook's certificate; trying again", // forbidden
-			"Serving the webhook with this certificate",
-			"Cannot keep the webhook's certificate; trying again", // no configuration
-			"The API server has been told to trust the webhook's certificate",
-			"The webhook's certificate can be kept again",
+			"Cannot keep the webhook's certificate: Forbidden grant the rights that the command rbac prints",
+			"Serving the webhook with this certificate: <nil> <nil>",
+			"Cannot keep the webhook's certificate: NotFound <nil>",
+			"Cannot keep the webhook's certificate: the ValidatingWebhookConfiguration labelstream-webhook has no webhooks <nil>",
+			"Told the API server to trust the webhook's certificate: <nil> <nil>",
+			"The webhook's certificate is kept again: <nil> <nil>",
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("logged (-want +got):\n%s", diff)
-		}
-		forbidden := fmt.Sprint(hook.AllEntries()[0].Data["error"])
-		if want := `keep the webhook's certificate: grant the verbs "get", "create" and "patch" on resource "secrets" in API group "", resource name "labelstream-webhook": Forbidden`; forbidden != want {
-			t.Errorf("logged %q, want %q", forbidden, want)
 		}
 	})
 }

@@ -1,0 +1,40 @@
+package app
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+)
+
+// restConfig returns how to reach the API server: by the file of --kubeconfig,
+// KUBECONFIG, the pod's service account, or ~/.kube/config.
+func restConfig(opts *Options) (*rest.Config, error) {
+	cfg, err := loadRestConfig(opts.Kubeconfig)
+	if err != nil {
+		return nil, fmt.Errorf("find out how to reach the API server: %w", err)
+	}
+	cfg.UserAgent = userAgent(opts)
+	return cfg, nil
+}
+
+func loadRestConfig(file string) (*rest.Config, error) {
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = file
+	variable := os.Getenv(clientcmd.RecommendedConfigPathEnvVar)
+	if file == "" && variable == "" {
+		cfg, err := rest.InClusterConfig()
+		if !errors.Is(err, rest.ErrNotInCluster) {
+			return cfg, err
+		}
+	}
+	cfg, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil).ClientConfig()
+	if file == "" && clientcmd.IsEmptyConfig(err) {
+		return nil, fmt.Errorf("no cluster in the files of KUBECONFIG=%q, no service account, no ~/.kube/config", variable)
+	}
+	return cfg, err
+}
+
+func userAgent(opts *Options) string { return "labelstream/" + opts.Build.Version }

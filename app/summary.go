@@ -1,0 +1,67 @@
+package app
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/sirupsen/logrus"
+
+	"labelstream/emitter"
+	"labelstream/informer"
+)
+
+// summarize logs a line for each kind, over all its namespaces.
+func (a *app) summarize(statuses []informer.Status, totals map[string]emitter.Totals) {
+	for _, s := range informer.ByKind(statuses) {
+		sent := totals[s.Resource]
+		fields := logrus.Fields{
+			"kind":    s.Resource,
+			"read":    s.Read,
+			"sent":    sent.Accepted,
+			"seconds": math.Round(s.Took.Seconds()*100) / 100,
+		}
+		if s.Took > 0 {
+			fields["objects_per_second"] = int64(float64(s.Read) / s.Took.Seconds())
+		}
+		for name, n := range map[string]int64{
+			"refused":          sent.Refused,
+			"excluded":         s.Excluded,
+			"values_empty":     int64(s.Drops.Empty),
+			"values_unsafe":    int64(s.Drops.Unsafe),
+			"values_truncated": int64(s.Drops.Truncated),
+		} {
+			if n > 0 {
+				fields[name] = n
+			}
+		}
+		if s.Synced && sent.Accepted == s.Read-s.Excluded {
+			a.log.WithFields(fields).Info("Backfilled")
+		} else {
+			a.log.WithFields(fields).Error("Not backfilled")
+		}
+	}
+}
+
+// missing returns an error for each thing that was not read or not accepted.
+// Where the run was ended, that is the one reason for what was not finished.
+func missing(statuses []informer.Status, totals map[string]emitter.Totals, ended bool) []error {
+	var errs []error
+	for _, s := range statuses {
+		switch {
+		case s.Synced:
+		case s.Err != nil:
+			errs = append(errs, s.Err)
+		case !ended:
+			errs = append(errs, fmt.Errorf("list %s: not finished", s.Resource))
+		}
+	}
+	for _, s := range informer.ByKind(statuses) {
+		if n := totals[s.Resource].Refused; n > 0 {
+			errs = append(errs, fmt.Errorf("send %s: records that the destination refused: %d", s.Resource, n))
+		}
+	}
+	if n := totals[""].Refused; n > 0 {
+		errs = append(errs, fmt.Errorf("send records of several kinds: records that the destination refused, without saying which: %d", n))
+	}
+	return errs
+}

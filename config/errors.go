@@ -1,0 +1,72 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/kelseyhightower/envconfig"
+)
+
+// invalidValues is the error of a Decode: everything that is wrong with one
+// variable, each made by shown or hidden.
+type invalidValues []string
+
+func (i invalidValues) Error() string { return strings.Join(i, ", ") }
+
+// shown says that a value, or an item of a list, is not accepted. There is a reason
+// where what is accepted does not say it.
+func shown(value, reason string) string {
+	if reason == "" {
+		return fmt.Sprintf("=%q", value)
+	}
+	return fmt.Sprintf("=%q: %s", value, reason)
+}
+
+// hidden is shown without the value.
+func hidden(reason string) string { return ": " + reason }
+
+// secret is the reason of a value that may be one.
+const secret = "not shown, as it may hold a secret"
+
+// validation collects what is wrong with the environment.
+type validation struct {
+	settings map[string]*setting
+	// invalid are the settings that have an error of their own.
+	invalid map[string]bool
+	errs    []error
+}
+
+// addf adds an error that does not belong to one setting.
+func (v *validation) addf(format string, args ...any) {
+	v.errs = append(v.errs, fmt.Errorf(format, args...))
+}
+
+// add adds an error of one setting, which shown or hidden has made.
+func (v *validation) add(name, problem string) {
+	v.invalid[name] = true
+	v.addf("%s_%s%s; want %s", prefix, name, problem, v.settings[name].accepts())
+}
+
+// addConflict adds an error of two settings, unless one of them has an error of
+// its own and is not what was meant.
+func (v *validation) addConflict(first, second, problem string) {
+	if !v.invalid[first] && !v.invalid[second] {
+		v.addf("%s_%s and %[1]s_%[3]s %[4]s", prefix, first, second, problem)
+	}
+}
+
+// addParse adds the error of a value that did not parse. Numbers, durations and
+// truth values are wrong as a whole, the other types say which part of them is.
+func (v *validation) addParse(name string, err error) {
+	problems := invalidValues{hidden(err.Error())}
+	if parse, ok := errors.AsType[*envconfig.ParseError](err); ok {
+		problems = invalidValues{shown(parse.Value, "")}
+		if parts, ok := errors.AsType[invalidValues](parse.Err); ok {
+			problems = parts
+		}
+	}
+	for _, problem := range problems {
+		v.add(name, problem)
+	}
+}

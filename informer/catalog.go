@@ -1,0 +1,303 @@
+// Package informer reads the metadata of a cluster's objects through shared
+// informers whose lists are streamed, so that no list is ever held in memory.
+package informer
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/kubernetes/scheme"
+
+	"labelstream/config"
+	"labelstream/record"
+	"labelstream/status/outage"
+)
+
+// Kind is a resource that is read, and how its objects appear in series.
+type Kind struct {
+	record.Kind
+	GVR schema.GroupVersionResource
+	// GVK is the kind that the server serves the resource as.
+	GVK schema.GroupVersionKind
+	// Watchable says that the server lets the resource be watched.
+	Watchable bool
+}
+
+// Scope limits a list to a namespace or to one object; empty fields mean all.
+type Scope struct{ Namespace, Name string }
+
+// String is the namespace that the scope is about.
+func (s Scope) String() string { return s.Namespace + s.Name }
+
+// Scopes are where objects of the kind are read if these namespaces are chosen,
+// each by a request of its own; none chosen means all.
+func (k *Kind) Scopes(chosen []string) []Scope {
+	if len(chosen) == 0 || !k.Namespaced && k.NameLabel != namespaceLabel {
+		return []Scope{{}}
+	}
+	scopes := make([]Scope, len(chosen))
+	for i, namespace := range chosen {
+		if k.Namespaced {
+			scopes[i].Namespace = namespace
+		} else {
+			scopes[i].Name = namespace
+		}
+	}
+	return scopes
+}
+
+const (
+	// workloadLabel names the objects of most kinds.
+	workloadLabel = "workload"
+	// namespaceLabel names the objects that are namespaces themselves.
+	namespaceLabel = "namespace"
+)
+
+// wellKnown are the kinds that have a name without their group, as the
+// backends know them.
+var wellKnown = []struct{ group, plural, name, nameLabel string }{
+	{"", "pods", "pod", "pod"},
+	{"", "namespaces", "namespace", namespaceLabel},
+	{"", "nodes", "node", "node"},
+	{"", "persistentvolumes", "pv", workloadLabel},
+	{"", "persistentvolumeclaims", "pvc", workloadLabel},
+	{"apps", "deployments", "deployment", workloadLabel},
+	{"apps", "statefulsets", "statefulset", workloadLabel},
+	{"apps", "daemonsets", "daemonset", workloadLabel},
+	{"apps", "replicasets", "replicaset", workloadLabel},
+	{"batch", "jobs", "job", workloadLabel},
+	{"batch", "cronjobs", "cronjob", workloadLabel},
+	{"networking.k8s.io", "ingresses", "ingress", workloadLabel},
+	{"storage.k8s.io", "storageclasses", "storageclass", workloadLabel},
+	{"apiextensions.k8s.io", "customresourcedefinitions", "crd", workloadLabel},
+}
+
+// Catalog is what a server serves, in each group's preferred version.
+type Catalog struct {
+	resources map[schema.GroupResource]resourceInfo
+	// failed are the groups that could not be discovered.
+	failed map[string]error
+	// mustWatch says that a resource that is named must be watchable.
+	mustWatch bool
+}
+
+type resourceInfo struct {
+	metav1.APIResource
+	version string
+}
+
+func (r *resourceInfo) can(verb string) bool { return slices.Contains(r.Verbs, verb) }
+
+const hintAll = "kubectl api-resources lists what the server has"
+
+// errNotWatchable is final: no server changes what it lets be watched.
+var errNotWatchable = outage.WithHint(errors.New("the server does not let this resource be watched"),
+	"LABELSTREAM_CHANGES=none lists it at each resync instead; or leave it out")
+
+// NewCatalog makes a catalog of what discovery answered. A group that could not be
+// discovered matters only when one of its resources is asked for; any other
+// error is returned.
+func NewCatalog(lists []*metav1.APIResourceList, err error) (*Catalog, error) {
+	c := &Catalog{resources: make(map[schema.GroupResource]resourceInfo), failed: make(map[string]error)}
+	if partial, ok := errors.AsType[*discovery.ErrGroupDiscoveryFailed](err); ok {
+		for gv, err := range partial.Groups {
+			c.failed[gv.Group] = hintForbidden(err)
+		}
+	} else if err != nil {
+		return nil, hintForbidden(err)
+	}
+	for _, list := range lists {
+		gv, err := schema.ParseGroupVersion(list.GroupVersion)
+		if err != nil {
+			return nil, fmt.Errorf("discovery: %w", err)
+		}
+		for _, resource := range list.APIResources {
+			c.add(gv, resource)
+		}
+	}
+	return c, nil
+}
+
+// hintForbidden says what to grant where discovery itself is not allowed.
+func hintForbidden(err error) error {
+	if !apierrors.IsForbidden(err) {
+		return err
+	}
+	return outage.WithHint(err, "grant the verb get on the nonResourceURLs /api, /api/*, /apis and /apis/*, as the ClusterRole system:discovery does")
+}
+
+func (c *Catalog) add(gv schema.GroupVersion, resource metav1.APIResource) {
+	if strings.Contains(resource.Name, "/") {
+		return
+	}
+	gr := schema.GroupResource{Group: gv.Group, Resource: resource.Name}
+	if _, known := c.resources[gr]; !known {
+		c.resources[gr] = resourceInfo{APIResource: resource, version: gv.Version}
+	}
+}
+
+// Kinds resolves the resources that the settings name. Each that cannot be resolved
+// is an error that names the variable. The other kinds are returned all the same.
+func (c *Catalog) Kinds(cfg *config.Config) ([]*Kind, []error) {
+	var kinds []*Kind
+	var errs []error
+	resolve := func(source *config.LabelSource, variable string, mark func(*record.Kind)) {
+		if !source.Enabled {
+			return
+		}
+		for _, name := range source.Resources {
+			resources, err := c.resolve(name)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("%s: %q: %w", variable, name, err))
+			}
+			for _, gr := range resources {
+				mark(&c.kind(gr, &kinds).Kind)
+			}
+		}
+	}
+	resolve(&cfg.Labels, "LABELSTREAM_LABELS_RESOURCES", func(k *record.Kind) { k.Labels = true })
+	resolve(&cfg.Annotations, "LABELSTREAM_ANNOTATIONS_RESOURCES", func(k *record.Kind) { k.Annotations = true })
+	return kinds, errs
+}
+
+// chosenNames are the resources as the settings name them.
+func chosenNames(cfg *config.Config) []string {
+	var names []string
+	for _, source := range []*config.LabelSource{&cfg.Labels, &cfg.Annotations} {
+		if source.Enabled {
+			names = append(names, source.Resources...)
+		}
+	}
+	return names
+}
+
+// isWholeGroup reports whether a name stands for all resources of a group.
+func isWholeGroup(name string) bool { return strings.HasPrefix(name, "*.") }
+
+// kind returns the kind of a served resource, from kinds or added to it.
+func (c *Catalog) kind(gr schema.GroupResource, kinds *[]*Kind) *Kind {
+	for _, k := range *kinds {
+		if k.GVR.GroupResource() == gr {
+			return k
+		}
+	}
+	resource := c.resources[gr]
+	k := &Kind{
+		Kind:      naming(gr, &resource.APIResource),
+		GVR:       gr.WithVersion(resource.version),
+		GVK:       schema.GroupVersionKind{Group: gr.Group, Version: resource.version, Kind: resource.Kind},
+		Watchable: resource.can("watch"),
+	}
+	*kinds = append(*kinds, k)
+	return k
+}
+
+// naming names a kind in series: the well-known and core ones by their
+// singular, any other with its group too, since a Knative service is no core
+// service.
+func naming(gr schema.GroupResource, resource *metav1.APIResource) record.Kind {
+	kind := record.Kind{Resource: gr.String(), Namespaced: resource.Namespaced, NameLabel: workloadLabel}
+	for _, k := range wellKnown {
+		if k.group == gr.Group && k.plural == gr.Resource {
+			kind.Type, kind.Metric, kind.NameLabel = k.name, k.name, k.nameLabel
+			return kind
+		}
+	}
+	singular := resource.SingularName
+	if singular == "" {
+		singular = strings.ToLower(resource.Kind)
+	}
+	kind.Type, kind.Metric = singular, singular
+	if gr.Group != "" {
+		kind.Type, kind.Metric = singular+"."+gr.Group, singular+"_"+gr.Group
+	}
+	return kind
+}
+
+// resolve finds the resources that a name stands for: "pods", "deployments.apps"
+// or "*.apps".
+func (c *Catalog) resolve(name string) ([]schema.GroupResource, error) {
+	plural, group, hasGroup := strings.Cut(name, ".")
+	switch {
+	case isWholeGroup(name):
+		return c.wholeGroup(group)
+	case hasGroup:
+		return c.qualified(schema.GroupResource{Group: group, Resource: plural})
+	default:
+		return c.unqualified(plural)
+	}
+}
+
+func (c *Catalog) qualified(gr schema.GroupResource) ([]schema.GroupResource, error) {
+	resource, ok := c.resources[gr]
+	switch {
+	case !ok && c.failed[gr.Group] != nil:
+		return nil, fmt.Errorf("the server could not say what the group %q serves: %w", gr.Group, c.failed[gr.Group])
+	case !ok:
+		return nil, outage.WithHint(errors.New("the server has no such resource"), hintAll)
+	case !resource.can("list"):
+		return nil, errors.New("the server does not let this resource be listed")
+	case c.mustWatch && !resource.can("watch"):
+		return nil, errNotWatchable
+	}
+	return []schema.GroupResource{gr}, nil
+}
+
+// unqualified finds a plural without a group in one of the groups that client-go
+// has types for: that of wellKnown, or else the first, which is core. Any other
+// group must be named: two of them may use the same plural.
+func (c *Catalog) unqualified(plural string) ([]schema.GroupResource, error) {
+	var own, others []string
+	for gr := range c.resources {
+		switch {
+		case gr.Resource != plural:
+		case scheme.Scheme.IsGroupRegistered(gr.Group):
+			own = append(own, gr.Group)
+		default:
+			others = append(others, gr.String())
+		}
+	}
+	for _, k := range wellKnown {
+		if k.plural == plural && slices.Contains(own, k.group) {
+			return c.qualified(schema.GroupResource{Group: k.group, Resource: plural})
+		}
+	}
+	if len(own) > 0 {
+		return c.qualified(schema.GroupResource{Group: slices.Min(own), Resource: plural})
+	}
+	if len(others) > 0 {
+		return nil, fmt.Errorf("a resource outside Kubernetes' own groups is named with its group, such as %q", slices.Min(others))
+	}
+	// Any of Kubernetes' own groups that is not known might have it.
+	for _, group := range slices.Sorted(maps.Keys(c.failed)) {
+		if scheme.Scheme.IsGroupRegistered(group) {
+			return c.qualified(schema.GroupResource{Group: group, Resource: plural})
+		}
+	}
+	return c.qualified(schema.GroupResource{Resource: plural})
+}
+
+func (c *Catalog) wholeGroup(group string) ([]schema.GroupResource, error) {
+	var found []schema.GroupResource
+	for gr, resource := range c.resources {
+		if gr.Group == group && resource.can("list") && resource.can("watch") {
+			found = append(found, gr)
+		}
+	}
+	slices.SortFunc(found, func(a, b schema.GroupResource) int { return strings.Compare(a.Resource, b.Resource) })
+	switch {
+	case len(found) > 0:
+		return found, nil
+	case c.failed[group] != nil:
+		return nil, fmt.Errorf("the server could not say what the group %q serves: %w", group, c.failed[group])
+	default:
+		return nil, outage.WithHint(errors.New("the server has no such group with resources to list and watch"), hintAll)
+	}
+}

@@ -1,0 +1,139 @@
+package decode
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"labelstream/record"
+)
+
+// jsonObject is the part of an object in JSON that is read. As everywhere in
+// encoding/json, the case of names does not matter.
+type jsonObject struct {
+	Metadata struct {
+		Name              string            `json:"name"`
+		Namespace         string            `json:"namespace"`
+		UID               string            `json:"uid"`
+		ResourceVersion   string            `json:"resourceVersion"`
+		DeletionTimestamp *string           `json:"deletionTimestamp"`
+		Labels            map[string]string `json:"labels"`
+		Annotations       map[string]string `json:"annotations"`
+	} `json:"metadata"`
+}
+
+func (o *jsonObject) object() *Object {
+	meta := &o.Metadata
+	return &Object{
+		Object: record.Object{
+			Namespace: []byte(meta.Namespace), Name: []byte(meta.Name),
+			Labels: sorted(meta.Labels), Annotations: sorted(meta.Annotations),
+		},
+		UID: []byte(meta.UID), ResourceVersion: []byte(meta.ResourceVersion),
+		Deleting: meta.DeletionTimestamp != nil,
+	}
+}
+
+// sorted gives equal maps in an equal order, which keeps records equal.
+func sorted(m map[string]string) []record.KeyValue {
+	pairs := make([]record.KeyValue, 0, len(m))
+	for _, key := range slices.Sorted(maps.Keys(m)) {
+		pairs = append(pairs, record.KeyValue{Key: []byte(key), Value: []byte(m[key])})
+	}
+	return pairs
+}
+
+// jsonList reads one list in JSON, which API servers without protobuf answer. Its
+// decoder's memory, which the largest object has determined, is not kept.
+type jsonList struct {
+	in   *json.Decoder
+	page *Page
+	each func(*Object) error
+	kind string
+	meta metav1.ListMeta
+	// found says that the list has the member items.
+	found bool
+}
+
+func (l *jsonList) read() error {
+	err := l.delim('{')
+	for err == nil && l.in.More() {
+		err = l.member()
+	}
+	if err == nil {
+		err = l.delim('}')
+	}
+	if err == nil && l.kind != "" {
+		err = mustBeList(l.kind)
+	}
+	if err == nil && !l.found {
+		err = errors.New("decode the list: the response has no items")
+	}
+	return err
+}
+
+// delim reads one of the delimiters between values.
+func (l *jsonList) delim(want json.Delim) error {
+	token, err := l.in.Token()
+	switch {
+	case err != nil:
+		return fmt.Errorf("decode the list: %w", unexpectedEOF(err))
+	case token != want:
+		return fmt.Errorf("decode the list: the response has %v where %v is expected", token, want)
+	}
+	return nil
+}
+
+// member reads a member of the list.
+func (l *jsonList) member() error {
+	name, err := l.in.Token()
+	if err == nil {
+		switch name {
+		case "items":
+			return l.items()
+		case "kind":
+			err = l.in.Decode(&l.kind)
+		case "metadata":
+			err = l.in.Decode(&l.meta)
+			l.page.setMeta(&l.meta)
+		default:
+			err = l.in.Decode(new(json.RawMessage))
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("decode the list's %v: %w", name, unexpectedEOF(err))
+	}
+	return nil
+}
+
+// items reads the objects. An error of each is returned as it is.
+func (l *jsonList) items() error {
+	if l.found {
+		return errors.New("decode the list: the response has items twice")
+	}
+	l.found = true
+	begin, err := l.in.Token()
+	switch {
+	case err != nil:
+		return fmt.Errorf("decode the list's items: %w", unexpectedEOF(err))
+	case begin == nil:
+		return nil
+	case begin != json.Delim('['):
+		return fmt.Errorf("decode the list's items: %v where an array is expected", begin)
+	}
+	for l.in.More() {
+		var item jsonObject
+		if err := l.in.Decode(&item); err != nil {
+			return fmt.Errorf("decode object %d of the list: %w", l.page.Items+1, unexpectedEOF(err))
+		}
+		l.page.Items++
+		if err := l.each(item.object()); err != nil {
+			return err
+		}
+	}
+	return l.delim(']')
+}

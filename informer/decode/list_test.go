@@ -1,0 +1,311 @@
+package decode
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/encoding/protowire"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// TestListEqualsApimachinery reads what apimachinery's encoders write, in any pieces.
+func TestListEqualsApimachinery(t *testing.T) {
+	readers := []func(io.Reader) io.Reader{iotest.OneByteReader, iotest.HalfReader, iotest.DataErrReader, func(r io.Reader) io.Reader { return r }}
+	for name := range serializers {
+		t.Run(name, func(t *testing.T) {
+			d := NewListDecoder()
+			for seed := range 40 {
+				list := newRandom(uint64(seed)).list()
+				body := encode(t, name, list)
+				p := expectList(t, d, readers[seed%len(readers)](bytes.NewReader(body)), list)
+				if least := end(t, body); p.Bytes < int64(least) || p.Bytes > int64(len(body)) {
+					t.Errorf("%d bytes, want %d to %d", p.Bytes, least, len(body))
+				}
+				if t.Failed() {
+					t.Fatalf("seed %d", seed)
+				}
+			}
+		})
+	}
+}
+
+// TestListSizes has objects of all sizes at which the way of reading changes, each
+// between small ones.
+func TestListSizes(t *testing.T) {
+	// With this annotation an object fills the buffer.
+	item := fat(1, readBuffer)[0]
+	full := readBuffer - (item.Size() - readBuffer)
+	sizes := []int{0, 1, 127, 128, full - 1, full, full + 1, readBuffer, readBuffer + 200, 2 * readBuffer, 1 << 20, 1<<20 + readBuffer}
+	for _, name := range []string{"protobuf", "json"} {
+		d := NewListDecoder()
+		for _, size := range sizes {
+			list := newList(metav1.ListMeta{ResourceVersion: "1"}, named("a", "before"),
+				fat(1, size)[0], named("a", "between"), fat(1, size)[0], named("z", "after"))
+			expectList(t, d, bytes.NewReader(encode(t, name, list)), list)
+		}
+	}
+}
+
+// TestListKeepsNoLargeObject reads an object that is larger than others, and a list
+// that is cut off within one.
+func TestListKeepsNoLargeObject(t *testing.T) {
+	body := encode(t, "protobuf", newList(metav1.ListMeta{}, fat(1, 2<<20)...))
+	for _, end := range []int{len(body), len(body) / 2} {
+		d := NewListDecoder()
+		_, _, _ = decodeAll(d, bytes.NewReader(body[:end]))
+		if cap(d.scratch) > 0 || cap(d.object.Annotations) > 0 || d.counter.Reader != nil {
+			t.Errorf("after %d of %d bytes: %d bytes are kept, %d annotations, body %v", end, len(body), cap(d.scratch), cap(d.object.Annotations), d.counter.Reader)
+		}
+	}
+}
+
+// TestListOrderOfKeys has sorted keys in both forms: equal objects give equal
+// records.
+func TestListOrderOfKeys(t *testing.T) {
+	item := named("a", "b")
+	item.Labels = map[string]string{"c": "3", "a": "1", "d": "4", "b": "2"}
+	for name := range serializers {
+		var keys []string
+		body := encode(t, name, newList(metav1.ListMeta{}, item))
+		if _, err := NewListDecoder().Decode(bytes.NewReader(body), func(o *Object) error {
+			for _, pair := range o.Labels {
+				keys = append(keys, string(pair.Key))
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff([]string{"a", "b", "c", "d"}, keys); diff != "" {
+			t.Errorf("%s: keys (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
+// TestListUnknownFields has fields that no version knows, of all wire types, in each
+// message of a list.
+func TestListUnknownFields(t *testing.T) {
+	unknown := protowire.AppendVarint(protowire.AppendTag(nil, 200, protowire.VarintType), 1<<40)
+	unknown = protowire.AppendFixed32(protowire.AppendTag(unknown, 201, protowire.Fixed32Type), 7)
+	unknown = protowire.AppendFixed64(protowire.AppendTag(unknown, 70_000, protowire.Fixed64Type), 7)
+	unknown = protowire.AppendString(protowire.AppendTag(unknown, 202, protowire.BytesType), strings.Repeat("x", 5000))
+	// A group, which protobuf gave up, is only passed over inside an object.
+	group := protowire.AppendGroup(protowire.AppendTag(slices.Clone(unknown), 203, protowire.StartGroupType), 203, unknown)
+	field := func(num protowire.Number, message []byte, err error) []byte {
+		if err != nil {
+			t.Fatal(err)
+		}
+		return protowire.AppendBytes(protowire.AppendTag(nil, num, protowire.BytesType), message)
+	}
+	item := typicalPod(1)
+	meta, err := item.ObjectMeta.Marshal()
+	meta = field(1, slices.Concat(group, meta, group), err)
+	items := field(2, slices.Concat(group, meta, group), nil)
+	listMeta, err := (&metav1.ListMeta{ResourceVersion: "5", Continue: "token"}).Marshal()
+	listMeta = field(1, slices.Concat(group, listMeta, group), err)
+	body := slices.Concat(unknown, items, unknown, listMeta, items, unknown)
+	want := new(metav1.PartialObjectMetadataList)
+	if err := want.Unmarshal(body); err != nil || len(want.Items) != 2 || want.Continue != "token" {
+		t.Fatalf("apimachinery: %v, %d objects", err, len(want.Items))
+	}
+	expectList(t, NewListDecoder(), bytes.NewReader(envelope(body)), want)
+}
+
+// end is where the last announced byte of an encoded list is: what follows is
+// no part of the list.
+func end(t *testing.T, body []byte) int {
+	t.Helper()
+	if !bytes.HasPrefix(body, []byte(protobufMagic)) {
+		return bytes.LastIndexByte(body, '}') + 1
+	}
+	rest := body[len(protobufMagic):]
+	for len(rest) > 0 {
+		num, typ, n := protowire.ConsumeTag(rest)
+		size := protowire.ConsumeFieldValue(num, typ, rest[n:])
+		if size < 0 {
+			t.Fatal(protowire.ParseError(size))
+		}
+		rest = rest[n+size:]
+		if num == 2 {
+			return len(body) - len(rest)
+		}
+	}
+	t.Fatal("the envelope holds no list")
+	return 0
+}
+
+// TestListTruncated cuts lists everywhere. What is handed over before the
+// cut is right, and the cut is an error. The decoder goes on with the next list.
+func TestListTruncated(t *testing.T) {
+	list := newRandom(3).list()
+	list.Items = append(list.Items[:min(3, len(list.Items))], pods(2)...)
+	_, want := reference(list)
+	for name := range serializers {
+		t.Run(name, func(t *testing.T) {
+			d := NewListDecoder()
+			body := encode(t, name, list)
+			complete := end(t, body)
+			for cut := range len(body) + 1 {
+				_, objects, err := decodeAll(d, bytes.NewReader(body[:cut]))
+				if !slices.EqualFunc(objects, want[:len(objects)], func(a, b decoded) bool { return cmp.Equal(a, b) }) {
+					t.Fatalf("cut at %d: the objects are others than at the beginning of the list", cut)
+				}
+				switch {
+				case cut >= complete && (err != nil || len(objects) != len(want)):
+					t.Fatalf("cut at %d, after the list: %d objects, error %v; want %d and none", cut, len(objects), err, len(want))
+				case cut < complete && err == nil:
+					t.Fatalf("cut at %d of %d: no error", cut, complete)
+				case errors.Is(err, io.EOF):
+					t.Fatalf("cut at %d: the error is io.EOF, a good end: %v", cut, err)
+				}
+			}
+		})
+	}
+}
+
+func TestListErrorAfterTheList(t *testing.T) {
+	list := newList(metav1.ListMeta{ResourceVersion: "1"}, pods(3)...)
+	broken := iotest.ErrReader(errors.New("connection reset"))
+	for name := range serializers {
+		t.Run(name, func(t *testing.T) {
+			body := encode(t, name, list)
+			body = body[:end(t, body)]
+			expectList(t, NewListDecoder(), io.MultiReader(bytes.NewReader(body), broken), list)
+		})
+	}
+}
+
+func TestListErrorBeforeTheEnd(t *testing.T) {
+	reset := errors.New("connection reset")
+	list := newList(metav1.ListMeta{ResourceVersion: "1"}, pods(3)...)
+	for name := range serializers {
+		body := encode(t, name, list)
+		for _, at := range []int{0, 2, 10, len(body) / 2} {
+			_, _, err := decodeAll(NewListDecoder(), io.MultiReader(bytes.NewReader(body[:at]), iotest.ErrReader(reset)))
+			if !errors.Is(err, reset) {
+				t.Errorf("%s, broken at %d: error %v, want one that wraps %q", name, at, err, reset)
+			}
+		}
+	}
+}
+
+func TestListReturnsTheErrorOfEach(t *testing.T) {
+	full := errors.New("full")
+	list := newList(metav1.ListMeta{ResourceVersion: "1"}, pods(5)...)
+	for name := range serializers {
+		n := 0
+		p, err := NewListDecoder().Decode(bytes.NewReader(encode(t, name, list)), func(*Object) error {
+			if n++; n == 3 {
+				return full
+			}
+			return nil
+		})
+		if err != full || n != 3 || p.Items != 3 || p.ResourceVersion != "1" {
+			t.Errorf("%s: error %v after %d calls, page %+v; want %q itself after 3", name, err, n, p, full)
+		}
+	}
+}
+
+func TestListRefuses(t *testing.T) {
+	field := func(num protowire.Number, typ protowire.Type, rest ...byte) []byte {
+		return append(protowire.AppendTag(nil, num, typ), rest...)
+	}
+	length := func(n uint64) []byte { return binary.AppendUvarint(nil, n) }
+	magic := []byte(protobufMagic)
+	listMagic := envelope(nil) // with nothing in it yet
+	for name, test := range map[string]struct {
+		body []byte
+		want string
+	}{
+		"nothing":               {nil, "read the beginning of the list: unexpected EOF"},
+		"html":                  {[]byte("<html>no</html>"), "decode the list: invalid character '<'"},
+		"json array":            {[]byte(`[{"metadata":{}}]`), "the response has [ where { is expected"},
+		"json text":             {[]byte(`"list"`), "the response has list where { is expected"},
+		"json Status":           {[]byte(`{"kind":"Status","metadata":{},"message":"hello"}`), `the response is of kind "Status", which is no list`},
+		"json without items":    {[]byte(`{"metadata":{}}`), "the response has no items"},
+		"json items no array":   {[]byte(`{"items":{"metadata":{}}}`), "decode the list's items: { where an array is expected"},
+		"json item no object":   {[]byte(`{"items":[{"metadata":{"name":"a"}},"b"]}`), "decode object 2 of the list: json: cannot unmarshal string"},
+		"json metadata no meta": {[]byte(`{"metadata":7}`), "decode the list's metadata: json: cannot unmarshal number"},
+		"json items twice":      {[]byte(`{"items":[],"items":[]}`), "decode the list: the response has items twice"},
+		"json labels no map":    {[]byte(`{"items":[{"metadata":{"labels":["a"]}}]}`), "decode object 1 of the list: json: cannot unmarshal array"},
+		"json of another kind":  {[]byte(`{"kind":"Pod","metadata":{},"items":[]}`), `the response is of kind "Pod", which is no list`},
+		"empty envelope":        {magic, "the response has no body"},
+		"no kind":               {slices.Concat(magic, field(2, protowire.BytesType, 0)), `the response is of kind "", which is no list`},
+		"a Status":              {unknown("v1", "Status", []byte{}), `the response is of kind "Status", which is no list`},
+		"kind is a number":      {slices.Concat(magic, field(1, protowire.BytesType, 2, 0x10, 1)), "wrong wireType = 0 for field Kind"},
+		"huge kind":             {slices.Concat(magic, field(1, protowire.BytesType), length(1<<30)), "a message of 1073741824 bytes is longer than what holds it"},
+		"bad field number":      {append(slices.Clone(magic), 0), "field number 0 is not valid"},
+		"group in envelope":     {slices.Concat(magic, field(9, protowire.StartGroupType)), "wire type 3 is not valid here"},
+		"overlong length":       {slices.Concat(listMagic, field(2, protowire.BytesType), length(1<<63)), "a length of 9223372036854775808 bytes is not valid"},
+		"item past the list":    {slices.Concat(listMagic, field(2, protowire.BytesType, 3), field(2, protowire.BytesType, 9), make([]byte, 20)), "a message of 9 bytes is longer than what holds it"},
+		"skipped past the list": {slices.Concat(listMagic, field(2, protowire.BytesType, 3), field(9, protowire.BytesType, 9), make([]byte, 20)), "a field is longer than the list"},
+		"huge item":             {slices.Concat(listMagic, field(2, protowire.BytesType), length(1<<40), field(2, protowire.BytesType), length(maxObjectBytes+1)), "a message of 67108865 bytes is longer than what holds it"},
+		"item is no message":    {envelope(field(2, protowire.VarintType, 1)), "field 2 has wire type 0"},
+		"broken item":           {envelope(field(2, protowire.BytesType, 1, 0xff)), "decode object 1 of the list"},
+		"broken meta":           {envelope(field(2, protowire.BytesType, 3, 0x0a, 1, 0xff)), "decode object 1 of the list"},
+		"labels are a number":   {envelope(field(2, protowire.BytesType, 4, 0x0a, 2, 0x58, 1)), "field 11 has wire type 0"},
+		"continue is a number":  {envelope(field(1, protowire.BytesType, 2, 0x18, 1)), "decode the list's metadata: proto: wrong wireType"},
+		"broken list metadata":  {envelope(field(1, protowire.BytesType, 1, 0xff)), "decode the list's metadata"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := NewListDecoder()
+			_, objects, err := decodeAll(d, bytes.NewReader(test.body))
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("error %v after %d objects, want one with %q", err, len(objects), test.want)
+			}
+			if cap(d.scratch) != 0 {
+				t.Errorf("%d bytes were set aside", cap(d.scratch))
+			}
+		})
+	}
+}
+
+// FuzzList reads any bytes as a response, and as the list inside an envelope.
+// The decoder gives an error or what apimachinery gives; it passes over what
+// it does not need, so that it may read what apimachinery refuses.
+func FuzzList(f *testing.F) {
+	deleted := named("", "gone")
+	deleted.DeletionTimestamp = &metav1.Time{}
+	remaining := int64(7)
+	// Small ones: the fuzzer is slow with large inputs.
+	for _, list := range []*metav1.PartialObjectMetadataList{
+		newList(metav1.ListMeta{}),
+		newList(metav1.ListMeta{ResourceVersion: "5", Continue: "token", RemainingItemCount: &remaining}, named("a", "b"), deleted),
+		newList(metav1.ListMeta{ResourceVersion: "5"}, typicalPod(1)),
+	} {
+		raw, err := list.Marshal()
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(raw)
+		f.Add(encode(f, "protobuf", list))
+	}
+	f.Add([]byte{0x12, 0xff, 0xff, 0xff, 0x1f, 0x0a})
+	d := NewListDecoder()
+	f.Fuzz(func(t *testing.T, data []byte) {
+		p, objects, _ := decodeAll(d, bytes.NewReader(data))
+		if p.Items < len(objects) || p.Bytes > int64(len(data)) || cap(d.scratch) > 1<<20 {
+			t.Fatalf("%d objects of %d items, %d of %d bytes, %d bytes kept", len(objects), p.Items, p.Bytes, len(data), cap(d.scratch))
+		}
+		p, objects, err := decodeAll(d, bytes.NewReader(envelope(data)))
+		list := new(metav1.PartialObjectMetadataList)
+		if list.Unmarshal(data) != nil {
+			return
+		}
+		if err != nil {
+			// Groups, which no API server sends, are refused where fields of the list
+			// are skipped.
+			if !strings.Contains(err.Error(), "wire type 3 is not valid here") {
+				t.Errorf("%v, apimachinery has no error", err)
+			}
+			return
+		}
+		expect(t, p, objects, list)
+	})
+}

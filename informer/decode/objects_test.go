@@ -1,0 +1,262 @@
+package decode
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer/json"
+	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
+	"k8s.io/apimachinery/pkg/types"
+
+	"labelstream/record"
+)
+
+// serializers are those that API servers answer lists with.
+var serializers = map[string]runtime.Encoder{
+	"protobuf":           protobuf.NewSerializer(nil, nil),
+	"protobuf-streaming": protobuf.NewSerializerWithOptions(nil, nil, protobuf.SerializerOptions{StreamingCollectionsEncoding: true}),
+	"json":               json.NewSerializerWithOptions(json.DefaultMetaFactory, nil, nil, json.SerializerOptions{}),
+	"json-pretty":        json.NewSerializerWithOptions(json.DefaultMetaFactory, nil, nil, json.SerializerOptions{Pretty: true}),
+	"json-streaming":     json.NewSerializerWithOptions(json.DefaultMetaFactory, nil, nil, json.SerializerOptions{StreamingCollectionsEncoding: true}),
+}
+
+func encode(t testing.TB, serializer string, obj runtime.Object) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	if err := serializers[serializer].Encode(obj, &b); err != nil {
+		t.Fatalf("encode as %s: %v", serializer, err)
+	}
+	return b.Bytes()
+}
+
+// newList is a list as a server sends it.
+func newList(meta metav1.ListMeta, items ...metav1.PartialObjectMetadata) *metav1.PartialObjectMetadataList {
+	list := &metav1.PartialObjectMetadataList{ListMeta: meta, Items: items}
+	list.SetGroupVersionKind(metav1.SchemeGroupVersion.WithKind("PartialObjectMetadataList"))
+	list.APIVersion = "meta.k8s.io/v1"
+	return list
+}
+
+// named is an object of little more than a name.
+func named(namespace, name string) metav1.PartialObjectMetadata {
+	return metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{
+		Namespace: namespace, Name: name, UID: types.UID("uid-" + name), ResourceVersion: "7",
+		Labels: map[string]string{"app": name},
+	}}
+}
+
+// pods are n objects in the order of their keys.
+func pods(n int) []metav1.PartialObjectMetadata {
+	items := make([]metav1.PartialObjectMetadata, n)
+	for i := range items {
+		items[i] = named("shop", fmt.Sprintf("pod-%04d", i))
+	}
+	return items
+}
+
+// fat are pods with an annotation of size bytes each.
+func fat(n, size int) []metav1.PartialObjectMetadata {
+	items := pods(n)
+	for i := range items {
+		items[i].Annotations = map[string]string{"large": strings.Repeat("x", size)}
+	}
+	return items
+}
+
+// typicalPod is about 1.3 KB of metadata, most of which nobody needs.
+func typicalPod(i int) metav1.PartialObjectMetadata {
+	yes := true
+	created := metav1.NewTime(time.Unix(1_770_000_000, 0))
+	return metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{
+		Name:              fmt.Sprintf("checkout-api-7d9f8c6b5d-%05d", i),
+		GenerateName:      "checkout-api-7d9f8c6b5d-",
+		Namespace:         "checkout-production",
+		UID:               types.UID(fmt.Sprintf("5f1c6a52-9a43-4c47-8d3e-%012d", i)),
+		ResourceVersion:   fmt.Sprint(9_000_000 + i),
+		CreationTimestamp: created,
+		Labels: map[string]string{
+			"app": "checkout-api", "app.kubernetes.io/instance": "checkout-production",
+			"app.kubernetes.io/managed-by": "Helm", "app.kubernetes.io/version": "2.41.0",
+			"pod-template-hash": "7d9f8c6b5d", "team": "payments", "environment": "production",
+		},
+		Annotations: map[string]string{
+			"checksum/config":    strings.Repeat("0f343b09", 8),
+			"prometheus.io/port": "9090", "prometheus.io/scrape": "true",
+		},
+		OwnerReferences: []metav1.OwnerReference{{
+			APIVersion: "apps/v1", Kind: "ReplicaSet", Name: "checkout-api-7d9f8c6b5d",
+			UID: "0b7d2f57-6d6e-4c0b-9d9c-0d2f57b7d2f5", Controller: &yes, BlockOwnerDeletion: &yes,
+		}},
+		ManagedFields: []metav1.ManagedFieldsEntry{{
+			Manager: "kube-controller-manager", Operation: metav1.ManagedFieldsOperationUpdate, APIVersion: "v1",
+			Time: &created, FieldsType: "FieldsV1",
+			FieldsV1: metav1.NewFieldsV1(`{"f:metadata":{"f:labels":{` + strings.Repeat(`"f:app":{},`, 54) + `"f:team":{}}}}`),
+		}},
+	}}
+}
+
+// random makes metadata of all shapes. The same seed makes the same.
+type random struct{ *rand.Rand }
+
+func newRandom(seed uint64) random { return random{rand.New(rand.NewPCG(seed, 1))} }
+
+func (r random) list() *metav1.PartialObjectMetadataList {
+	list := newList(metav1.ListMeta{ResourceVersion: r.text(12), Continue: r.text(40)})
+	if r.IntN(2) == 0 {
+		remaining := r.Int64N(1 << 40)
+		list.RemainingItemCount = &remaining
+	}
+	for range r.IntN(12) {
+		list.Items = append(list.Items, r.object())
+	}
+	return list
+}
+
+func (r random) object() metav1.PartialObjectMetadata {
+	meta := metav1.ObjectMeta{
+		Name: r.text(20), Namespace: r.text(20), UID: types.UID(r.text(36)), ResourceVersion: r.text(10), Generation: r.Int64(),
+		CreationTimestamp: metav1.NewTime(time.Unix(r.Int64N(1<<33), 0)), Labels: r.pairs(), Annotations: r.pairs(),
+		Finalizers: []string{r.text(10), r.text(10)}[:r.IntN(3)],
+	}
+	if r.IntN(3) == 0 {
+		deleted, grace := metav1.NewTime(time.Unix(r.Int64N(1<<33), 0)), r.Int64N(100)
+		meta.DeletionTimestamp, meta.DeletionGracePeriodSeconds = &deleted, &grace
+	}
+	for range r.IntN(3) {
+		controller := r.IntN(2) == 0
+		meta.OwnerReferences = append(meta.OwnerReferences, metav1.OwnerReference{Kind: r.text(9), Name: r.text(30), Controller: &controller})
+		meta.ManagedFields = append(meta.ManagedFields, metav1.ManagedFieldsEntry{
+			Manager: r.text(9), FieldsV1: metav1.NewFieldsV1(`{"f:metadata":{"f:labels":{}}}`),
+		})
+	}
+	return metav1.PartialObjectMetadata{ObjectMeta: meta}
+}
+
+// pairs is nil, empty, or some pairs, now and then one with a large value.
+func (r random) pairs() map[string]string {
+	if r.IntN(5) == 0 {
+		return nil
+	}
+	pairs := make(map[string]string)
+	for range r.IntN(10) {
+		pairs[r.text(30)] = r.text(60)
+	}
+	if r.IntN(20) == 0 {
+		pairs["large"] = r.text(150_000)
+	}
+	return pairs
+}
+
+// text is up to most bytes of UTF-8, quotes and multi-byte runes included.
+func (r random) text(most int) string {
+	const letters = "abcdefghijklmnopqrstuvwxyz0123456789-./\"\\<&\néß漢\U0001F680"
+	runes := []rune(letters)
+	var b strings.Builder
+	for n := r.IntN(most + 1); b.Len() < n-4; {
+		b.WriteRune(runes[r.IntN(len(runes))])
+	}
+	return b.String()
+}
+
+// decoded is an object that was read, in a form that can be kept and compared.
+type decoded struct {
+	Namespace, Name, UID, ResourceVersion string
+	Deleting                              bool
+	Labels, Annotations                   map[string]string
+}
+
+func fromObject(o *Object) decoded {
+	return decoded{
+		Namespace: string(o.Namespace), Name: string(o.Name), UID: string(o.UID), ResourceVersion: string(o.ResourceVersion),
+		Deleting: o.Deleting, Labels: pairs(o.Labels), Annotations: pairs(o.Annotations),
+	}
+}
+
+// pairs keeps the last of two with the same key, as protobuf demands of
+// maps.
+func pairs(all []record.KeyValue) map[string]string {
+	m := make(map[string]string, len(all))
+	for _, pair := range all {
+		m[string(pair.Key)] = string(pair.Value)
+	}
+	return m
+}
+
+// reference is what apimachinery makes of a list.
+func reference(list *metav1.PartialObjectMetadataList) (Page, []decoded) {
+	p := Page{ResourceVersion: list.ResourceVersion, Continue: list.Continue, Remaining: -1, Items: len(list.Items)}
+	if list.RemainingItemCount != nil {
+		p.Remaining = *list.RemainingItemCount
+	}
+	objects := make([]decoded, 0, len(list.Items))
+	for i := range list.Items {
+		o := &list.Items[i]
+		objects = append(objects, decoded{
+			Namespace: o.Namespace, Name: o.Name, UID: string(o.UID), ResourceVersion: o.ResourceVersion,
+			Deleting: o.DeletionTimestamp != nil, Labels: orEmpty(o.Labels), Annotations: orEmpty(o.Annotations),
+		})
+	}
+	return p, objects
+}
+
+func orEmpty(m map[string]string) map[string]string {
+	if m == nil {
+		return map[string]string{}
+	}
+	return m
+}
+
+func decodeAll(d *ListDecoder, body io.Reader) (Page, []decoded, error) {
+	objects := []decoded{}
+	p, err := d.Decode(body, func(o *Object) error {
+		objects = append(objects, fromObject(o))
+		return nil
+	})
+	return p, objects, err
+}
+
+// expectList decodes a body and compares it with what apimachinery has.
+func expectList(t *testing.T, d *ListDecoder, body io.Reader, list *metav1.PartialObjectMetadataList) Page {
+	t.Helper()
+	p, objects, err := decodeAll(d, body)
+	if err != nil {
+		t.Fatalf("decode: %v", err)
+	}
+	expect(t, p, objects, list)
+	return p
+}
+
+func expect(t *testing.T, p Page, objects []decoded, list *metav1.PartialObjectMetadataList) {
+	t.Helper()
+	p.Bytes = 0
+	wantPage, want := reference(list)
+	if diff := cmp.Diff(wantPage, p); diff != "" {
+		t.Errorf("page (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(want, objects); diff != "" {
+		t.Errorf("objects (-want +got):\n%.4000s", diff)
+	}
+}
+
+// envelope wraps a list as API servers do.
+func envelope(list []byte) []byte {
+	return unknown("meta.k8s.io/v1", "PartialObjectMetadataList", list)
+}
+
+// unknown is an answer in protobuf that holds any kind of message.
+func unknown(apiVersion, kind string, raw []byte) []byte {
+	unknown := runtime.Unknown{TypeMeta: runtime.TypeMeta{APIVersion: apiVersion, Kind: kind}, Raw: raw}
+	body, err := unknown.Marshal()
+	if err != nil {
+		panic(err)
+	}
+	return append([]byte(protobufMagic), body...)
+}

@@ -1,0 +1,272 @@
+package decode
+
+import (
+	"bytes"
+	"encoding/binary"
+	stdjson "encoding/json"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer/json"
+	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
+	"k8s.io/apimachinery/pkg/runtime/serializer/streaming"
+	"k8s.io/apimachinery/pkg/watch"
+	kjson "sigs.k8s.io/json"
+)
+
+// event is one of a watch, as it is sent or as it was read.
+type event struct {
+	Type   watch.EventType
+	Object decoded
+	Status *metav1.Status
+}
+
+// encodeEvent writes an event as an API server does: the object in its own
+// serializer, in a WatchEvent, in a frame.
+func encodeEvent(t testing.TB, form string, typ watch.EventType, obj runtime.Object) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	var stream streaming.Encoder
+	if form == "protobuf" {
+		stream = streaming.NewEncoder(protobuf.LengthDelimitedFramer.NewFrameWriter(&b), protobuf.NewRawSerializer(nil, nil))
+	} else {
+		stream = streaming.NewEncoder(json.Framer.NewFrameWriter(&b), serializers["json"])
+	}
+	err := stream.Encode(&metav1.WatchEvent{Type: string(typ), Object: runtime.RawExtension{Raw: encode(t, form, obj)}})
+	if err != nil {
+		t.Fatalf("encode an event as %s: %v", form, err)
+	}
+	return b.Bytes()
+}
+
+// partial is an object as a watch sends it.
+func partial(o metav1.PartialObjectMetadata) *metav1.PartialObjectMetadata {
+	o.APIVersion, o.Kind = "meta.k8s.io/v1", "PartialObjectMetadata"
+	return &o
+}
+
+func failure(code int32, reason metav1.StatusReason, message string) *metav1.Status {
+	return &metav1.Status{
+		TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"},
+		Status:   metav1.StatusFailure, Code: code, Reason: reason, Message: message,
+	}
+}
+
+// readEvents reads until there is an error.
+func readEvents(body io.Reader) ([]event, error) {
+	events := []event{}
+	for r := NewWatchDecoder(body); ; {
+		typ, o, status, err := r.Next()
+		if err != nil {
+			return events, err
+		}
+		e := event{Type: typ, Status: status}
+		if o != nil {
+			e.Object = fromObject(o)
+		}
+		events = append(events, e)
+	}
+}
+
+// TestEventsEqualApimachinery reads what apimachinery's encoders write.
+func TestEventsEqualApimachinery(t *testing.T) {
+	types := []watch.EventType{watch.Added, watch.Modified, watch.Deleted, watch.Bookmark}
+	for _, form := range forms {
+		t.Run(form, func(t *testing.T) {
+			var body []byte
+			want := []event{}
+			for seed := range uint64(60) {
+				r := newRandom(seed)
+				if seed%10 == 9 {
+					status := failure(410, metav1.StatusReasonExpired, r.text(20))
+					body = append(body, encodeEvent(t, form, watch.Error, status)...)
+					if form == "protobuf" {
+						// What the envelope says of the type is not in the status.
+						status.TypeMeta = metav1.TypeMeta{}
+					}
+					want = append(want, event{Type: watch.Error, Status: status})
+					continue
+				}
+				o, typ := r.object(), types[r.IntN(len(types))]
+				_, objects := reference(newList(metav1.ListMeta{}, o))
+				body = append(body, encodeEvent(t, form, typ, partial(o))...)
+				want = append(want, event{Type: typ, Object: objects[0]})
+			}
+			for name, reader := range map[string]io.Reader{
+				"at once": bytes.NewReader(body), "byte by byte": iotest.OneByteReader(bytes.NewReader(body)),
+			} {
+				got, err := readEvents(reader)
+				if !errors.Is(err, io.EOF) {
+					t.Errorf("%s: ends with %v, want EOF", name, err)
+				}
+				if diff := cmp.Diff(want, got); diff != "" {
+					t.Fatalf("%s: events (-want +got):\n%.3000s", name, diff)
+				}
+			}
+		})
+	}
+}
+
+// TestEventsCut ends the stream after each of its bytes: what was whole before
+// is read, and only between two events is it a good end.
+func TestEventsCut(t *testing.T) {
+	for _, form := range forms {
+		t.Run(form, func(t *testing.T) {
+			first := encodeEvent(t, form, watch.Added, partial(named("shop", "a")))
+			body := append(bytes.Clone(first), encodeEvent(t, form, watch.Deleted, partial(named("shop", "b")))...)
+			for at := range len(body) {
+				events, err := readEvents(bytes.NewReader(body[:at]))
+				// JSON ends with its brace, before the line does.
+				want := 0
+				if at >= len(bytes.TrimRight(first, "\n")) {
+					want = 1
+				}
+				if form == "json" && at == len(body)-1 {
+					want = 2
+				}
+				whole := at == 0 || want == 2 || at == len(first) || form == "json" && at == len(first)-1
+				if len(events) != want || errors.Is(err, io.EOF) != whole || !whole && !errors.Is(err, io.ErrUnexpectedEOF) {
+					t.Fatalf("cut at %d of %d (first %d): %d events and %v", at, len(body), len(first), len(events), err)
+				}
+			}
+		})
+	}
+}
+
+func TestEventsThatMakeNoSense(t *testing.T) {
+	frame := func(length uint32, message string) string {
+		return string(binary.BigEndian.AppendUint32(nil, length)) + message
+	}
+	tests := map[string]struct{ body, want string }{
+		"longer than any object":   {frame(maxObjectBytes+1, ""), "decode the watch: a frame of 67108865 bytes"},
+		"no message":               {frame(2, "\xff\xff"), "decode a watch event: "},
+		"no object":                {frame(0, ""), "decode a watch event: its object is not in protobuf"},
+		"an object in JSON":        {frame(8, "\x0a\x00\x12\x04\x0a\x02{}"), "decode a watch event: its object is not in protobuf"},
+		"a broken object":          {frame(11, "\x12\x09\x0a\x07k8s\x00\x12\x01\xff"), "decode a watch event's object: "},
+		"a broken status":          {frame(15, "\x0a\x05ERROR\x12\x06\x0a\x04k8s\x00"), ""},
+		"JSON that is none":        {"{]", "decode the watch: invalid character"},
+		"JSON without an object":   {`{"type":"ADDED","object":null}`, "decode a watch event: it has no object"},
+		"a JSON type that is none": {`{"type":5,"object":{}}`, "decode the watch: json: cannot unmarshal number"},
+		"JSON of another shape":    {`{"type":"ADDED","object":[]}`, "decode a watch event's object: "},
+		"a JSON status":            {`{"type":"ERROR","object":[]}`, "decode the watch's error: "},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			_, _, status, err := NewWatchDecoder(strings.NewReader(test.body)).Next()
+			if test.want == "" {
+				if err != nil || status == nil || status.Code != 0 {
+					t.Errorf("got %v and %v, want an empty status", status, err)
+				}
+				return
+			}
+			if err == nil || !strings.HasPrefix(err.Error(), test.want) {
+				t.Errorf("error %v, want %q", err, test.want)
+			}
+		})
+	}
+}
+
+// TestEventsKeepNoLargeObject waits for an event after a large one: what that took
+// is free by then.
+func TestEventsKeepNoLargeObject(t *testing.T) {
+	large := fat(1, 4<<20)[0]
+	for _, form := range forms {
+		d := NewWatchDecoder(bytes.NewReader(encodeEvent(t, form, watch.Added, partial(large))))
+		if _, _, _, err := d.Next(); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, _, err := d.Next(); !errors.Is(err, io.EOF) {
+			t.Errorf("%s: ends with %v, want EOF", form, err)
+		}
+		if cap(d.frame) > readBuffer || cap(d.object.Annotations) > 0 || d.json != nil && d.json.InputOffset() > readBuffer {
+			t.Errorf("%s: %d bytes of a frame are kept, %d annotations", form, cap(d.frame), cap(d.object.Annotations))
+		}
+	}
+}
+
+// FuzzEvents reads any bytes as a watch: as one it never ends but by an error,
+// and gives what apimachinery gives of the same events.
+func FuzzEvents(f *testing.F) {
+	for _, form := range forms {
+		added := encodeEvent(f, form, watch.Added, partial(named("a", "b")))
+		f.Add(added)
+		f.Add(append(bytes.Clone(added), encodeEvent(f, form, watch.Deleted, partial(named("a", "c")))...))
+		f.Add(encodeEvent(f, form, watch.Bookmark, partial(metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{ResourceVersion: "5"}})))
+		f.Add(encodeEvent(f, form, watch.Error, failure(410, metav1.StatusReasonExpired, "too old")))
+	}
+	f.Add([]byte{0, 0, 0, 2, 0x0a, 0x00})
+	f.Add([]byte(`{"object":{"metadata":{"name":"a","name":null}},"type":null,"object":null,"type":"ADDED"}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		events, err := readEvents(bytes.NewReader(data))
+		if err == nil {
+			t.Fatal("a watch without an end")
+		}
+		if len(data) == 0 {
+			return
+		}
+		refer := referenceFrames
+		if data[0] == '{' {
+			refer = referenceLines
+		}
+		for i, want := range refer(data) {
+			if i == len(events) {
+				break
+			}
+			if diff := cmp.Diff(want, events[i]); want.Type != watch.Error && diff != "" {
+				t.Errorf("event %d (-want +got):\n%s", i, diff)
+			}
+		}
+	})
+}
+
+// referenceFrames is what apimachinery makes of a watch in protobuf, up to the
+// first event that it does not understand.
+func referenceFrames(data []byte) []event {
+	var events []event
+	for len(data) >= 4 {
+		length := int64(binary.BigEndian.Uint32(data))
+		if data = data[4:]; int64(len(data)) < length {
+			break
+		}
+		var sent metav1.WatchEvent
+		var unknown runtime.Unknown
+		var o metav1.PartialObjectMetadata
+		err := sent.Unmarshal(data[:length])
+		if raw, ok := bytes.CutPrefix(sent.Object.Raw, []byte(protobufMagic)); err != nil || !ok ||
+			unknown.Unmarshal(raw) != nil || o.Unmarshal(unknown.Raw) != nil {
+			break
+		}
+		data = data[length:]
+		events = append(events, referenceEvent(sent.Type, o))
+	}
+	return events
+}
+
+// referenceLines is that of a watch in JSON, up to the first name in another case,
+// which encoding/json takes for the same.
+func referenceLines(data []byte) []event {
+	var events []event
+	in, anyCase := kjson.NewDecoderCaseSensitivePreserveInts(bytes.NewReader(data)), stdjson.NewDecoder(bytes.NewReader(data))
+	for {
+		var sent, other metav1.WatchEvent
+		if in.Decode(&sent) != nil || anyCase.Decode(&other) != nil || !cmp.Equal(sent, other) {
+			return events
+		}
+		var o, otherObject metav1.PartialObjectMetadata
+		if kjson.UnmarshalCaseSensitivePreserveInts(sent.Object.Raw, &o) != nil || stdjson.Unmarshal(sent.Object.Raw, &otherObject) != nil || !cmp.Equal(o, otherObject) {
+			return events
+		}
+		events = append(events, referenceEvent(sent.Type, o))
+	}
+}
+
+func referenceEvent(typ string, o metav1.PartialObjectMetadata) event {
+	_, objects := reference(newList(metav1.ListMeta{}, o))
+	return event{Type: watch.EventType(typ), Object: objects[0]}
+}

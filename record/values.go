@@ -1,0 +1,74 @@
+package record
+
+import (
+	"bytes"
+	"unicode/utf8"
+)
+
+// value returns what is sent of a label's value, or false where the label is left
+// out.
+func (b *Builder) value(value []byte) ([]byte, bool) {
+	if len(value) == 0 {
+		b.drops.Empty++
+		return nil, false
+	}
+	unsafe, ascii := scan(value)
+	if unsafe && b.dropUnsafe {
+		b.drops.Unsafe++
+		return nil, false
+	}
+	if !ascii {
+		value = valid(value)
+	}
+	if len(value) > b.maxBytes {
+		b.drops.Truncated++
+		value = truncate(value, b.maxBytes)
+	}
+	return value, len(value) > 0
+}
+
+// unsafeCharacters are those that HTML escapes, the likeliest first.
+const unsafeCharacters = `"&<>'`
+
+// unsafeBits has the bit of each of unsafeCharacters: all of them are below 64.
+const unsafeBits uint64 = 1<<'"' | 1<<'&' | 1<<'<' | 1<<'>' | 1<<'\''
+
+// shortValue is the length in bytes up to which a loop over a value beats the
+// searches that use vector instructions.
+const shortValue = 32
+
+// scan reports whether value has an unsafe character, and whether it is known to
+// be ASCII. It is most of what a value costs: labels are many and short,
+// annotations may hold 256 KiB.
+func scan(value []byte) (unsafe, ascii bool) {
+	if len(value) > shortValue {
+		for i := range len(unsafeCharacters) {
+			unsafe = unsafe || bytes.IndexByte(value, unsafeCharacters[i]) >= 0
+		}
+		return unsafe, false
+	}
+	var bits uint64
+	var all byte
+	for _, c := range value {
+		bits |= unsafeBits >> c // shifts by 64 and more give 0
+		all |= c
+	}
+	return bits&1 != 0, all < utf8.RuneSelf
+}
+
+// valid returns text with what is not UTF-8 replaced: the protocol demands it.
+// An API server lets no such text in; a hostile webhook caller may send it.
+func valid(text []byte) []byte {
+	if utf8.Valid(text) {
+		return text
+	}
+	return bytes.ToValidUTF8(text, []byte("\uFFFD"))
+}
+
+// truncate shortens valid UTF-8 to at most limit bytes, at the start of a rune.
+func truncate(value []byte, limit int) []byte {
+	for limit > 0 && !utf8.RuneStart(value[limit]) {
+		limit--
+	}
+	return value[:limit]
+}

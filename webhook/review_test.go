@@ -1,0 +1,189 @@
+package webhook
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+	kjson "sigs.k8s.io/json"
+)
+
+// plain is a review as a test compares it.
+type plain struct {
+	APIVersion, Kind, UID, Group, Resource, SubResource, Name, Namespace, Operation string
+	DryRun                                                                          bool
+	Object, OldObject                                                               plainObject
+}
+
+type plainObject struct {
+	Name, Namespace     string
+	Labels, Annotations map[string]string
+}
+
+func plainOf(v *review) plain {
+	r := &v.Request
+	return plain{
+		v.APIVersion, v.Kind, r.UID, r.Resource.Group, r.Resource.Resource, r.SubResource, r.Name, r.Namespace, r.Operation,
+		r.DryRun, plainObjectOf(&r.Object.Metadata), plainObjectOf(&r.OldObject.Metadata),
+	}
+}
+
+func plainObjectOf(m *metadata) plainObject {
+	strings := func(text []byte) map[string]string {
+		all := make(map[string]string)
+		for _, pair := range decode(text) {
+			all[string(pair.Key)] = string(pair.Value)
+		}
+		return all
+	}
+	return plainObject{m.Name, m.Namespace, strings(m.Labels), strings(m.Annotations)}
+}
+
+// unstructured is what encoding/json reads of a text, without our types.
+func unstructured(text []byte) (p plain, ok bool) {
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.UseNumber()
+	var v any
+	if !json.Valid(text) || d.Decode(&v) != nil {
+		return plain{}, false
+	}
+	r := member(v, "request")
+	object := func(key string) plainObject {
+		m := member(member(r, key), "metadata")
+		return plainObject{stringAt(m, "name"), stringAt(m, "namespace"), stringsAt(m, "labels"), stringsAt(m, "annotations")}
+	}
+	return plain{
+		stringAt(v, "apiVersion"), stringAt(v, "kind"), stringAt(r, "uid"),
+		stringAt(member(r, "resource"), "group"), stringAt(member(r, "resource"), "resource"), stringAt(r, "subResource"),
+		stringAt(r, "name"), stringAt(r, "namespace"), stringAt(r, "operation"), member(r, "dryRun") == true, object("object"), object("oldObject"),
+	}, true
+}
+
+func member(v any, key string) any {
+	m, _ := v.(map[string]any)
+	return m[key]
+}
+
+func stringAt(v any, key string) string {
+	s, _ := member(v, key).(string)
+	return s
+}
+
+// stringsAt returns the keys of an object; a value that is no string is empty.
+func stringsAt(v any, key string) map[string]string {
+	m, _ := member(v, key).(map[string]any)
+	all := make(map[string]string)
+	for key := range m {
+		all[key] = stringAt(m, key)
+	}
+	return all
+}
+
+// compare reads the text in both ways.
+func compare(t *testing.T, text []byte) {
+	t.Helper()
+	var strict any
+	if odd, err := kjson.UnmarshalStrict(text, &strict); err == nil && len(odd) > 0 {
+		return // keys that come twice: nobody sends them, and a map forgets the first
+	}
+	want, ok := unstructured(text)
+	ok = ok && want.Kind == "AdmissionReview" &&
+		(want.APIVersion == "admission.k8s.io/v1" || want.APIVersion == "admission.k8s.io/v1beta1") &&
+		want.UID != "" && len(want.UID) <= maxUIDBytes
+	got, err := parse(text)
+	if (err == nil) != ok {
+		t.Fatalf("%.2000q: read %v, want success: %v", text, err, ok)
+	}
+	if !ok {
+		return
+	}
+	if diff := cmp.Diff(want, plainOf(got)); diff != "" {
+		t.Errorf("%.2000q (-encoding/json +ours):\n%s", text, diff)
+	}
+	if answered := answer(got); !json.Valid(answered) || !utf8.Valid(answered) {
+		t.Errorf("%.2000q: answered %q", text, answered)
+	}
+}
+
+// oddReviews have fields of another type or case than they should have.
+func oddReviews() []string {
+	var all []string
+	for _, v := range []string{`null`, `1`, `-1e99999`, `true`, `"x"`, `[]`, `[{"a":"b"}]`, `{}`, `{"a":"b"}`, `{"a":1,"b":"c"}`, `{"a":null,"b":{"c":[]}}`} {
+		for _, field := range []string{"uid", "resource", "subResource", "name", "namespace", "operation", "dryRun", "object", "oldObject", "Object", "x"} {
+			all = append(all, `{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"`+field+`":`+v+`,"uid2":"u1"}}`,
+				short(`"`+strings.Replace(field, "uid", "UID", 1)+`":`+v))
+		}
+		for _, field := range []string{"name", "namespace", "labels", "annotations", "Labels", "x"} {
+			all = append(all, short(`"object":{"spec":{},"metadata":{"`+field+`":`+v+`,"y":"z"}},"operation":"CREATE"`))
+		}
+		all = append(all, short(`"object":{"metadata":`+v+`}`), short(`"object":{"metadata":{"name":"a"},"Metadata":`+v+`}`), v)
+	}
+	for _, s := range []string{
+		`\"\\\/\b\f\n\r\t`, `\u0041\u00e9`, `\ud83d\ude00`, `\ud83d`, `\u12`, `\x`, `\`, "\xff", "\xed\xa0\x80", "\x1f", `\u0000`, "\u2028", `'<>&`,
+	} {
+		all = append(all, short(`"object":{"metadata":{"labels":{"`+s+`":"`+s+`"}}}`), strings.Replace(short(`"x":1`), "u1", s, 1))
+	}
+	return all
+}
+
+func TestOddReviews(t *testing.T) {
+	for _, text := range oddReviews() {
+		compare(t, []byte(text))
+	}
+	whole := podReview("UPDATE")
+	for n := 0; n <= len(whole); n += 7 {
+		compare(t, whole[:n])
+	}
+}
+
+func FuzzReview(f *testing.F) {
+	for _, text := range oddReviews() {
+		f.Add([]byte(text))
+	}
+	f.Add(podReview("UPDATE"))
+	f.Fuzz(func(t *testing.T, text []byte) { compare(t, text) })
+}
+
+// TestHostile has no memory taken for more labels than the budget has room for.
+func TestHostile(t *testing.T) {
+	b := newBench()
+	if r := b.serve(post(bytes.NewReader(hostile()))); r.StatusCode != 503 || b.target.take() != nil {
+		t.Errorf("a review of labels only: %d", r.StatusCode)
+	}
+	few := hostile()[:200_000]
+	few = append(few[:bytes.LastIndexByte(few, ',')], `}}}}}`...)
+	if r := b.serve(post(bytes.NewReader(few))); r.StatusCode != 200 || len(b.target.take()) != 1 {
+		t.Errorf("with 18,000 labels: %d", r.StatusCode)
+	}
+	b.expectCounts(t, "pods CREATE sent")
+}
+
+// hostile is a review of 7 MiB with as many labels as it can hold.
+func hostile() []byte {
+	text := []byte(`{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"uid":"u1",` + pods + `,"operation":"CREATE","object":{"metadata":{"name":"a","labels":{"":""`)
+	key := []byte("aaaaa")
+	for i := 0; len(text) < maxBodyBytes-20; i++ {
+		for at, n := 0, i; at < len(key); at, n = at+1, n/26 {
+			key[at] = 'a' + byte(n%26)
+		}
+		text = append(append(append(text, `,"`...), key...), `":""`...)
+	}
+	return append(text, `}}}}}`...)
+}
+
+// BenchmarkHostile is what it would take to decode all labels of 7 MiB.
+func BenchmarkHostile(b *testing.B) {
+	text := hostile()
+	b.ReportAllocs()
+	for b.Loop() {
+		v, err := parse(text)
+		if err != nil {
+			b.Fatal(err)
+		}
+		n := len(v.Request.change().Object.Labels)
+		b.ReportMetric(float64(n), "labels")
+	}
+}
