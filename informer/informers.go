@@ -70,15 +70,30 @@ type Options struct {
 func (o *Options) watches() bool { return !o.Once && o.Changes == config.ChangesWatch }
 func (o *Options) reviews() bool { return !o.Once && o.Changes == config.ChangesWebhook }
 
+// recordSources names for the metrics why there can be records.
+func (o *Options) recordSources() map[reason]string {
+	sources := map[reason]string{reasonFirst: "list"}
+	if !o.Once {
+		sources[reasonResync], sources[reasonRelist], sources[reasonRequested] = "resync", "relist", "relist"
+	}
+	if o.watches() {
+		sources[reasonWatch] = "watch"
+	}
+	if o.reviews() {
+		sources[reasonReview] = "webhook"
+	}
+	return sources
+}
+
 // Informers are the shared informers of all kinds, and of all namespaces where
 // these are read one by one. Its methods are safe for concurrent use.
 type Informers struct {
-	client  rest.Interface
-	cfg     *config.Config
-	sink    Sink
-	options Options
-	vectors *vectors
-	log     logrus.FieldLogger
+	client   rest.Interface
+	cfg      *config.Config
+	sink     Sink
+	options  Options
+	counters *counters
+	log      logrus.FieldLogger
 	// slots holds a decoder for each list that may be in flight.
 	slots   chan *decode.ListDecoder
 	calls   gate
@@ -101,7 +116,8 @@ type Informers struct {
 type kindState struct {
 	*Kind
 	sources []*Source
-	metrics *metrics
+	// records counts those that were handed over.
+	records map[reason]prometheus.Counter
 	// mu is held while builder builds a record, until it has been handed over.
 	mu      sync.Mutex
 	builder *record.Builder
@@ -128,7 +144,7 @@ func New(client rest.Interface, cfg *config.Config, sink Sink, options Options,
 		cfg:       cfg,
 		sink:      sink,
 		options:   options,
-		vectors:   newVectors(registerer),
+		counters:  newCounters(registerer),
 		log:       log,
 		slots:     make(chan *decode.ListDecoder, listsInFlight),
 		changed:   make(chan struct{}, 1),
@@ -169,8 +185,12 @@ func (in *Informers) Add(kinds []*Kind) {
 
 func (in *Informers) add(kind *Kind, again bool) {
 	k := &kindState{
-		Kind: kind, metrics: in.vectors.forKind(kind.Resource, &in.options),
+		Kind: kind, records: make(map[reason]prometheus.Counter),
 		builder: record.NewBuilder(&kind.Kind, in.cfg), reviewer: record.NewBuilder(&kind.Kind, in.cfg),
+	}
+	// What there can be is there from the beginning.
+	for why, source := range in.options.recordSources() {
+		k.records[why] = in.counters.records.WithLabelValues(source, kind.Resource)
 	}
 	in.kinds[kind.GVR.GroupResource()] = k
 	for _, scope := range kind.Scopes(in.cfg.Namespaces) {
@@ -309,6 +329,30 @@ func (in *Informers) Wait(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// gate lets calls of reflectors in until it is closed, and waits for those
+// inside. A reflector that is stopped does not wait for its List.
+type gate struct {
+	mu     sync.Mutex
+	closed bool
+	inside sync.WaitGroup
+}
+
+func (g *gate) enter() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.closed {
+		g.inside.Add(1)
+	}
+	return !g.closed
+}
+
+func (g *gate) close() {
+	g.mu.Lock()
+	g.closed = true
+	g.mu.Unlock()
+	g.inside.Wait()
 }
 
 // all returns the sources there are now.

@@ -317,8 +317,8 @@ func TestFinal(t *testing.T) {
 	}
 	tests := map[string]struct {
 		answer answer
-		after time.Duration
-		want  string
+		after  time.Duration
+		want   string
 	}{
 		"401":           {refuse(401, metav1.StatusReasonUnauthorized, "Unauthorized"), 30 * time.Second, "Unauthorized"},
 		"403":           {forbidden(), 30 * time.Second, "pods is forbidden"},

@@ -19,9 +19,10 @@ type Status struct {
 	// Total is how many the list will have read at its end, as the server
 	// estimates it, or -1 while that is not known.
 	Total int64
-	// Sent counts the records that were handed over so far, and Vanished the
-	// objects that a list did not show any more.
-	Sent, Vanished int64
+	// Seen counts the objects that lists and watches have shown so far, Sent the
+	// records that were handed over, and Vanished the objects that a list did not
+	// show any more.
+	Seen, Sent, Vanished int64
 	// Drops counts the values that were left out or truncated so far.
 	Drops record.Drops
 	// Listing is true while a list runs. Synced is true once one was handed over
@@ -33,9 +34,10 @@ type Status struct {
 	// waiting will not help.
 	Err   error
 	Final bool
-	// Watching is true while a watch is open. WatchErr is why none can be opened,
-	// nil while one can.
+	// Watching is true while a watch is open, and Watches counts those opened so
+	// far. WatchErr is why none can be opened, nil while one can.
 	Watching bool
+	Watches  int64
 	WatchErr error
 	// Current is when what was handed over was last known to be complete: a list
 	// was, or a watch has shown an event, or nothing for all its time.
@@ -119,6 +121,7 @@ func (s *Status) add(more *Status) {
 	if s.Total += more.Total; s.Total < more.Total || more.Total < 0 {
 		s.Total = -1 // one of them is not known
 	}
+	s.Seen += more.Seen
 	s.Sent += more.Sent
 	s.Vanished += more.Vanished
 	s.Drops.Add(more.Drops)
@@ -128,6 +131,7 @@ func (s *Status) add(more *Status) {
 	s.Err = cmp.Or(s.Err, more.Err)
 	s.Final = s.Final || more.Final
 	s.Watching = s.Watching && more.Watching
+	s.Watches += more.Watches
 	s.WatchErr = cmp.Or(s.WatchErr, more.WatchErr)
 	s.Listed = earlier(s.Listed, more.Listed)
 	s.Current = earlier(s.Current, more.Current)
