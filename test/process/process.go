@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"syscall"
 	"time"
 )
 
@@ -28,12 +29,17 @@ type Process struct {
 
 // Start starts a program whose output is appended to a log file.
 func Start(log, program string, args ...string) (*Process, error) {
+	return StartWith(nil, log, program, args...)
+}
+
+// StartWith starts a program in an environment, nil for that of this process.
+func StartWith(environment []string, log, program string, args ...string) (*Process, error) {
 	file, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("open a log: %w", err)
 	}
 	p := &Process{name: filepath.Base(program), log: log, cmd: exec.Command(program, args...), done: make(chan struct{})}
-	p.cmd.Stdout, p.cmd.Stderr = file, file
+	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = environment, file, file
 	p.cmd.SysProcAttr = endWithParent()
 	started := make(chan error)
 	go func() {
@@ -63,6 +69,18 @@ func (p *Process) Pid() int { return p.cmd.Process.Pid }
 func (p *Process) Kill() {
 	_ = p.cmd.Process.Kill()
 	<-p.done
+}
+
+// Stop asks the process to end and waits for it. The error is that it did not end
+// with success, with the end of the log.
+func (p *Process) Stop() error {
+	// A process that has ended already cannot be told, and its state says how.
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	<-p.done
+	if !p.cmd.ProcessState.Success() {
+		return fmt.Errorf("stop %s: %s; its log ends:\n%s", p.name, p.cmd.ProcessState, Tail(p.log, 20))
+	}
+	return nil
 }
 
 // Await repeats a check until it succeeds. The error is that the process has
