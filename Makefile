@@ -79,12 +79,12 @@ $(STATICCHECK):
 	mv bin/staticcheck $@
 
 .PHONY: bench
-bench: build ## measure backfill, daemon and webhook, and write docs/benchmarks.md; BENCHARGS are its flags
+bench: build ## measure backfill, daemon and webhook, and write docs/benchmarks.md; BENCHARGS are its flags, such as "--only Labels --runs 1"
 	cd test && LABELSTREAM_BINARY=$(BINARY) go run ./cmd/bench $(BENCHARGS)
 
 .PHONY: bench3m
 bench3m: BENCHARGS += --huge 3000000
-bench3m: bench ## the same, and a backfill of 3 million pods
+bench3m: bench ## the same, and backfills of 3 million objects
 
 .PHONY: fuzz
 fuzz: ## run each fuzz target for FUZZTIME, 30s by default

@@ -25,6 +25,8 @@ type changer struct {
 	pause     time.Duration
 	random    *rand.Rand
 	step      int
+	// relabelsOnly says that none is created or deleted.
+	relabelsOnly bool
 
 	stopping chan struct{}
 	running  sync.WaitGroup
@@ -79,17 +81,16 @@ func (c *changer) change() error {
 	c.step++
 	name, step := numberedPod(c.random.IntN(c.count)), strconv.Itoa(c.step)
 	var err error
-	switch kind := c.random.IntN(10); kind {
-	case 0:
+	switch kind := c.random.IntN(10); {
+	case kind == 0 && !c.relabelsOnly:
 		err = pods.Delete(ctx, name, metav1.DeleteOptions{})
-	case 1:
+	case kind == 1 && !c.relabelsOnly:
 		if _, err = pods.Create(ctx, pod(inStep(c.namespace, name, step)), metav1.CreateOptions{}); apierrors.IsAlreadyExists(err) {
 			err = nil
 		}
 	default:
-		patch := fmt.Appendf(nil, `{"metadata":{"labels":{"step":%q}}}`, step)
 		var changed *corev1.Pod
-		changed, err = pods.Patch(ctx, name, types.MergePatchType, patch, metav1.PatchOptions{})
+		changed, err = pods.Patch(ctx, name, types.MergePatchType, []byte(stepPatch(step)), metav1.PatchOptions{})
 		if err == nil && changed.Labels["step"] != step {
 			err = errors.New("the pod was not changed")
 		}
@@ -116,13 +117,13 @@ func TestDaemonKilled(t *testing.T) {
 	j := newJournal(t)
 	j.cut = true
 	inv := invocation{user: p.follower(t, namespace, "pods"), settings: following.and(settings{
-		"DESTINATION": j.URL(), "NAMESPACES": namespace, "SENDERS": "2", "PAGE_SIZE": "50", "BATCH_SIZE": "20",
+		"DESTINATION": j.URL(), "NAMESPACES": namespace, "PAGE_SIZE": "50", "BATCH_SIZE": "20",
 	})}
 	changes := newChanger(t, p, namespace, count, 5*time.Millisecond)
 	random := rand.New(rand.NewPCG(3, 4))
 	for range rounds {
 		changes.start()
-		victim := spawn(t, inv)
+		victim := launch(t, inv)
 		elapse(t, time.Duration(random.Int64N(int64(longest))))
 		victim.kill(t)
 		// The next has the rest of the changes to follow.

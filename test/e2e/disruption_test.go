@@ -1,22 +1,22 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
-	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"labelstream/test/receiver"
 )
 
 const (
-	// heavyPods of heavyKeys annotations are 24 MB, three times what a sender
-	// may hold: while the receiver stalls, their list cannot be read to its end.
+	// heavyPods of heavyKeys annotations are 24 MB, three times what the queue
+	// holds: while the receiver stalls, their list cannot be read to its end.
 	heavyPods = 400
 	heavyKeys = 30
 )
@@ -27,152 +27,133 @@ var bothOfPods = settings{
 	"ANNOTATIONS_RESOURCES": "pods",
 }
 
-// stall makes the receiver keep every request open until release is called.
-func stall(t *testing.T, s *receiver.Server) (release func()) {
-	t.Helper()
-	gate := make(chan struct{})
-	s.Always(receiver.Hang(gate))
-	open := true
-	release = func() {
-		if open {
-			open = false
-			close(gate)
-		}
-	}
-	t.Cleanup(release)
-	return release
-}
-
-// TestDisruptedLists has a control plane of its own, that it disturbs while a
-// list is half read.
+// TestDisruptedLists disturbs a control plane of its own while a list is half
+// read.
 func TestDisruptedLists(t *testing.T) {
 	t.Parallel()
 	p := ownPlane(t)
-	p.namespace(t, metav1.ObjectMeta{Name: "heavy"})
+	p.namespace(t, "heavy")
 	annotations := fat(heavyKeys)
 	p.pods(t, heavyPods, func(i int) metav1.ObjectMeta {
 		return metav1.ObjectMeta{Namespace: "heavy", Name: heavyPod(i), Annotations: annotations}
 	})
-	reader := p.grant(t, "", "pods")
-	t.Run("API server killed and restarted", func(t *testing.T) { testKilled(t, p, reader) })
-	t.Run("etcd compacted", func(t *testing.T) { testCompacted(t, p, reader) })
+	// Small pages, so that there are many to come.
+	inv := invocation{plane: p, user: p.reader(t, "", "pods"),
+		settings: bothOfPods.and(settings{"PAGE_SIZE": "20", "SEND_TIMEOUT": "5m"})}
+	t.Run("API server killed and restarted", func(t *testing.T) {
+		j := newJournal(t)
+		run, stalled := startStalled(t, j, inv)
+		p.Kill()
+		if err := p.Restart(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		stalled.release()
+		run.wait(t).mustSucceed(t)
+		// The restarted server counts from zero.
+		if p.lists(t, "200") == 0 {
+			t.Error("the list was read to its end before the API server was killed: nothing was tested")
+		}
+		var want []string
+		for i := range heavyPods {
+			want = append(want, shapes(heavyPod(i), heavyKeys)...)
+		}
+		compare(t, want, shapesOf(j.All()))
+	})
+	t.Run("etcd compacted", func(t *testing.T) { testCompacted(t, p, inv) })
 }
 
 func heavyPod(i int) string { return fmt.Sprintf("heavy-%03d", i) }
 
 // startStalled starts a run, and returns when its first request hangs.
-func startStalled(t *testing.T, p *plane, reader string, s *receiver.Server) *process {
+func startStalled(t *testing.T, j *journal, inv invocation) (*run, *stalled) {
 	t.Helper()
-	// Small pages, so that there are many to come.
-	run := launch(t, invocation{plane: p, user: reader, args: []string{"--once"},
-		settings: bothOfPods.and(settings{"DESTINATION": s.URL(), "PAGE_SIZE": "20", "SEND_TIMEOUT": "5m"})})
-	awaitRequests(t, s, 1)
-	return run
+	stalled := j.stall(t)
+	run := launchOnce(t, inv.with(settings{"DESTINATION": j.URL()}))
+	stalled.await(t)
+	return run, stalled
 }
 
-func testKilled(t *testing.T, p *plane, reader string) {
-	s := newReceiver(t)
-	release := stall(t, s)
-	run := startStalled(t, p, reader, s)
-	p.Kill()
-	if err := p.Restart(t.Context()); err != nil {
-		t.Fatal(err)
+// shapes are what the series of a pod with so many annotations look like: each has
+// four labels of its own.
+func shapes(pod string, annotations int) []string {
+	return []string{
+		fmt.Sprintf("cloudzero_pod_annotations of %s: %d labels", pod, annotations+4),
+		fmt.Sprintf("cloudzero_pod_labels of %s: 4 labels", pod),
 	}
-	release()
-	run.wait(t).mustSucceed(t)
-	// The restarted server counts from zero.
-	if p.lists(t, "200") == 0 {
-		t.Error("the list was read to its end before the API server was killed: nothing was tested")
-	}
-	var want []string
-	for i := range heavyPods {
-		want = append(want, heavyPod(i))
-	}
-	compareHeavy(t, s, want)
 }
 
-// compareHeavy demands both series, whole, of each pod, and of no other.
-func compareHeavy(t *testing.T, s *receiver.Server, pods []string) {
-	t.Helper()
-	var want, got []string
-	for _, pod := range pods {
-		want = append(want,
-			fmt.Sprintf("cloudzero_pod_annotations of %s: %d labels", pod, heavyKeys+4),
-			fmt.Sprintf("cloudzero_pod_labels of %s: 4 labels", pod))
-	}
-	for _, series := range s.All() {
+func shapesOf(all []receiver.Series) []string {
+	var got []string
+	for _, series := range all {
 		got = append(got, fmt.Sprintf("%s of %s: %d labels", series.Get("__name__"), series.Get("pod"), len(series.Labels)))
 	}
-	slices.Sort(got)
-	compare(t, want, got)
+	return got
 }
 
-func testCompacted(t *testing.T, p *plane, reader string) {
-	s := newReceiver(t)
-	release := stall(t, s)
-	run := startStalled(t, p, reader, s)
+// testCompacted makes the API server forget the list's version.
+func testCompacted(t *testing.T, p *plane, inv invocation) {
+	j := newJournal(t)
+	run, stalled := startStalled(t, j, inv)
 	// A list that is younger than the run's: when it has expired, so has that.
 	list, err := p.client.CoreV1().Pods("heavy").List(t.Context(), metav1.ListOptions{Limit: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
-	created, deleted := p.churn(t)
+	created, changed, deleted := p.churn(t)
 	if err := p.Compact(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	p.awaitExpired(t, "heavy", list.Continue)
 	before := p.lists(t, "410")
-	release()
+	stalled.release()
 	run.wait(t).mustSucceed(t)
 	if p.lists(t, "410") == before {
 		t.Error("the run's list did not expire: nothing was tested")
 	}
-	received := make(map[string]bool)
-	for _, series := range s.All() {
-		received[series.Get("__name__")+" "+series.Get("pod")] = true
-	}
+	// What came, went or changed during the run may be there or not.
+	uncertain := slices.Concat(created, changed, deleted)
+	var want []string
 	for i := range heavyPods {
-		// What came or went during the run may be there or not.
-		for _, metric := range []string{"cloudzero_pod_labels ", "cloudzero_pod_annotations "} {
-			if !received[metric+heavyPod(i)] && !slices.Contains(deleted, heavyPod(i)) {
-				t.Errorf("%s%s is missing", metric, heavyPod(i))
-			}
-			delete(received, metric+heavyPod(i))
+		if !slices.Contains(uncertain, heavyPod(i)) {
+			want = append(want, shapes(heavyPod(i), heavyKeys)...)
 		}
 	}
-	for _, pod := range created {
-		delete(received, "cloudzero_pod_labels "+pod)
-		delete(received, "cloudzero_pod_annotations "+pod)
+	received := slices.DeleteFunc(j.All(), func(s receiver.Series) bool { return slices.Contains(uncertain, s.Get("pod")) })
+	compare(t, want, shapesOf(received))
+	for _, pod := range changed {
+		if !slices.ContainsFunc(j.Series(), func(series string) bool {
+			return strings.HasPrefix(series, "cloudzero_pod_labels{") && strings.Contains(series, `pod="`+pod+`"`)
+		}) {
+			t.Errorf("%s is missing", pod)
+		}
 	}
-	compare(t, nil, slices.Sorted(maps.Keys(received)))
 }
 
-// churn creates some pods, deletes some and changes some, spread over the
-// list.
-func (p *plane) churn(t *testing.T) (created, deleted []string) {
+// churn creates some pods, changes some and deletes some, spread over the list.
+func (p *plane) churn(t *testing.T) (created, changed, deleted []string) {
 	t.Helper()
-	pods := p.client.CoreV1().Pods("heavy")
 	for i := 0; i < heavyPods; i += 20 {
-		fresh := heavyPod(i) + "-fresh"
-		_, err := pods.Create(t.Context(), pod(metav1.ObjectMeta{Namespace: "heavy", Name: fresh}), metav1.CreateOptions{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		created = append(created, fresh)
-		if err := pods.Delete(t.Context(), heavyPod(i+5), metav1.DeleteOptions{}); err != nil {
-			t.Fatal(err)
-		}
+		created = append(created, heavyPod(i)+"-fresh")
+		changed = append(changed, heavyPod(i+10))
 		deleted = append(deleted, heavyPod(i+5))
-		changed := []byte(`{"metadata":{"labels":{"changed":"yes"}}}`)
-		var result *corev1.Pod
-		if result, err = pods.Patch(t.Context(), heavyPod(i+10), types.MergePatchType, changed, metav1.PatchOptions{}); err != nil {
-			t.Fatal(err)
-		}
-		if result.Labels["changed"] != "yes" {
-			t.Fatalf("pod %s was not changed", result.Name)
-		}
+		p.create(t, "heavy", heavyPod(i)+"-fresh", "1")
+		p.setStep(t, "heavy", heavyPod(i+10), "2")
+		p.remove(t, "heavy", heavyPod(i+5))
 	}
-	return created, deleted
+	return created, changed, deleted
+}
+
+// awaitExpired waits until the API server cannot continue a list that was begun
+// at a certain time.
+func (p *plane) awaitExpired(t *testing.T, namespace, token string) {
+	t.Helper()
+	p.eventually(t, func(ctx context.Context) (bool, error) {
+		_, err := p.client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{Limit: 1, Continue: token})
+		if apierrors.IsResourceExpired(err) {
+			return true, nil
+		}
+		return false, err
+	})
 }
 
 // TestFatPageAndLongStall reads a page of 15 MB while the receiver stops for
@@ -187,37 +168,30 @@ func TestFatPageAndLongStall(t *testing.T) {
 		stop         = 100 * time.Second
 	)
 	p := shared.plane
-	p.namespace(t, metav1.ObjectMeta{Name: namespace})
+	p.namespace(t, namespace)
 	annotations := fat(keys)
+	var want []string
+	for i := range small + large {
+		if i < small {
+			want = append(want, shapes(fmt.Sprintf("a-%03d", i), 0)...)
+		} else {
+			want = append(want, shapes(fmt.Sprintf("b-%03d", i), keys)...)
+		}
+	}
 	p.pods(t, small+large, func(i int) metav1.ObjectMeta {
 		if i < small {
 			return metav1.ObjectMeta{Namespace: namespace, Name: fmt.Sprintf("a-%03d", i)}
 		}
 		return metav1.ObjectMeta{Namespace: namespace, Name: fmt.Sprintf("b-%03d", i), Annotations: annotations}
 	})
-	reader := p.grant(t, namespace, "pods")
-	s := newReceiver(t)
-	release := stall(t, s)
-	run := launch(t, invocation{user: reader, args: []string{"--once"}, limit: stop + patience,
-		settings: bothOfPods.and(settings{"DESTINATION": s.URL(), "NAMESPACES": namespace})})
-	awaitRequests(t, s, 1)
+	j := newJournal(t)
+	run, stalled := startStalled(t, j, invocation{user: p.reader(t, namespace, "pods"), limit: stop + patience,
+		settings: bothOfPods.and(settings{"NAMESPACES": namespace, "SEND_TIMEOUT": "5m"})})
 	select {
 	case <-time.After(stop):
 	case <-run.ended:
 	}
-	release()
+	stalled.release()
 	run.wait(t).mustSucceed(t)
-	var want, got []string
-	for i := range small {
-		want = append(want, fmt.Sprintf("annotations of a-%03d: 4 labels", i), fmt.Sprintf("labels of a-%03d: 4 labels", i))
-	}
-	for i := small; i < small+large; i++ {
-		want = append(want, fmt.Sprintf("annotations of b-%03d: %d labels", i, keys+4), fmt.Sprintf("labels of b-%03d: 4 labels", i))
-	}
-	for _, series := range s.All() {
-		got = append(got, fmt.Sprintf("%s of %s: %d labels",
-			series.Get("__name__")[len("cloudzero_pod_"):], series.Get("pod"), len(series.Labels)))
-	}
-	slices.Sort(got)
-	compare(t, want, got)
+	compare(t, want, shapesOf(j.All()))
 }

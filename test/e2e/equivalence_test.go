@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"cmp"
-	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -10,7 +9,6 @@ import (
 	"testing"
 	"unicode/utf8"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -28,12 +26,14 @@ const (
 	alikeValueMax = 100_000
 )
 
-// alikeKind is a kind of the API, and how its objects are to appear.
+// alikeKind is a kind of the API, and what its series are to look like.
 type alikeKind struct {
 	resource, version, kind, namespace string
 	typ, metric, nameLabel             string
 	// spec is what an object has beside its metadata, in JSON.
 	spec string
+	// name is the object's, alike where empty.
+	name string
 }
 
 const (
@@ -41,30 +41,35 @@ const (
 	alikeJobSpec  = `{"template":{"spec":{"restartPolicy":"Never","containers":[{"name":"main","image":"registry.example.com/app"}]}}}`
 	alikeWorkload = `{"spec":{"selector":{"matchLabels":{"app":"a"}},"template":{"metadata":{"labels":{"app":"a"}},"spec":` + alikePodSpec + `}}}`
 	alikeBackend  = `{"service":{"name":"alike","port":{"number":80}}}`
+	alikeVersions = `[{"name":"v1","served":true,"storage":true,"schema":{"openAPIV3Schema":{"type":"object"}}}]`
 )
 
 var alikeKinds = []alikeKind{
-	{"namespaces", "v1", "Namespace", "", "namespace", "namespace", "namespace", `{}`},
-	{"pods", "v1", "Pod", alike, "pod", "pod", "pod", `{"spec":` + alikePodSpec + `}`},
-	{"nodes", "v1", "Node", "", "node", "node", "node", `{}`},
-	{"services", "v1", "Service", alike, "service", "service", "workload", `{"spec":{"ports":[{"port":80}]}}`},
+	{"namespaces", "v1", "Namespace", "", "namespace", "namespace", "namespace", `{}`, ""},
+	{"pods", "v1", "Pod", alike, "pod", "pod", "pod", `{"spec":` + alikePodSpec + `}`, ""},
+	{"nodes", "v1", "Node", "", "node", "node", "node", `{}`, ""},
+	{"services", "v1", "Service", alike, "service", "service", "workload", `{"spec":{"ports":[{"port":80}]}}`, ""},
 	{"persistentvolumes", "v1", "PersistentVolume", "", "pv", "pv", "workload",
-		`{"spec":{"capacity":{"storage":"1Gi"},"accessModes":["ReadWriteOnce"],"hostPath":{"path":"/data"}}}`},
+		`{"spec":{"capacity":{"storage":"1Gi"},"accessModes":["ReadWriteOnce"],"hostPath":{"path":"/data"}}}`, ""},
 	{"persistentvolumeclaims", "v1", "PersistentVolumeClaim", alike, "pvc", "pvc", "workload",
-		`{"spec":{"accessModes":["ReadWriteOnce"],"resources":{"requests":{"storage":"1Gi"}}}}`},
-	{"deployments.apps", "v1", "Deployment", alike, "deployment", "deployment", "workload", alikeWorkload},
-	{"statefulsets.apps", "v1", "StatefulSet", alike, "statefulset", "statefulset", "workload", alikeWorkload},
-	{"daemonsets.apps", "v1", "DaemonSet", alike, "daemonset", "daemonset", "workload", alikeWorkload},
-	{"replicasets.apps", "v1", "ReplicaSet", alike, "replicaset", "replicaset", "workload", alikeWorkload},
-	{"jobs.batch", "v1", "Job", alike, "job", "job", "workload", `{"spec":` + alikeJobSpec + `}`},
-	{"cronjobs.batch", "v1", "CronJob", alike, "cronjob", "cronjob", "workload", `{"spec":{"schedule":"@daily","jobTemplate":{"spec":` + alikeJobSpec + `}}}`},
-	{"ingresses.networking.k8s.io", "v1", "Ingress", alike, "ingress", "ingress", "workload", `{"spec":{"defaultBackend":` + alikeBackend + `}}`},
-	{"storageclasses.storage.k8s.io", "v1", "StorageClass", "", "storageclass", "storageclass", "workload", `{"provisioner":"example.com/disk"}`},
+		`{"spec":{"accessModes":["ReadWriteOnce"],"resources":{"requests":{"storage":"1Gi"}}}}`, ""},
+	{"deployments.apps", "v1", "Deployment", alike, "deployment", "deployment", "workload", alikeWorkload, ""},
+	{"statefulsets.apps", "v1", "StatefulSet", alike, "statefulset", "statefulset", "workload", alikeWorkload, ""},
+	{"daemonsets.apps", "v1", "DaemonSet", alike, "daemonset", "daemonset", "workload", alikeWorkload, ""},
+	{"replicasets.apps", "v1", "ReplicaSet", alike, "replicaset", "replicaset", "workload", alikeWorkload, ""},
+	{"jobs.batch", "v1", "Job", alike, "job", "job", "workload", `{"spec":` + alikeJobSpec + `}`, ""},
+	{"cronjobs.batch", "v1", "CronJob", alike, "cronjob", "cronjob", "workload", `{"spec":{"schedule":"@daily","jobTemplate":{"spec":` + alikeJobSpec + `}}}`, ""},
+	{"ingresses.networking.k8s.io", "v1", "Ingress", alike, "ingress", "ingress", "workload", `{"spec":{"defaultBackend":` + alikeBackend + `}}`, ""},
+	{"storageclasses.storage.k8s.io", "v1", "StorageClass", "", "storageclass", "storageclass", "workload", `{"provisioner":"example.com/disk"}`, ""},
 	{"customresourcedefinitions.apiextensions.k8s.io", "v1", "CustomResourceDefinition", "", "crd", "crd", "workload",
 		`{"spec":{"group":"alike.example.com","scope":"Namespaced","names":{"plural":"widgets","singular":"widget","kind":"Widget"},` +
-			`"versions":[{"name":"v1","served":true,"storage":true,"schema":{"openAPIV3Schema":{"type":"object"}}}]}}`},
-	// The one before defines it.
-	{"widgets.alike.example.com", "v1", "Widget", alike, "widget.alike.example.com", "widget_alike_example_com", "workload", `{}`},
+			`"versions":` + alikeVersions + `}}`, "widgets.alike.example.com"},
+	{"customresourcedefinitions.apiextensions.k8s.io", "v1", "CustomResourceDefinition", "", "crd", "crd", "workload",
+		`{"spec":{"group":"alike.example.com","scope":"Cluster","names":{"plural":"gadgets","singular":"gadget","kind":"Gadget"},` +
+			`"versions":` + alikeVersions + `}}`, "gadgets.alike.example.com"},
+	// The two before define them.
+	{"widgets.alike.example.com", "v1", "Widget", alike, "widget.alike.example.com", "widget_alike_example_com", "workload", `{}`, ""},
+	{"gadgets.alike.example.com", "v1", "Gadget", "", "gadget.alike.example.com", "gadget_alike_example_com", "workload", `{}`, ""},
 }
 
 func (k *alikeKind) gvr() schema.GroupVersionResource {
@@ -72,73 +77,76 @@ func (k *alikeKind) gvr() schema.GroupVersionResource {
 	return schema.GroupVersionResource{Group: group, Version: k.version, Resource: plural}
 }
 
-func (k *alikeKind) name() string {
-	if k.typ == "crd" {
-		return "widgets.alike.example.com"
-	}
-	return alike
-}
+func (k *alikeKind) objectName() string { return cmp.Or(k.name, alike) }
 
-// TestEquivalence has metadata of all manner on objects of all kinds. What is
-// sent of them, by a backfill and by a daemon that saw them change, must be
-// what follows from client-go's objects.
+// TestEquivalence puts unusual metadata on objects of all kinds. What is sent of
+// them, by a backfill and by a daemon that saw them change, must be what follows
+// from client-go's objects.
 func TestEquivalence(t *testing.T) {
 	t.Parallel()
 	p := shared.plane
-	var resources []string
+	var own, full []string
 	for i := range alikeKinds {
-		p.createAlike(t, &alikeKinds[i])
-		resources = append(resources, alikeKinds[i].resource)
+		k := &alikeKinds[i]
+		p.createAlike(t, k)
+		full = append(full, k.resource)
+		switch plural, group, _ := strings.Cut(k.resource, "."); group {
+		case "apiextensions.k8s.io":
+			own = append(own, k.resource)
+		case "alike.example.com":
+			own = append(own, "*."+group)
+		default:
+			// As kubectl calls it.
+			own = append(own, plural)
+		}
 	}
-	user := p.follower(t, "", resources...)
-	all := settings{
-		"LABELS_RESOURCES": strings.Join(resources, ","), "ANNOTATIONS_RESOURCES": strings.Join(resources, ","),
+	full, own = unique(full), unique(own)
+	inv := invocation{user: p.follower(t, "", full...), settings: settings{
+		"LABELS_RESOURCES": strings.Join(own, ","), "ANNOTATIONS_RESOURCES": strings.Join(full, "\n"),
 		"ANNOTATIONS_ENABLED": "true", "VALUE_MAX_BYTES": fmt.Sprint(alikeValueMax),
-	}
+	}}
 
-	s := newReceiver(t)
-	once(t, invocation{user: user, settings: all.and(settings{"DESTINATION": s.URL()})}).mustSucceed(t)
 	before := p.alikeSeries(t)
-	compare(t, before, ofAlike(s))
+	compare(t, before, backfillAlike(t, inv))
 
-	s = newReceiver(t)
-	d := startDaemon(t, invocation{user: user, settings: all.and(settings{"DESTINATION": s.URL(), "SEND_INTERVAL": "50ms"})})
-	awaitSeries(t, s, before)
+	j := newJournal(t)
+	d := startDaemon(t, inv.with(settings{"DESTINATION": j.URL(), "SEND_INTERVAL": "50ms"}))
+	awaitSeries(t, j, before)
 	for i := range alikeKinds {
 		p.changeAlike(t, &alikeKinds[i])
 	}
 	after := p.alikeSeries(t)
-	awaitSeries(t, s, after)
+	awaitSeries(t, j, after)
 	d.terminate(t)
-	both := slices.Concat(before, after)
-	slices.Sort(both)
-	compare(t, slices.Compact(both), ofAlike(s))
+	compare(t, unique(slices.Concat(before, after)), ofAlike(j))
 
 	// Most are being deleted by now, and are there all the same.
-	s = newReceiver(t)
-	once(t, invocation{user: user, settings: all.and(settings{"DESTINATION": s.URL()})}).mustSucceed(t)
-	compare(t, after, ofAlike(s))
+	compare(t, after, backfillAlike(t, inv))
+}
+
+func unique(texts []string) []string { return slices.Compact(slices.Sorted(slices.Values(texts))) }
+
+func backfillAlike(t *testing.T, inv invocation) []string {
+	t.Helper()
+	j := newJournal(t)
+	once(t, inv.with(settings{"DESTINATION": j.URL()})).mustSucceed(t)
+	return ofAlike(j)
 }
 
 // awaitSeries waits until the series have arrived, among others.
-func awaitSeries(t *testing.T, s *receiver.Server, want []string) {
+func awaitSeries(t *testing.T, j *journal, want []string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	err := s.WaitFor(ctx, func() bool {
-		got := ofAlike(s)
+	j.await(t, "all series", func([]sample) bool {
+		got := ofAlike(j)
 		return !slices.ContainsFunc(want, func(series string) bool { return !slices.Contains(got, series) })
 	})
-	if err != nil {
-		t.Errorf("%v; of %d series there are:\n%.3000s", err, len(want), strings.Join(ofAlike(s), "\n"))
-	}
 }
 
 // alikeMeta is metadata with what is rare.
 func alikeMeta(k *alikeKind) metav1.ObjectMeta {
 	controller := true
 	return metav1.ObjectMeta{
-		Name: k.name(), Namespace: k.namespace,
+		Name: k.objectName(), Namespace: k.namespace,
 		Labels: map[string]string{
 			"team": "platform", "empty": "", "app.kubernetes.io/part-of": "a.b_c-D", "UPPER": "x",
 			"example.com/" + strings.Repeat("k", 63): strings.Repeat("v", 63),
@@ -146,8 +154,9 @@ func alikeMeta(k *alikeKind) metav1.ObjectMeta {
 		Annotations: map[string]string{
 			"empty": "", "unicode": "héllo, 漢字 \U0001F680 \u202e\ufeff", "lines": "one\ntwo\r\n\ttabs\\ and / \x7f\x01",
 			"unsafe": `<a href="x">&'</a>`, "replacement": "\ufffd", "space": " ",
-			"kubectl.kubernetes.io/last-applied-configuration": `{"secret":"x"}`,
-			"large": strings.Repeat("漢", 68_267),
+			"kubectl.kubernetes.io/last-applied-configuration": `{secret: x}`,
+			"a.example/last-applied-configuration":             "of another tool",
+			"large":                                            strings.Repeat("漢", 68_267),
 		},
 		Finalizers: []string{"example.com/hold"},
 		OwnerReferences: []metav1.OwnerReference{
@@ -171,34 +180,27 @@ func (p *plane) createAlike(t *testing.T, k *alikeKind) {
 	object.SetAnnotations(meta.Annotations)
 	object.SetFinalizers(meta.Finalizers)
 	object.SetOwnerReferences(meta.OwnerReferences)
+	p.createServed(t, k.gvr(), k.namespace, object)
 	client := p.dynamic.Resource(k.gvr()).Namespace(k.namespace)
-	// A custom resource is not served the moment that it is defined.
-	p.eventually(t, func(ctx context.Context) (bool, error) {
-		_, err := client.Create(ctx, object, metav1.CreateOptions{})
-		if apierrors.IsNotFound(err) {
-			return false, nil
-		}
-		return true, err
-	})
 	for i := range 5 {
 		patch := fmt.Appendf(nil, `{"apiVersion":%q,"kind":%q,"metadata":{"annotations":{"manager-%d":"value %[3]d"}}}`,
 			k.gvr().GroupVersion(), k.kind, i)
-		created[*unstructured.Unstructured](t)(client.Patch(t.Context(), k.name(), types.ApplyPatchType, patch,
+		created[*unstructured.Unstructured](t)(client.Patch(t.Context(), k.objectName(), types.ApplyPatchType, patch,
 			metav1.PatchOptions{FieldManager: fmt.Sprintf("manager-%d", i)}))
 	}
 }
 
-// changeAlike changes an object's metadata, and has it wait for its finalizer.
-// A namespace and a definition would take others along.
+// changeAlike changes an object's metadata, and deletes it, so that it waits for
+// its finalizer. A namespace and a definition would take others along.
 func (p *plane) changeAlike(t *testing.T, k *alikeKind) {
 	t.Helper()
 	client := p.dynamic.Resource(k.gvr()).Namespace(k.namespace)
 	patch := []byte(`{"metadata":{"labels":{"team":"other","empty":null},"annotations":{"unicode":"další 🚢","space":null,"large":"small"}}}`)
-	created[*unstructured.Unstructured](t)(client.Patch(t.Context(), k.name(), types.MergePatchType, patch, metav1.PatchOptions{}))
+	created[*unstructured.Unstructured](t)(client.Patch(t.Context(), k.objectName(), types.MergePatchType, patch, metav1.PatchOptions{}))
 	if k.typ == "namespace" || k.typ == "crd" {
 		return
 	}
-	if err := client.Delete(t.Context(), k.name(), metav1.DeleteOptions{}); err != nil {
+	if err := client.Delete(t.Context(), k.objectName(), metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -222,7 +224,7 @@ func (p *plane) alikeSeries(t *testing.T) []string {
 			t.Fatal(err)
 		}
 		for i := range list.Items {
-			if o := &list.Items[i]; o.Name == k.name() {
+			if o := &list.Items[i]; o.Name == k.objectName() {
 				want = append(want, k.series(o, "_labels", o.Labels), k.series(o, "_annotations", o.Annotations))
 			}
 		}
@@ -230,7 +232,6 @@ func (p *plane) alikeSeries(t *testing.T) []string {
 	if len(want) != 2*len(alikeKinds) {
 		t.Fatalf("%d series of %d kinds", len(want), len(alikeKinds))
 	}
-	slices.Sort(want)
 	return want
 }
 
@@ -240,7 +241,7 @@ func (k *alikeKind) series(o *metav1.PartialObjectMetadata, suffix string, tags 
 		labels["namespace"] = o.Namespace
 	}
 	for key, value := range tags {
-		if value == "" || strings.ContainsAny(value, `<>&'"`) || strings.HasSuffix(key, "last-applied-configuration") && suffix == "_annotations" {
+		if value == "" || strings.ContainsAny(value, `<>&'"`) || key == "kubectl.kubernetes.io/last-applied-configuration" {
 			continue
 		}
 		for len(value) > alikeValueMax {
@@ -257,18 +258,17 @@ func (k *alikeKind) series(o *metav1.PartialObjectMetadata, suffix string, tags 
 	return s.String()
 }
 
-// ofAlike returns the received series of the test's objects, sorted.
-func ofAlike(s *receiver.Server) []string {
+// ofAlike returns the received series of the test's objects.
+func ofAlike(j *journal) []string {
 	var all []string
-	for _, series := range s.All() {
+	for _, series := range j.All() {
 		names := []string{series.Get("namespace"), series.Get("node"), series.Get("workload")}
 		own := names[0] == alike || names[0] == "" && slices.ContainsFunc(names, func(n string) bool {
-			return n == alike || n == "widgets.alike.example.com"
+			return n == alike || strings.HasSuffix(n, ".alike.example.com")
 		})
 		if own {
 			all = append(all, series.String())
 		}
 	}
-	slices.Sort(all)
 	return all
 }

@@ -30,11 +30,11 @@ func TestImageRuns(t *testing.T) {
 	t.Parallel()
 	const account = "image"
 	p := shared.plane
-	p.namespace(t, metav1.ObjectMeta{Name: account})
+	p.namespace(t, account)
 	p.pods(t, 1, func(int) metav1.ObjectMeta { return metav1.ObjectMeta{Namespace: account, Name: "web"} })
 	s, destination, authority := newTLSReceiver(t)
 	own := settings{"NAMESPACES": account, "POD_NAMESPACE": account, "DESTINATION": destination}
-	p.bind(t, account, printedRoles(t, account, own, "--once"))
+	p.bindAccount(t, account, printedRoles(t, account, own, "--once"))
 	config, err := p.Config(controlplane.Admin)
 	if err != nil {
 		t.Fatal(err)

@@ -50,6 +50,7 @@ func TestManifestsAreAdmitted(t *testing.T) {
 
 // kubectl applies objects, and keeps what the API server warns of.
 type kubectl struct {
+	plane   *plane
 	client  *kubernetes.Clientset
 	dynamic *dynamic.DynamicClient
 	mapper  *restmapper.DeferredDiscoveryRESTMapper
@@ -64,7 +65,7 @@ func newKubectl(t *testing.T, p *plane) *kubectl {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k := &kubectl{}
+	k := &kubectl{plane: p}
 	config.WarningHandler = k
 	if k.client, err = kubernetes.NewForConfig(config); err != nil {
 		t.Fatal(err)
@@ -150,21 +151,7 @@ func (k *kubectl) define(t *testing.T, kind schema.GroupVersionKind) (*meta.REST
 	if !slices.Contains(operators, kind.Group) {
 		t.Fatalf("no API server has %s, nor one of the operators %v", kind, operators)
 	}
-	singular := strings.ToLower(kind.Kind)
-	crd := &unstructured.Unstructured{Object: map[string]any{
-		"apiVersion": "apiextensions.k8s.io/v1",
-		"kind":       "CustomResourceDefinition",
-		"metadata":   map[string]any{"name": singular + "s." + kind.Group},
-		"spec": map[string]any{
-			"group": kind.Group,
-			"scope": "Namespaced",
-			"names": map[string]any{"plural": singular + "s", "singular": singular, "kind": kind.Kind},
-			"versions": []any{map[string]any{"name": kind.Version, "served": true, "storage": true, "schema": map[string]any{
-				"openAPIV3Schema": map[string]any{"type": "object", "x-kubernetes-preserve-unknown-fields": true},
-			}}},
-		},
-	}}
-	created[*unstructured.Unstructured](t)(k.dynamic.Resource(crds).Create(t.Context(), crd, metav1.CreateOptions{}))
+	k.plane.install(t, kind.Group, kind.Kind, "Namespaced", kind.Version)
 	eventuallyTrue(t, kind.String()+" is served", func() bool {
 		list, err := k.client.Discovery().ServerResourcesForGroupVersion(kind.GroupVersion().String())
 		return err == nil && slices.ContainsFunc(list.APIResources, func(r metav1.APIResource) bool { return r.Kind == kind.Kind })

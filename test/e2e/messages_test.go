@@ -3,14 +3,12 @@ package e2e
 import (
 	"maps"
 	"net"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/clientcmd"
 
 	"labelstream/test/controlplane"
@@ -19,18 +17,18 @@ import (
 // nowhere is a destination that nothing is sent to.
 const nowhere = "http://127.0.0.1:1/api/v1/write"
 
-// TestWrongSettings wants a line for each mistake, all at once, and nothing
-// else.
+// TestWrongSettings wants a line for each mistake, all at once, and nothing else.
 func TestWrongSettings(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name     string
+		args     []string
 		settings settings
 		// each line has to contain all of its words.
 		want [][]string
 	}{
-		{"no destination", settings{}, [][]string{{"LABELSTREAM_DESTINATION", "required"}}},
-		{"several", settings{
+		{"no destination", nil, settings{}, [][]string{{"LABELSTREAM_DESTINATION", "required"}}},
+		{"several", []string{"--once"}, settings{
 			"DESTINATION": "collector", "PAGE_SIZE": "many", "LABELS_FILTERS": "^ok$,^(broken$", "LABEL_FILTERS": "x",
 		}, [][]string{
 			{"LABELSTREAM_DESTINATION", `"collector"`, "http"},
@@ -38,13 +36,19 @@ func TestWrongSettings(t *testing.T) {
 			{"LABELSTREAM_LABEL_FILTERS", "LABELSTREAM_LABELS_FILTERS"},
 			{"LABELSTREAM_PAGE_SIZE", `"many"`, "whole number"},
 		}},
+		{"names of before", nil, settings{"DESTINATION": nowhere, "WATCH_ENABLED": "false", "WEBHOOK_ENABLED": "true"}, [][]string{
+			{"LABELSTREAM_WATCH_ENABLED", "CHANGES=none"},
+			{"LABELSTREAM_WEBHOOK_ENABLED", "CHANGES=webhook"},
+		}},
+		{"webhook and election", nil, settings{"DESTINATION": nowhere, "CHANGES": "webhook", "LEADER_ELECTION": "true"}, [][]string{
+			{"LABELSTREAM_LEADER_ELECTION", "LABELSTREAM_CHANGES"},
+		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			r := once(t, invocation{kubeconfig: "/nonexistent", settings: test.settings})
-			if r.code == 0 {
-				t.Errorf("exit code 0:\n%s", r.stderr)
-			}
-			lines := slices.Sorted(strings.Lines(r.stderr))
+			t.Parallel()
+			r := launch(t, invocation{kubeconfig: "/nonexistent", args: test.args, settings: test.settings}).wait(t)
+			r.mustEndWith(t, 2)
+			lines := slices.Collect(strings.Lines(r.stderr))
 			if len(lines) != len(test.want) {
 				t.Fatalf("%d lines, want %d:\n%s", len(lines), len(test.want), r.stderr)
 			}
@@ -57,35 +61,24 @@ func TestWrongSettings(t *testing.T) {
 	}
 }
 
-func containsAll(text string, words []string) bool {
-	return !slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(text, word) })
-}
-
-// TestServiceLinks runs with the variables that Kubernetes gives to a pod
-// beside a service called labelstream.
-func TestServiceLinks(t *testing.T) {
-	t.Parallel()
-	const namespace = "service-links"
-	shared.plane.namespace(t, metav1.ObjectMeta{Name: namespace})
-	reader := shared.plane.grant(t, namespace, "pods")
-	once(t, invocation{user: reader, settings: settings{
-		"DESTINATION": nowhere, "LABELS_RESOURCES": "pods", "NAMESPACES": namespace,
-		"PORT": "tcp://10.96.0.9:8443", "SERVICE_HOST": "10.96.0.9", "SERVICE_PORT": "8443", "SERVICE_PORT_HTTPS": "8443",
-		"PORT_8443_TCP": "tcp://10.96.0.9:8443", "PORT_8443_TCP_ADDR": "10.96.0.9",
-		"PORT_8443_TCP_PORT": "8443", "PORT_8443_TCP_PROTO": "tcp",
-	}}).mustSucceed(t)
+// serviceLinks are variables that Kubernetes gives to a pod beside a Service that is
+// called labelstream.
+var serviceLinks = settings{
+	"PORT": "tcp://10.96.0.9:8443", "SERVICE_HOST": "10.96.0.9", "SERVICE_PORT": "8443", "SERVICE_PORT_HTTPS": "8443",
+	"PORT_8443_TCP": "tcp://10.96.0.9:8443", "PORT_8443_TCP_ADDR": "10.96.0.9",
+	"PORT_8443_TCP_PORT": "8443", "PORT_8443_TCP_PROTO": "tcp",
 }
 
 // TestNothingToSend wants success, and a summary that says how much there was.
 func TestNothingToSend(t *testing.T) {
 	t.Parallel()
 	const namespace = "empty"
-	shared.plane.namespace(t, metav1.ObjectMeta{Name: namespace})
-	reader := shared.plane.grant(t, namespace, "pods", "deployments.apps")
-	s := newReceiver(t)
-	r := once(t, invocation{user: reader, settings: settings{
-		"DESTINATION": s.URL(), "LABELS_RESOURCES": "pods,deployments", "NAMESPACES": namespace,
-	}})
+	shared.plane.namespace(t, namespace)
+	reader := shared.plane.reader(t, namespace, "pods", "deployments.apps")
+	j := newJournal(t)
+	r := once(t, invocation{user: reader, settings: serviceLinks.and(settings{
+		"DESTINATION": j.URL(), "LABELS_RESOURCES": "pods,deployments", "NAMESPACES": namespace,
+	})})
 	r.mustSucceed(t)
 	want := []entry{
 		{Level: "info", Message: "Backfilled", Kind: "pods"},
@@ -95,7 +88,7 @@ func TestNothingToSend(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("summary (-want +got):\n%s", diff)
 	}
-	if n := s.Requests(); n != 0 {
+	if n := j.Requests(); n != 0 {
 		t.Errorf("%d requests were sent for nothing", n)
 	}
 }
@@ -105,15 +98,11 @@ func TestCannotRun(t *testing.T) {
 	t.Parallel()
 	const namespace = "cannot-run"
 	p := shared.plane
-	p.namespace(t, metav1.ObjectMeta{Name: namespace})
-	p.pods(t, 1, func(int) metav1.ObjectMeta { return metav1.ObjectMeta{Namespace: namespace, Name: "web-1"} })
-	reader := p.grant(t, namespace, "pods")
+	p.numbered(t, namespace, 1)
+	reader := p.reader(t, namespace, "pods")
 	closed := closedPort(t)
 	dir := t.TempDir()
-	garbage := filepath.Join(dir, "garbage")
-	if err := os.WriteFile(garbage, []byte("{"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	garbage := file(t, "{")
 	base := settings{"DESTINATION": nowhere, "LABELS_RESOURCES": "pods", "NAMESPACES": namespace, "ONCE_TIMEOUT": "3s"}
 	for name, test := range map[string]struct {
 		kubeconfig string
@@ -132,7 +121,7 @@ func TestCannotRun(t *testing.T) {
 			t.Parallel()
 			r := once(t, invocation{user: reader, kubeconfig: test.kubeconfig, settings: base.and(test.settings)})
 			r.mustFail(t)
-			found := slices.ContainsFunc(r.log(t), func(e entry) bool { return containsAll(e.Message+e.Error, test.want) })
+			found := slices.ContainsFunc(r.log(t), func(e entry) bool { return containsAll(e.text(), test.want) })
 			if !found {
 				t.Errorf("no line contains all of %q:\n%s", test.want, r.stderr)
 			}
@@ -148,18 +137,17 @@ func TestSomeUnknown(t *testing.T) {
 	t.Parallel()
 	const namespace = "some-unknown"
 	p := shared.plane
-	p.namespace(t, metav1.ObjectMeta{Name: namespace})
-	p.pods(t, 1, func(int) metav1.ObjectMeta { return metav1.ObjectMeta{Namespace: namespace, Name: "web-1"} })
-	reader := p.grant(t, namespace, "pods")
-	s := newReceiver(t)
+	p.numbered(t, namespace, 1)
+	reader := p.reader(t, namespace, "pods")
+	j := newJournal(t)
 	r := once(t, invocation{user: reader, settings: settings{
-		"DESTINATION": s.URL(), "LABELS_RESOURCES": "widgets.example.com,pods", "NAMESPACES": namespace,
+		"DESTINATION": j.URL(), "LABELS_RESOURCES": "widgets.example.com,pods", "NAMESPACES": namespace,
 	}})
 	r.mustFail(t)
-	compareSeries(t, s.All(), []string{`cloudzero_pod_labels{namespace="some-unknown",pod="web-1",resource_type="pod"}`})
-	messages := r.errors(t)
-	if len(messages) != 1 || !containsAll(messages[0], []string{"LABELSTREAM_LABELS_RESOURCES", `"widgets.example.com"`}) {
-		t.Errorf("the errors are not one about the unknown resource:\n%s", r.stderr)
+	j.mustHave(t, podSeries(namespace, 1))
+	r.mustSayOnce(t, "LABELSTREAM_LABELS_RESOURCES", `"widgets.example.com"`)
+	if n := len(r.errors(t)); n != 1 {
+		t.Errorf("%d errors, want that about the unknown resource alone:\n%s", n, r.stderr)
 	}
 }
 

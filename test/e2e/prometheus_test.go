@@ -13,7 +13,6 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/prometheus/common/model"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"labelstream/test/prometheus"
 )
@@ -121,9 +120,9 @@ func askedMeta(i int) metav1.ObjectMeta {
 func TestPrometheus(t *testing.T) {
 	t.Parallel()
 	p := shared.plane
-	p.namespace(t, metav1.ObjectMeta{Name: asked})
+	p.namespace(t, asked)
 	p.pods(t, askedPods, askedMeta)
-	reader := p.grant(t, asked, "pods")
+	reader := p.reader(t, asked, "pods")
 	refused := map[string]int{"415": 1}
 	for _, test := range []struct {
 		name            string
@@ -205,8 +204,8 @@ func values(vector model.Vector) map[string]float64 {
 	return all
 }
 
-// TestPrometheusSoak backfills again and again while the same objects change,
-// and wants that the server never sees a series go back in time.
+// TestPrometheusSoak backfills again and again while the same objects change, and
+// demands that the server never sees a series go back in time.
 func TestPrometheusSoak(t *testing.T) {
 	t.Parallel()
 	const (
@@ -218,41 +217,32 @@ func TestPrometheusSoak(t *testing.T) {
 		t.Run(protocol, func(t *testing.T) {
 			t.Parallel()
 			namespace := "soak-" + strings.ReplaceAll(protocol, ".", "-")
-			p.namespace(t, metav1.ObjectMeta{Name: namespace})
-			p.pods(t, pods, func(i int) metav1.ObjectMeta {
-				return metav1.ObjectMeta{Namespace: namespace, Name: soakedPod(i), Labels: map[string]string{"revision": "0"}}
-			})
-			labels := make(map[string]string)
-			for i := range pods {
-				labels[soakedPod(i)] = "0"
-			}
-			reader := p.grant(t, namespace, "pods")
+			p.numbered(t, namespace, pods)
 			s := newPrometheus(t, prometheus.Options{})
-			base := settings{
+			inv := invocation{user: p.reader(t, namespace, "pods"), settings: settings{
 				"DESTINATION": s.WriteURL(), "LABELS_RESOURCES": "pods", "NAMESPACES": namespace, "PROTOCOL": protocol,
 				"BATCH_SIZE": "5", "PAGE_SIZE": "50", "SENDERS": "8",
-			}
+			}}
 			sent := 0
 			for round := range rounds {
-				run := launch(t, invocation{user: reader, args: []string{"--once"}, settings: base})
+				run := launchOnce(t, inv)
 				// While the run reads: most pods keep their series, some get a new
 				// one, some go back to one of before.
 				for i := round % 3; i < pods; i += 3 {
-					labels[soakedPod(i)] = fmt.Sprint(round % 5)
-					p.relabel(t, namespace, soakedPod(i), "revision", labels[soakedPod(i)])
+					p.setStep(t, namespace, numberedPod(i), fmt.Sprint(round%5))
 				}
 				r := run.wait(t)
 				r.mustSucceed(t)
 				sent += r.summary(t, "pods").Sent
 			}
-			r := once(t, invocation{user: reader, settings: base})
+			r := once(t, inv)
 			r.mustSucceed(t)
 			sent += r.summary(t, "pods").Sent
 
 			if want := (rounds + 1) * pods; sent != want {
 				t.Errorf("the summaries say that %d records were sent, want %d", sent, want)
 			}
-			mustBeNewest(t, s, namespace, labels)
+			mustBeNewest(t, s, namespace, p.state(t, namespace))
 			mustHave(t, s, sent)
 			mustAnswer(t, s, nil)
 			mustComplain(t, s)
@@ -260,27 +250,16 @@ func TestPrometheusSoak(t *testing.T) {
 	}
 }
 
-func soakedPod(i int) string { return fmt.Sprintf("pod-%03d", i) }
-
-// relabel sets one label of a pod.
-func (p *plane) relabel(t *testing.T, namespace, name, key, value string) {
-	t.Helper()
-	patch := fmt.Appendf(nil, `{"metadata":{"labels":{%q:%q}}}`, key, value)
-	if _, err := p.client.CoreV1().Pods(namespace).Patch(t.Context(), name, types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // mustBeNewest demands of each pod that the series with the newest sample is
 // that of its present label.
-func mustBeNewest(t *testing.T, s *prometheus.Server, namespace string, labels map[string]string) {
+func mustBeNewest(t *testing.T, s *prometheus.Server, namespace string, state map[string]string) {
 	t.Helper()
 	newest := query(t, s, fmt.Sprintf(`topk by (pod) (1, timestamp(cloudzero_pod_labels{namespace=%q}))`, namespace))
 	got := make(map[string]string, len(newest))
 	for _, sample := range newest {
-		got[string(sample.Metric["pod"])] = string(sample.Metric["label_revision"])
+		got[string(sample.Metric["pod"])] = string(sample.Metric["label_step"])
 	}
-	if diff := cmp.Diff(labels, got); diff != "" {
-		t.Errorf("revisions by pod (-want +got):\n%s", diff)
+	if diff := cmp.Diff(state, got); diff != "" {
+		t.Errorf("steps by pod (-want +got):\n%s", diff)
 	}
 }

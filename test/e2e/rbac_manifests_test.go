@@ -3,14 +3,13 @@ package e2e
 import (
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	rbacv1 "k8s.io/api/rbac/v1"
 )
 
-// TestManifestsGrantWhatIsPrinted has what each installation grants be what
+// TestManifestsGrantWhatIsPrinted demands that each installation grants what
 // labelstream prints for its settings.
 func TestManifestsGrantWhatIsPrinted(t *testing.T) {
 	t.Parallel()
@@ -20,10 +19,7 @@ func TestManifestsGrantWhatIsPrinted(t *testing.T) {
 			objects := i.render(t)
 			c := container(t, objects.template(t))
 			namespace := objects.of("ConfigMap")[0].GetNamespace()
-			own := settings{"POD_NAMESPACE": namespace}
-			for name, value := range objects.environment(t, c) {
-				own[strings.TrimPrefix(name, "LABELSTREAM_")] = value
-			}
+			own := objects.settings(t, c).and(settings{"POD_NAMESPACE": namespace})
 			want := slices.Sorted(texts(printedRoles(t, namespace, own, c.Args...).permissions()))
 			if diff := cmp.Diff(want, slices.Sorted(texts(objects.permissions(t)))); diff != "" {
 				t.Errorf("permissions (-printed +rendered):\n%s", diff)

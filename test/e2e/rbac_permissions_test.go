@@ -1,17 +1,15 @@
 package e2e
 
 import (
-	"context"
 	"fmt"
 	"iter"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	authenticationv1 "k8s.io/api/authentication/v1"
-	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -62,75 +60,66 @@ func texts(permissions []permission) iter.Seq[string] {
 	}
 }
 
-// roles are what labelstream rbac has printed.
-type roles struct {
-	cluster *rbacv1.ClusterRole
-	others  []*rbacv1.Role
-}
+// roles are the rules of what labelstream rbac has printed: of the role in each
+// namespace, and of the cluster role under "".
+type roles map[string][]rbacv1.PolicyRule
 
-// printedRoles has the roles printed for settings, without a cluster, and demands
-// that each is bound to the service account of a namespace, and nothing else is.
-func printedRoles(t *testing.T, account string, own settings, args ...string) *roles {
+// printedRoles prints the roles for settings, without a cluster, and demands that
+// each is bound to the service account of a namespace, and nothing else is.
+func printedRoles(t *testing.T, account string, own settings, args ...string) roles {
 	t.Helper()
-	own = settings{"WEBHOOK_ENABLED": "false"}.and(own)
 	r := launch(t, invocation{kubeconfig: "/nonexistent", args: append(args, "rbac"), settings: own}).wait(t)
 	r.mustSucceed(t)
-	return parseRoles(t, account, r.stdout)
-}
-
-func parseRoles(t *testing.T, account, text string) *roles {
-	t.Helper()
-	var (
-		all    roles
-		bound  []string
-		wanted []string
-	)
-	for document := range strings.SplitSeq(text, "---\n") {
-		var typ metav1.TypeMeta
-		parse(t, document, &typ, yaml.Unmarshal)
-		switch typ.Kind {
-		case "ClusterRole":
-			all.cluster = new(rbacv1.ClusterRole)
-			parse(t, document, all.cluster, yaml.UnmarshalStrict)
-			wanted = append(wanted, "ClusterRole /"+all.cluster.Name)
-		case "Role":
-			role := new(rbacv1.Role)
-			parse(t, document, role, yaml.UnmarshalStrict)
-			all.others = append(all.others, role)
-			wanted = append(wanted, "Role "+role.Namespace+"/"+role.Name)
-		default:
-			// Both kinds of bindings look the same.
-			var binding rbacv1.RoleBinding
-			parse(t, document, &binding, yaml.UnmarshalStrict)
-			bound = append(bound, binding.RoleRef.Kind+" "+binding.Namespace+"/"+binding.RoleRef.Name)
-			want := []rbacv1.Subject{{Kind: "ServiceAccount", Name: "labelstream", Namespace: account}}
-			if !slices.Equal(binding.Subjects, want) {
-				t.Errorf("%s is bound to %v, want %v", binding.Name, binding.Subjects, want)
-			}
+	all, bound, wanted := make(roles), []string(nil), []string(nil)
+	for document := range strings.SplitSeq(r.stdout, "---\n") {
+		// The kinds of roles look the same, and those of bindings do.
+		var object struct {
+			metav1.TypeMeta   `json:",inline"`
+			metav1.ObjectMeta `json:"metadata"`
+			Rules             []rbacv1.PolicyRule `json:"rules"`
+			Subjects          []rbacv1.Subject    `json:"subjects"`
+			RoleRef           rbacv1.RoleRef      `json:"roleRef"`
+		}
+		if err := yaml.UnmarshalStrict([]byte(document), &object); err != nil {
+			t.Fatalf("%v:\n%s", err, document)
+		}
+		if !strings.HasSuffix(object.Kind, "Binding") {
+			all[object.Namespace] = object.Rules
+			wanted = append(wanted, object.Kind+" "+object.Namespace+"/"+object.Name)
+			continue
+		}
+		bound = append(bound, object.RoleRef.Kind+" "+object.Namespace+"/"+object.RoleRef.Name)
+		want := []rbacv1.Subject{{Kind: "ServiceAccount", Name: "labelstream", Namespace: account}}
+		if !slices.Equal(object.Subjects, want) {
+			t.Errorf("%s is bound to %v, want %v", object.Name, object.Subjects, want)
 		}
 	}
-	if diff := cmp.Diff(slices.Sorted(slices.Values(wanted)), slices.Sorted(slices.Values(bound))); diff != "" {
-		t.Errorf("roles that are bound (-want +got):\n%s", diff)
-	}
-	return &all
+	compare(t, wanted, bound)
+	return all
 }
 
-func parse(t *testing.T, document string, into any, decode func([]byte, any, ...yaml.JSONOpt) error) {
-	t.Helper()
-	if err := decode([]byte(document), into); err != nil {
-		t.Fatalf("%v:\n%s", err, document)
-	}
-}
-
-func (r *roles) permissions() []permission {
+func (r roles) permissions() []permission {
 	var all []permission
-	if r.cluster != nil {
-		all = expand("", r.cluster.Rules)
-	}
-	for _, role := range r.others {
-		all = append(all, expand(role.Namespace, role.Rules)...)
+	for _, namespace := range slices.Sorted(maps.Keys(r)) {
+		all = append(all, expand(namespace, r[namespace])...)
 	}
 	return all
+}
+
+// without returns roles without one of the permissions.
+func (r roles) without(missing permission) roles {
+	left := make(roles)
+	for _, p := range r.permissions() {
+		if p == missing {
+			continue
+		}
+		rule := rbacv1.PolicyRule{Verbs: []string{p.verb}, APIGroups: []string{p.group}, Resources: []string{p.resource}}
+		if p.name != "" {
+			rule.ResourceNames = []string{p.name}
+		}
+		left[p.namespace] = append(left[p.namespace], rule)
+	}
+	return left
 }
 
 // expand takes rules apart.
@@ -154,75 +143,20 @@ func expand(namespace string, rules []rbacv1.PolicyRule) []permission {
 	return all
 }
 
-// restrict leaves nothing but these permissions.
-func (r *roles) restrict(left []permission) {
-	in := func(namespace string) []rbacv1.PolicyRule {
-		var rules []rbacv1.PolicyRule
-		for _, p := range left {
-			if p.namespace != namespace {
-				continue
-			}
-			rule := rbacv1.PolicyRule{Verbs: []string{p.verb}, APIGroups: []string{p.group}, Resources: []string{p.resource}}
-			if p.name != "" {
-				rule.ResourceNames = []string{p.name}
-			}
-			rules = append(rules, rule)
-		}
-		return rules
-	}
-	if r.cluster != nil {
-		r.cluster.Rules = in("")
-	}
-	for _, role := range r.others {
-		role.Rules = in(role.Namespace)
-	}
+// accountUser is the name of the user that is the service account of a namespace.
+func accountUser(namespace string) string {
+	return "system:serviceaccount:" + namespace + ":labelstream"
 }
 
-// bind makes the service account of a namespace, with the roles and no others,
-// and returns once the API server knows of all they grant. A name that others
-// have, too, gets the account's to it.
-func (p *plane) bind(t *testing.T, account string, r *roles) {
+// bindAccount makes the service account of a namespace, with the roles and no
+// others, and returns once the API server knows of all they grant.
+func (p *plane) bindAccount(t *testing.T, account string, r roles) {
 	t.Helper()
 	created[*corev1.ServiceAccount](t)(p.client.CoreV1().ServiceAccounts(account).
 		Create(t.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "labelstream"}}, metav1.CreateOptions{}))
-	rbac, ctx, opts := p.client.RbacV1(), t.Context(), metav1.CreateOptions{}
-	subjects := []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: "labelstream", Namespace: account}}
-	if r.cluster != nil {
-		r.cluster.Name += "-" + account
-		created[*rbacv1.ClusterRole](t)(rbac.ClusterRoles().Create(ctx, r.cluster, opts))
-		created[*rbacv1.ClusterRoleBinding](t)(rbac.ClusterRoleBindings().Create(ctx, &rbacv1.ClusterRoleBinding{
-			ObjectMeta: metav1.ObjectMeta{Name: r.cluster.Name}, Subjects: subjects,
-			RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: r.cluster.Name},
-		}, opts))
+	for namespace, rules := range r {
+		p.bind(t, accountUser(account), namespace, rules)
 	}
-	for _, role := range r.others {
-		role.Name += "-" + account
-		created[*rbacv1.Role](t)(rbac.Roles(role.Namespace).Create(ctx, role, opts))
-		created[*rbacv1.RoleBinding](t)(rbac.RoleBindings(role.Namespace).Create(ctx, &rbacv1.RoleBinding{
-			ObjectMeta: metav1.ObjectMeta{Name: role.Name}, Subjects: subjects,
-			RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: role.Name},
-		}, opts))
-	}
-	for _, granted := range r.permissions() {
-		p.awaitPermission(t, account, granted)
-	}
-}
-
-func (p *plane) awaitPermission(t *testing.T, account string, granted permission) {
-	t.Helper()
-	review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
-		User: "system:serviceaccount:" + account + ":labelstream",
-		ResourceAttributes: &authorizationv1.ResourceAttributes{
-			Namespace: granted.namespace, Verb: granted.verb, Group: granted.group, Resource: granted.resource, Name: granted.name,
-		},
-	}}
-	p.eventually(t, func(ctx context.Context) (bool, error) {
-		answer, err := p.client.AuthorizationV1().SubjectAccessReviews().Create(ctx, review, metav1.CreateOptions{})
-		if err != nil {
-			return false, err
-		}
-		return answer.Status.Allowed, nil
-	})
 }
 
 // accountToken is a token of the service account of a namespace.
@@ -255,8 +189,8 @@ func (p *plane) accountKubeconfig(t *testing.T, account string) string {
 	return path
 }
 
-// TestRolesByName has what labelstream knows of Kubernetes' own kinds without a
-// server be what the server says.
+// TestRolesByName demands that labelstream knows of Kubernetes' own kinds without a
+// server what the server says.
 func TestRolesByName(t *testing.T) {
 	t.Parallel()
 	p := shared.plane

@@ -7,8 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
 	"labelstream/test/controlplane"
 )
 
@@ -17,13 +15,13 @@ import (
 func TestReadme(t *testing.T) {
 	t.Parallel()
 	p := ownPlane(t)
-	p.namespace(t, metav1.ObjectMeta{Name: "shop"})
+	p.namespace(t, "shop")
 	p.create(t, "shop", "web", "1")
 	const series = `cloudzero_pod_labels{label_step="1",namespace="shop",pod="web",resource_type="pod"}`
 	j := newJournal(t)
 	inv := invocation{plane: p, user: controlplane.Admin}
 	script := firstTry(t, "http://localhost:9090/api/v1/write", j.URL())
-	r := spawnProgram(t, inv, "/bin/sh", "-c", script)
+	r := launchProgram(t, inv, "/bin/sh", "-c", script)
 	j.await(t, "the pod from the backfill, and from the daemon", func(samples []sample) bool {
 		times := 0
 		for _, s := range samples {

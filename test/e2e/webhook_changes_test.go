@@ -2,15 +2,21 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
-	"slices"
+	"net/http"
+	"net/http/httptest"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	gocmp "github.com/google/go-cmp/cmp"
+	admissionv1 "k8s.io/api/admission/v1"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -20,215 +26,142 @@ import (
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
 )
 
-// TestWebhookChanges makes changes of every sort, which the daemon is told of by
-// reviews alone, or by its watch as well, and demands a sample for each that
-// matters, in order, and not one more.
-func TestWebhookChanges(t *testing.T) {
-	t.Parallel()
-	t.Run("alone", func(t *testing.T) {
-		t.Parallel()
-		testWebhookChanges(t, "webhook-alone", onlyShown)
-	})
-	t.Run("beside the watch", func(t *testing.T) {
-		t.Parallel()
-		testWebhookChanges(t, "webhook-beside-watch", following)
-	})
-}
-
-func testWebhookChanges(t *testing.T, namespace string, base settings) {
-	s := newStage(t, namespace, base)
-	s.creates(t)
-	s.relabels(t)
-	s.dryRuns(t)
-	s.subresources(t)
-	s.deletes(t)
-	s.deletesNamespace(t)
-	s.awaitReviews(t, slices.Collect(maps.Keys(s.shown))...)
-	s.terminate(t)
-	s.mustBeAll(t)
-}
-
-// stage is where changes are made, and what should come of them.
+// stage is a namespace where changes are made, a daemon that learns of them by
+// reviews, and what should come of them.
 type stage struct {
 	*hooked
 	plane     *plane
 	namespace string
 	journal   *journal
 	pods      corev1client.PodInterface
-	// watched says that the daemon has a watch, too.
-	watched bool
-	// want are the samples that should have come so far, as "object step", and
-	// shown the reviews, as awaitReviews has them.
-	want  []string
-	shown map[string]bool
+	// want has the steps of each object that should have come so far. Of those
+	// that have ended, the last step may come again: an API server shows a deletion
+	// at each of its steps.
+	want  map[string][]string
+	ended map[string]bool
 	// generated is the name that the API server has made up for a pod.
 	generated string
-	// markers counts the marker's steps.
-	markers int
 }
 
-const (
-	// marker is the pod by which awaitWatched tells how far the watch has come.
-	marker = "marker"
-	// deployment is the name of the one that is not a pod.
-	deployment = "deployment"
-)
+// deployment is the name of the object that is not a pod.
+const deployment = "deployment"
 
-// newStage starts a daemon that is shown what is written to a new namespace.
-func newStage(t *testing.T, namespace string, base settings) *stage {
+// newStage starts a daemon to which the API server shows what is written to a new
+// namespace. A pod "old" is there before.
+func newStage(t *testing.T, namespace string, more settings) *stage {
 	t.Helper()
-	s := openStage(t, shared.plane, namespace, base)
-	s.show(t, s.byURL())
-	return s
-}
-
-// openStage starts a daemon that is not shown anything yet, and whose certificate
-// is for other hosts, too. The namespace, a pod "old" and the marker are there
-// before it is.
-func openStage(t *testing.T, p *plane, namespace string, base settings, hosts ...string) *stage {
-	t.Helper()
+	p := shared.plane
 	s := &stage{plane: p, namespace: namespace, journal: newJournal(t), pods: p.client.CoreV1().Pods(namespace),
-		watched: base["WATCH_ENABLED"] != "false", shown: make(map[string]bool)}
-	p.namespace(t, metav1.ObjectMeta{Name: namespace, Labels: map[string]string{"step": "1"}})
+		want: make(map[string][]string), ended: make(map[string]bool)}
+	p.namespace(t, namespace)
 	p.create(t, namespace, "old", "1")
-	p.create(t, namespace, marker, "0")
-	kinds := []string{"pods", "deployments.apps"}
-	user := p.follower(t, namespace, kinds...)
-	p.allow(t, user, namespace, right{"pods", []string{"get"}}, right{"deployments.apps", []string{"get"}})
-	p.allow(t, user, "", right{"namespaces", []string{"list", "watch", "get"}})
-	s.hooked = startHooked(t, invocation{plane: p, user: user, settings: base.and(settings{
-		"DESTINATION": s.journal.URL(), "NAMESPACES": namespace, "LABELS_RESOURCES": "pods,namespaces,deployments",
-	})}, hosts...)
+	kinds := []string{"pods", "deployments.apps", "daemonsets.apps"}
+	user := p.reader(t, namespace, kinds...)
+	p.allow(t, user, "", "list", "namespaces")
+	s.hooked = startHooked(t, invocation{user: user, settings: reviewed.and(settings{
+		"DESTINATION": s.journal.URL(), "NAMESPACES": namespace, "LABELS_RESOURCES": "pods,namespaces,deployments,daemonsets",
+		"ANNOTATIONS_ENABLED": "true", "ANNOTATIONS_RESOURCES": "daemonsets",
+	}).and(more)})
 	s.awaitSynced(t, append(kinds, "namespaces")...)
-	s.expect(t, "old 1", namespace+" 1")
+	p.register(t, registration(s.byURL(), namespace))
+	s.awaitShown(t, p, namespace)
+	s.expect(t, "old 1", namespace+" ")
 	return s
 }
 
-// show has the API server show the daemon what is written to the namespace, and
-// returns when it does.
-func (s *stage) show(t *testing.T, client admissionregistrationv1.WebhookClientConfig) {
-	t.Helper()
-	s.plane.register(t, registration(client, s.namespace))
-	s.awaitShown(t, s.plane, s.namespace)
-}
-
-// expect waits for samples, and for the watch, so that what comes next cannot
-// meet events that are older.
+// expect waits for samples, written as "object step", and for the API server's
+// cache: it begins changes with what the cache has, shows what comes of that, and
+// then finds out that it was old.
 func (s *stage) expect(t *testing.T, samples ...string) {
 	t.Helper()
-	s.want = append(s.want, samples...)
-	s.awaitWant(t)
-	s.awaitWatched(t)
-	s.awaitCached(t)
+	for _, text := range samples {
+		object, step, _ := strings.Cut(text, " ")
+		s.want[object] = append(s.want[object], step)
+	}
+	s.journal.await(t, "the next samples", func(all []sample) bool {
+		got := stepsByObject(all)
+		for object, want := range s.want {
+			if len(got[object]) < len(want) {
+				return false
+			}
+		}
+		return true
+	})
+	s.plane.eventually(t, func(context.Context) (bool, error) {
+		return maps.Equal(s.versions(t, ""), s.versions(t, "0")), nil
+	})
 }
 
-func (s *stage) awaitWant(t *testing.T) {
-	t.Helper()
-	s.journal.await(t, "the next samples", func(all []sample) bool { return len(s.changes(all)) >= len(s.want) })
-}
-
-// end expects the last state of objects that are gone once more, which only a
-// watch tells for certain.
+// end expects the last states of objects that are deleted.
 func (s *stage) end(t *testing.T, samples ...string) {
 	t.Helper()
-	if !s.watched {
-		samples = nil
+	for _, text := range samples {
+		object, _, _ := strings.Cut(text, " ")
+		s.ended[object] = true
 	}
 	s.expect(t, samples...)
 }
 
-// review says that reviews of this "kind operation outcome" are to come.
-func (s *stage) review(reviews ...string) {
-	for _, review := range reviews {
-		s.shown[review] = true
+func stepsByObject(samples []sample) map[string][]string {
+	all := make(map[string][]string)
+	for _, s := range samples {
+		all[s.Object] = append(all[s.Object], s.Step)
 	}
+	return all
 }
 
-// changes are the samples of all but the marker. The first two are of the first
-// lists, which may run at the same time.
-func (s *stage) changes(samples []sample) []string {
-	own := steps(slices.DeleteFunc(slices.Clone(samples), func(a sample) bool { return a.Object == marker }))
-	slices.Sort(own[:min(2, len(own))])
-	return own
-}
-
-// awaitWatched waits until the daemon has had all events of pods so far. The
-// marker's label is changed by its status: reviews of that show nothing, so that
-// its samples are of events.
-func (s *stage) awaitWatched(t *testing.T) {
+// versions are those of pods, as a list of a version has them.
+func (s *stage) versions(t *testing.T, version string) map[string]string {
 	t.Helper()
-	if !s.watched {
-		return
+	list, err := s.pods.List(t.Context(), metav1.ListOptions{ResourceVersion: version})
+	if err != nil {
+		t.Fatal(err)
 	}
-	s.markers++
-	step := strconv.Itoa(s.markers)
-	patch := []byte(`{"metadata":{"labels":{"step":"` + step + `"}}}`)
-	created[*corev1.Pod](t)(s.pods.Patch(t.Context(), marker, types.MergePatchType, patch, metav1.PatchOptions{}, "status"))
-	s.review("pods UPDATE subresource")
-	s.journal.awaitStep(t, marker, step)
-}
-
-// awaitCached waits until the API server's cache has what was written: it begins
-// changes with what the cache has, shows what comes of that, and then finds out
-// that it was old.
-func (s *stage) awaitCached(t *testing.T) {
-	t.Helper()
-	versions := func(version string) map[string]string {
-		list, err := s.pods.List(t.Context(), metav1.ListOptions{ResourceVersion: version})
-		if err != nil {
-			t.Fatal(err)
-		}
-		all := make(map[string]string)
-		for i := range list.Items {
-			all[list.Items[i].Name] = list.Items[i].ResourceVersion
-		}
-		return all
+	all := make(map[string]string)
+	for i := range list.Items {
+		all[list.Items[i].Name] = list.Items[i].ResourceVersion
 	}
-	now := versions("")
-	s.plane.eventually(t, func(context.Context) (bool, error) { return maps.Equal(now, versions("0")), nil })
+	return all
 }
 
 // mustBeAll demands exactly what was expected, of a daemon that has ended.
 func (s *stage) mustBeAll(t *testing.T) {
 	t.Helper()
-	s.mustBeChanges(t, s.changes(s.journal.all()))
-}
-
-// mustBeChanges is mustBeAll where the order of some is of no account.
-func (s *stage) mustBeChanges(t *testing.T, got []string) {
-	t.Helper()
+	got := stepsByObject(s.journal.all())
+	for object := range s.ended {
+		for n := len(got[object]); n > len(s.want[object]) && got[object][n-1] == got[object][n-2]; n-- {
+			got[object] = got[object][:n-1]
+		}
+	}
 	if diff := gocmp.Diff(s.want, got); diff != "" {
 		t.Errorf("samples (-want +got):\n%s", diff)
-	}
-	for _, a := range s.journal.all() {
-		if want := s.seriesOf(a); a.Series != want {
-			t.Errorf("series %s, want %s", a.Series, want)
-		}
 	}
 	s.journal.mustBeInOrder(t)
 }
 
-// seriesOf is the whole series of which a sample should be.
-func (s *stage) seriesOf(a sample) string {
-	tag := ""
-	if a.Step != "" {
-		tag = fmt.Sprintf("label_step=%q,", a.Step)
-	}
-	switch a.Object {
-	case s.namespace:
-		return fmt.Sprintf(`cloudzero_namespace_labels{%snamespace=%q,resource_type="namespace"}`, tag, s.namespace)
-	case deployment:
-		return fmt.Sprintf(`cloudzero_deployment_labels{%snamespace=%q,resource_type="deployment",workload=%q}`, tag, s.namespace, a.Object)
-	}
-	return fmt.Sprintf(`cloudzero_pod_labels{%snamespace=%q,pod=%q,resource_type="pod"}`, tag, s.namespace, a.Object)
+// TestWebhookChanges makes changes of every sort, of which the daemon learns by
+// reviews, and demands a sample for each that matters, and not one more.
+func TestWebhookChanges(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, "webhook-changes", nil)
+	s.creates(t)
+	s.relabels(t)
+	s.dryRuns(t)
+	s.subresources(t)
+	s.deletes(t)
+	s.deletesNamespace(t)
+	s.mustHaveReviews(t, "pods CREATE sent", "pods UPDATE sent", "pods UPDATE unchanged", "pods DELETE sent",
+		"deployments.apps CREATE sent", "namespaces UPDATE sent", "namespaces DELETE sent",
+		"other UPDATE dry_run", "other DELETE dry_run", "other CREATE subresource", "other UPDATE subresource")
+	s.terminate(t)
+	s.mustBeAll(t)
 }
 
 func (s *stage) creates(t *testing.T) {
 	t.Helper()
-	p, ctx := s.plane, t.Context()
-	p.create(t, s.namespace, "new", "1")
+	s.plane.create(t, s.namespace, "new", "1")
 	s.expect(t, "new 1")
-	generated, err := s.pods.Create(ctx, pod(metav1.ObjectMeta{GenerateName: "generated-", Labels: map[string]string{"step": "1"}}), metav1.CreateOptions{})
+	generated, err := s.pods.Create(t.Context(), pod(metav1.ObjectMeta{GenerateName: "generated-", Labels: map[string]string{"step": "1"}}), metav1.CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -236,9 +169,8 @@ func (s *stage) creates(t *testing.T) {
 	s.expect(t, s.generated+" 1")
 	s.apply(t, "applied", "1")
 	s.expect(t, "applied 1")
-	p.deploy(t, s.namespace, deployment)
+	s.plane.deploy(t, s.namespace, deployment)
 	s.expect(t, deployment+" deployed")
-	s.review("pods CREATE sent", "deployments.apps CREATE sent")
 }
 
 // apply is what `kubectl apply --server-side` does.
@@ -257,21 +189,14 @@ func (s *stage) relabels(t *testing.T) {
 	s.expect(t, "new 2")
 	s.apply(t, "applied", "2")
 	s.expect(t, "applied 2")
-	old, err := s.pods.Get(ctx, "old", metav1.GetOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	delete(old.Labels, "step")
-	created[*corev1.Pod](t)(s.pods.Update(ctx, old, metav1.UpdateOptions{}))
+	p.patch(t, s.namespace, "old", `{"metadata":{"labels":null}}`)
 	s.expect(t, "old ")
-	patch := []byte(`{"metadata":{"labels":{"step":"2"}}}`)
-	created[*corev1.Namespace](t)(p.client.CoreV1().Namespaces().Patch(ctx, s.namespace, types.MergePatchType, patch, metav1.PatchOptions{}))
+	created[*corev1.Namespace](t)(p.client.CoreV1().Namespaces().
+		Patch(ctx, s.namespace, types.MergePatchType, []byte(stepPatch("2")), metav1.PatchOptions{}))
 	s.expect(t, s.namespace+" 2")
 	// Of this nothing is sent.
-	patch = []byte(`{"metadata":{"annotations":{"step":"3"},"labels":{"unmatched":"x"}}}`)
-	created[*corev1.Pod](t)(s.pods.Patch(ctx, "new", types.MergePatchType, patch, metav1.PatchOptions{}))
+	p.patch(t, s.namespace, "new", `{"metadata":{"annotations":{"step":"3"},"labels":{"unmatched":"x"}}}`)
 	s.expect(t)
-	s.review("pods UPDATE sent", "pods UPDATE known", "namespaces UPDATE sent")
 }
 
 // dryRuns are what `kubectl --dry-run=server` asks for. None changes anything.
@@ -281,16 +206,11 @@ func (s *stage) dryRuns(t *testing.T) {
 	created[*corev1.Pod](t)(s.pods.Create(ctx, pod(inStep(s.namespace, "dry", "1")), metav1.CreateOptions{DryRun: all}))
 	s.apply(t, "dry-applied", "1", all...)
 	s.apply(t, "applied", "9", all...)
-	patch := []byte(`{"metadata":{"labels":{"step":"9"}}}`)
-	created[*corev1.Pod](t)(s.pods.Patch(ctx, "new", types.MergePatchType, patch, metav1.PatchOptions{DryRun: all}))
+	created[*corev1.Pod](t)(s.pods.Patch(ctx, "new", types.MergePatchType, []byte(stepPatch("9")), metav1.PatchOptions{DryRun: all}))
 	if err := s.pods.Delete(ctx, "new", metav1.DeleteOptions{DryRun: all}); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.pods.DeleteCollection(ctx, metav1.DeleteOptions{DryRun: all}, metav1.ListOptions{}); err != nil {
-		t.Fatal(err)
-	}
 	s.expect(t)
-	s.review("pods CREATE dry_run", "pods UPDATE dry_run", "pods DELETE dry_run")
 }
 
 // subresources change no label.
@@ -298,8 +218,7 @@ func (s *stage) subresources(t *testing.T) {
 	t.Helper()
 	ctx := t.Context()
 	s.plane.updateStatus(t, s.namespace, "new", "running")
-	deployments := s.plane.client.AppsV1().Deployments(s.namespace)
-	created[*autoscalingv1.Scale](t)(deployments.UpdateScale(ctx, deployment, &autoscalingv1.Scale{
+	created[*autoscalingv1.Scale](t)(s.plane.client.AppsV1().Deployments(s.namespace).UpdateScale(ctx, deployment, &autoscalingv1.Scale{
 		ObjectMeta: metav1.ObjectMeta{Name: deployment, Namespace: s.namespace}, Spec: autoscalingv1.ScaleSpec{Replicas: 3},
 	}, metav1.UpdateOptions{}))
 	if err := s.pods.Bind(ctx, &corev1.Binding{ObjectMeta: metav1.ObjectMeta{Name: "new"},
@@ -308,32 +227,27 @@ func (s *stage) subresources(t *testing.T) {
 	}
 	s.plane.create(t, s.namespace, "evicted", "1")
 	s.expect(t, "evicted 1")
+	// That it is deleted is not shown.
 	if err := s.pods.EvictV1(ctx, &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Name: "evicted"}}); err != nil {
 		t.Fatal(err)
 	}
-	s.end(t, "evicted 1")
-	s.review("pods UPDATE subresource", "pods CREATE subresource", "deployments.apps UPDATE subresource")
+	s.expect(t)
 }
 
 func (s *stage) deletes(t *testing.T) {
 	t.Helper()
-	ctx := t.Context()
 	meta := inStep(s.namespace, "held", "1")
 	meta.Finalizers = []string{"example.com/held"}
-	created[*corev1.Pod](t)(s.pods.Create(ctx, pod(meta), metav1.CreateOptions{}))
+	created[*corev1.Pod](t)(s.pods.Create(t.Context(), pod(meta), metav1.CreateOptions{}))
 	s.expect(t, "held 1")
 	s.plane.remove(t, s.namespace, "held")
-	s.expect(t)
+	s.expect(t, "held 1")
 	// It can still be changed.
 	s.plane.setStep(t, s.namespace, "held", "2")
 	s.expect(t, "held 2")
-	patch := []byte(`{"metadata":{"finalizers":null}}`)
-	created[*corev1.Pod](t)(s.pods.Patch(ctx, "held", types.MergePatchType, patch, metav1.PatchOptions{}))
-	s.end(t, "held 2")
-
+	s.plane.patch(t, s.namespace, "held", `{"metadata":{"finalizers":null}}`)
 	s.plane.remove(t, s.namespace, "applied")
 	s.end(t, "applied 2")
-	s.review("pods DELETE known")
 }
 
 // deletesNamespace does what `kubectl delete namespace` and the controllers do.
@@ -343,38 +257,63 @@ func (s *stage) deletesNamespace(t *testing.T) {
 	if err := namespaces.Delete(ctx, s.namespace, metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	s.expect(t)
-	// One after the other, as they are called.
-	all := metav1.ListOptions{FieldSelector: "metadata.name!=" + marker}
-	if err := s.pods.DeleteCollection(ctx, metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}, all); err != nil {
+	s.end(t, s.namespace+" 2")
+	if err := s.pods.DeleteCollection(ctx, metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}, metav1.ListOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	s.end(t, s.generated+" 1", "new 2", "old ")
-	namespace, err := namespaces.Get(ctx, s.namespace, metav1.GetOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	namespace.Spec.Finalizers = nil
-	created[*corev1.Namespace](t)(namespaces.Finalize(ctx, namespace, metav1.UpdateOptions{}))
-	if s.watched {
-		s.want = append(s.want, s.namespace+" 2")
-		s.awaitWant(t)
-	}
-	s.review("namespaces DELETE known", "namespaces UPDATE subresource")
 }
 
-// TestWebhookManyChanges changes pods without waiting for the watch, so that reviews
-// overtake events: each change is sent once, and in order.
+// TestWebhookDaemonSet changes a DaemonSet, whose reviews have an annotation that
+// its metadata has not: nothing of that is sent, and nothing where it alone has
+// changed.
+func TestWebhookDaemonSet(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, "webhook-daemonset", nil)
+	const name = "agent"
+	app, sets := map[string]string{"app": name}, s.plane.client.AppsV1().DaemonSets(s.namespace)
+	meta := inStep(s.namespace, name, "1")
+	meta.Annotations = map[string]string{"owner": "platform"}
+	created[*appsv1.DaemonSet](t)(sets.Create(t.Context(), &appsv1.DaemonSet{ObjectMeta: meta,
+		Spec: appsv1.DaemonSetSpec{Selector: &metav1.LabelSelector{MatchLabels: app}, Template: podTemplate(app)}}, metav1.CreateOptions{}))
+	series := func(step string) []string {
+		return []string{
+			fmt.Sprintf(`cloudzero_daemonset_labels{label_step=%q,namespace=%q,resource_type="daemonset",workload="agent"}`, step, s.namespace),
+			fmt.Sprintf(`cloudzero_daemonset_annotations{label_owner="platform",namespace=%q,resource_type="daemonset",workload="agent"}`, s.namespace),
+		}
+	}
+	s.expect(t, name+" 1", name+" ")
+	template := []byte(`{"spec":{"template":{"metadata":{"labels":{"version":"2"}}}}}`)
+	created[*appsv1.DaemonSet](t)(sets.Patch(t.Context(), name, types.MergePatchType, template, metav1.PatchOptions{}))
+	created[*appsv1.DaemonSet](t)(sets.Patch(t.Context(), name, types.MergePatchType, []byte(stepPatch("2")), metav1.PatchOptions{}))
+	s.expect(t, name+" 2", name+" ")
+	s.terminate(t)
+	want := append(series("1"), series("2")...)
+	var got []string
+	for _, a := range s.journal.all() {
+		if a.Object == name {
+			got = append(got, a.Series)
+		}
+	}
+	compare(t, want, got)
+}
+
+// TestWebhookManyChanges changes pods at the same time: each change is sent once,
+// and in order.
 func TestWebhookManyChanges(t *testing.T) {
 	t.Parallel()
 	const count, changes = 20, 25
-	s := newStage(t, "webhook-many-changes", following)
+	s := newStage(t, "webhook-many-changes", nil)
 	s.plane.pods(t, count, func(i int) metav1.ObjectMeta { return inStep(s.namespace, numberedPod(i), "0") })
 	var writers sync.WaitGroup
 	for i := range count {
+		s.want[numberedPod(i)] = []string{"0"}
+		for step := range changes {
+			s.want[numberedPod(i)] = append(s.want[numberedPod(i)], strconv.Itoa(step+1))
+		}
 		writers.Go(func() {
 			for step := range changes {
-				patch := fmt.Appendf(nil, `{"metadata":{"labels":{"step":"%d"}}}`, step+1)
+				patch := []byte(stepPatch(strconv.Itoa(step + 1)))
 				if _, err := s.pods.Patch(t.Context(), numberedPod(i), types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
 					t.Error(err)
 					return
@@ -383,20 +322,99 @@ func TestWebhookManyChanges(t *testing.T) {
 		})
 	}
 	writers.Wait()
-	s.awaitWatched(t)
+	s.expect(t)
 	s.terminate(t)
-	sent := make(map[string][]string)
-	for _, a := range s.journal.all() {
-		sent[a.Object] = append(sent[a.Object], a.Step)
-	}
-	var want []string
-	for step := range changes + 1 {
-		want = append(want, strconv.Itoa(step))
-	}
-	for i := range count {
-		if diff := gocmp.Diff(want, sent[numberedPod(i)]); diff != "" {
-			t.Errorf("samples of %s (-want +got):\n%s", numberedPod(i), diff)
+	s.mustBeAll(t)
+}
+
+// refused is the step that a stage's refuser lets no object come to.
+const refused = "refused"
+
+// TestWebhookResyncs makes changes while lists follow one another. What is refused
+// after its review is corrected, or forgotten, by one of the next lists, and no
+// list brings an older state back.
+func TestWebhookResyncs(t *testing.T) {
+	t.Parallel()
+	const count = 50
+	s := newStage(t, "webhook-resyncs", settings{"RESYNC_INTERVAL": "1s"})
+	s.refuse(t)
+	s.plane.pods(t, count, func(i int) metav1.ObjectMeta { return inStep(s.namespace, numberedPod(i), "0") })
+	changes := newChanger(t, s.plane, s.namespace, count, 20*time.Millisecond)
+	// API servers may show a deletion with a state that is old, and show what is
+	// created though it exists.
+	changes.relabelsOnly = true
+	changes.start()
+	_, err := s.pods.Patch(t.Context(), "old", types.MergePatchType, []byte(stepPatch(refused)), metav1.PatchOptions{})
+	mustBeRefused(t, err)
+	_, err = s.pods.Create(t.Context(), pod(inStep(s.namespace, "never", refused)), metav1.CreateOptions{})
+	mustBeRefused(t, err)
+	s.journal.awaitState(t, map[string]string{"old": refused, "never": refused})
+	s.journal.awaitStep(t, "old", "1")
+	changes.stop()
+	s.journal.awaitState(t, s.plane.state(t, s.namespace))
+	// The one that never was is forgotten.
+	s.awaitMetrics(t, map[string]float64{`labelstream_ledger_entries{resource="pods"}`: float64(len(s.plane.state(t, s.namespace)))})
+	s.terminate(t)
+	s.journal.mustBeInOrder(t)
+	for object, steps := range stepsByObject(s.journal.all()) {
+		if !strings.HasPrefix(object, "pod-") {
+			continue
+		}
+		last := 0
+		for i, text := range steps {
+			step, err := strconv.Atoi(text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if step < last {
+				t.Errorf("sample %d of %s is of step %d, after one of step %d", i, object, step, last)
+			}
+			last = step
 		}
 	}
-	s.journal.mustBeInOrder(t)
+	if n := len(stepsByObject(s.journal.all())["never"]); n != 1 {
+		t.Errorf("the pod that never was has %d samples, want 1", n)
+	}
+}
+
+func mustBeRefused(t *testing.T, err error) {
+	t.Helper()
+	if err == nil || !strings.Contains(err.Error(), "denied the request") {
+		t.Fatalf("got the error %v, want that the request was denied", err)
+	}
+}
+
+// refuse registers another webhook, which refuses what is refused while the daemon
+// is shown it, and returns when it does.
+func (s *stage) refuse(t *testing.T) {
+	t.Helper()
+	server := httptest.NewTLSServer(http.HandlerFunc(refuser))
+	t.Cleanup(server.Close)
+	r := registration(admissionregistrationv1.WebhookClientConfig{
+		URL: &server.URL, CABundle: inPEM("CERTIFICATE", server.Certificate().Raw),
+	}, s.namespace)
+	r.Webhooks[0].Name = "refuser.example.com"
+	s.plane.register(t, r)
+	eventuallyTrue(t, "the other webhook refuses", func() bool {
+		_, err := s.pods.Create(t.Context(), pod(inStep(s.namespace, "probe", refused)), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+		return err != nil && strings.Contains(err.Error(), "denied the request")
+	})
+}
+
+// refuser answers reviews.
+func refuser(w http.ResponseWriter, r *http.Request) {
+	var review admissionv1.AdmissionReview
+	var object metav1.PartialObjectMetadata
+	err := json.NewDecoder(r.Body).Decode(&review)
+	if err == nil && review.Request.Object.Raw != nil {
+		err = json.Unmarshal(review.Request.Object.Raw, &object)
+	}
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	review.Response = &admissionv1.AdmissionResponse{UID: review.Request.UID, Allowed: object.Labels["step"] != refused}
+	w.Header().Set("Content-Type", "application/json")
+	// The API server may have left.
+	_ = json.NewEncoder(w).Encode(review)
 }

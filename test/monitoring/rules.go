@@ -31,12 +31,11 @@ type Group struct {
 
 // Rule is an alert.
 type Rule struct {
-	Alert         string            `json:"alert"`
-	Expr          string            `json:"expr"`
-	For           model.Duration    `json:"for,omitempty"`
-	KeepFiringFor model.Duration    `json:"keep_firing_for,omitempty"`
-	Labels        map[string]string `json:"labels"`
-	Annotations   map[string]string `json:"annotations"`
+	Alert       string            `json:"alert"`
+	Expr        string            `json:"expr"`
+	For         model.Duration    `json:"for,omitempty"`
+	Labels      map[string]string `json:"labels"`
+	Annotations map[string]string `json:"annotations"`
 }
 
 // ReadRules reads the spec of a PrometheusRule. A field that is not known here
@@ -89,9 +88,9 @@ func (r *Rules) Write(path string) error {
 	return nil
 }
 
-// Shorten divides by so much every time of a minute or more: how long an alert
-// is pending, and fires when nothing is wrong any more, the windows and offsets of its expression, and the numbers in it,
-// which are seconds where they are 60 or more.
+// Shorten divides by so much every time of a minute or more: how long an alert is
+// pending, the windows and offsets of its expression, and the numbers in it, which
+// are seconds where they are 60 or more. A day stays one: certificates are of days.
 func (r *Rules) Shorten(by int) error {
 	promql := parser.NewParser(parser.Options{})
 	for _, group := range r.Groups {
@@ -107,7 +106,6 @@ func (r *Rules) Shorten(by int) error {
 			})
 			rule.Expr = expr.String()
 			rule.For /= model.Duration(by)
-			rule.KeepFiringFor /= model.Duration(by)
 		}
 	}
 	return nil
@@ -120,7 +118,7 @@ func shorten(node parser.Node, by int) {
 	case *parser.VectorSelector:
 		n.OriginalOffset /= time.Duration(by)
 	case *parser.NumberLiteral:
-		if n.Val >= time.Minute.Seconds() {
+		if n.Val >= time.Minute.Seconds() && n.Val < 24*time.Hour.Seconds() {
 			n.Val /= float64(by)
 		}
 	}

@@ -118,15 +118,15 @@ func TestRunbooks(t *testing.T) {
 
 func TestShorten(t *testing.T) {
 	rules := &Rules{Groups: []Group{{Rules: []Rule{
-		{Alert: "A", Expr: `time() - min(t) > 900 and increase(c[15m]) > 10`, For: model.Duration(5 * time.Minute), KeepFiringFor: model.Duration(15 * time.Minute)},
-		{Alert: "B", Expr: `c unless c offset 15m > 0.25`},
+		{Alert: "A", Expr: `time() - min(t) > 900 and increase(c[15m]) > 10`, For: model.Duration(5 * time.Minute)},
+		{Alert: "B", Expr: `c unless c offset 15m > 0.25 * 86400`},
 	}}}}
 	if err := rules.Shorten(60); err != nil {
 		t.Fatal(err)
 	}
 	want := []Rule{
-		{Alert: "A", Expr: `time() - min(t) > 15 and increase(c[15s]) > 10`, For: model.Duration(5 * time.Second), KeepFiringFor: model.Duration(15 * time.Second)},
-		{Alert: "B", Expr: `c unless c offset 15s > 0.25`},
+		{Alert: "A", Expr: `time() - min(t) > 15 and increase(c[15s]) > 10`, For: model.Duration(5 * time.Second)},
+		{Alert: "B", Expr: `c unless c offset 15s > 0.25 * 86400`},
 	}
 	if diff := cmp.Diff(want, rules.Alerts()); diff != "" {
 		t.Errorf("rules (-want +got):\n%s", diff)

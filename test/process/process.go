@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"syscall"
 	"time"
 )
 
@@ -28,32 +29,50 @@ type Process struct {
 
 // Start starts a program whose output is appended to a log file.
 func Start(log, program string, args ...string) (*Process, error) {
+	return StartWith(nil, log, program, args...)
+}
+
+// StartWith starts a program in an environment, nil for that of this process.
+func StartWith(environment []string, log, program string, args ...string) (*Process, error) {
 	file, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("open a log: %w", err)
 	}
 	p := &Process{name: filepath.Base(program), log: log, cmd: exec.Command(program, args...), done: make(chan struct{})}
-	p.cmd.Stdout, p.cmd.Stderr = file, file
-	p.cmd.SysProcAttr = endWithParent()
-	started := make(chan error)
+	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = environment, file, file
+	ended, err := Begin(p.cmd)
+	if err != nil {
+		_ = file.Close()
+		return nil, err
+	}
 	go func() {
 		defer close(p.done)
 		defer file.Close()
+		<-ended
+	}()
+	return p, nil
+}
+
+// Begin starts a command that, on Linux, ends with its parent. The channel gets
+// the error of its Wait.
+func Begin(cmd *exec.Cmd) (<-chan error, error) {
+	cmd.SysProcAttr = endWithParent()
+	started, ended := make(chan error), make(chan error, 1)
+	go func() {
 		// The kernel takes the end of the thread that started a child for the
 		// end of its parent, so this thread has to stay.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
-		err := p.cmd.Start()
+		err := cmd.Start()
 		started <- err
 		if err == nil {
-			_ = p.cmd.Wait()
+			ended <- cmd.Wait()
 		}
 	}()
 	if err := <-started; err != nil {
-		<-p.done
-		return nil, fmt.Errorf("start %s: %w", program, err)
+		return nil, fmt.Errorf("start %s: %w", cmd.Path, err)
 	}
-	return p, nil
+	return ended, nil
 }
 
 // Pid is the number of the process.
@@ -63,6 +82,18 @@ func (p *Process) Pid() int { return p.cmd.Process.Pid }
 func (p *Process) Kill() {
 	_ = p.cmd.Process.Kill()
 	<-p.done
+}
+
+// Stop asks the process to end and waits for it. The error is that it did not end
+// with success, with the end of the log.
+func (p *Process) Stop() error {
+	// A process that has ended already cannot be told, and its state says how.
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	<-p.done
+	if !p.cmd.ProcessState.Success() {
+		return fmt.Errorf("stop %s: %s; its log ends:\n%s", p.name, p.cmd.ProcessState, Tail(p.log, 20))
+	}
+	return nil
 }
 
 // Await repeats a check until it succeeds. The error is that the process has

@@ -3,6 +3,7 @@ package process
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -26,6 +27,29 @@ func TestKill(t *testing.T) {
 	p.Kill()
 	if err := syscall.Kill(p.Pid(), 0); !errors.Is(err, syscall.ESRCH) {
 		t.Errorf("after Kill: %v, want that there is no such process", err)
+	}
+}
+
+// TestStop gives a process an environment, and a signal to end in order.
+func TestStop(t *testing.T) {
+	for status, want := range map[string]string{"0": "", "3": "stop sh: exit status 3; its log ends:\nready\n"} {
+		log := filepath.Join(t.TempDir(), "log")
+		p, err := StartWith([]string{"STATUS=" + status}, log, "/bin/sh", "-c", `trap "exit $STATUS" TERM; echo ready; while :; do sleep 0.01; done`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = p.Await(t.Context(), func(context.Context) error {
+			if string(Tail(log, 1)) != "ready\n" {
+				return errors.New("not ready")
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Stop(); fmt.Sprint(err) != want && (err != nil || want != "") {
+			t.Errorf("Stop: %v, want %q", err, want)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@
 package prometheus
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,6 +21,11 @@ type Options struct {
 	Release Release
 	// Config is the configuration file; the empty one scrapes nothing.
 	Config string
+	// Agent starts it in agent mode: it keeps nothing, and forwards what it is
+	// sent as Config says.
+	Agent bool
+	// Address is where it listens, a free port of 127.0.0.1 where empty.
+	Address string
 	// Flags come after those that are always set, such as
 	// --web.enable-remote-write-receiver.
 	Flags []string
@@ -68,10 +74,14 @@ func (s *Server) start(ctx context.Context, program string, opts Options) error 
 	}
 	args := []string{
 		"--config.file=" + config,
-		"--storage.tsdb.path=" + filepath.Join(s.dir, "data"),
 		// It takes a free port and logs which.
-		"--web.listen-address=127.0.0.1:0",
+		"--web.listen-address=" + cmp.Or(opts.Address, "127.0.0.1:0"),
 		"--web.enable-remote-write-receiver",
+	}
+	if data := filepath.Join(s.dir, "data"); opts.Agent {
+		args = append(args, "--agent", "--storage.agent.path="+data)
+	} else {
+		args = append(args, "--storage.tsdb.path="+data)
 	}
 	var err error
 	if s.process, err = process.Start(s.logPath(), program, append(args, opts.Flags...)...); err != nil {

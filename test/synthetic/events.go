@@ -17,6 +17,15 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 )
 
+// Await blocks until there is a watch of pods that has not expired: the client
+// has read its list, then. The error is the context's.
+func (s *Server) Await(ctx context.Context) error {
+	if _, err := s.history.awaitWatch(ctx); err != nil {
+		return fmt.Errorf("wait for a watch: %w", err)
+	}
+	return nil
+}
+
 // Replace puts other pods in the place of all that there are, and expires the
 // watches. It blocks until there is one; the error is the context's.
 func (s *Server) Replace(ctx context.Context) error { return s.expire(ctx, true) }
@@ -35,20 +44,19 @@ func (s *Server) expire(ctx context.Context, replace bool) error {
 }
 
 // Tell tells the watches of pods of n events. MODIFIED are of pods as they are:
-// nothing has changed of their metadata but the version. ADDED are of pods that
-// there were not, and DELETED of such as were told of so; no list knows of them.
-// It blocks until there is a watch; the error is the context's, or says that
-// there are not so many pods, or no such events.
+// only their version has changed. ADDED are of pods that no list knows of. It
+// blocks until there is a watch; the error is the context's, or says that there
+// are not so many pods, or no such events.
 func (s *Server) Tell(ctx context.Context, of watch.EventType, n int) error {
-	present, _ := s.history.at(pods{count: s.options.Pods, namespaces: namespaces(s.options.Namespaces)})
+	present, _ := s.history.at(s.pods.collection)
 	e := events{of: of, pods: present.(pods), count: n}
 	switch of {
 	case watch.Modified:
-	case watch.Added, watch.Deleted:
+	case watch.Added:
 		// A generation that Replace does not come to.
 		e.pods.generation += 1 << 8
 	default:
-		return fmt.Errorf("tell of events %q: there are ADDED, MODIFIED and DELETED", of)
+		return fmt.Errorf("tell of events %q: there are ADDED and MODIFIED", of)
 	}
 	if n < 0 || n > s.options.Pods {
 		return fmt.Errorf("tell of %d events: there are %d pods", n, s.options.Pods)
@@ -61,7 +69,7 @@ func (s *Server) Tell(ctx context.Context, of watch.EventType, n int) error {
 	return tell(ctx, open, e)
 }
 
-// tell hands events to watches, but those that end meanwhile.
+// tell hands events to the watches that do not end meanwhile.
 func tell(ctx context.Context, open []*subscription, e events) error {
 	for _, watch := range open {
 		select {
@@ -83,6 +91,7 @@ func (s *Server) addEvents() {
 			}
 		})
 	}
+	do("await", func(r *http.Request) error { return s.Await(r.Context()) })
 	do("replace", func(r *http.Request) error { return s.Replace(r.Context()) })
 	do("expire", func(r *http.Request) error { return s.Expire(r.Context()) })
 	do("events", func(r *http.Request) error {
@@ -96,14 +105,14 @@ func (s *Server) addEvents() {
 
 // watch tells what happens until the client leaves. A list that is to come as
 // events is refused, as by a server that does not have it.
-func (s *Server) watch(w http.ResponseWriter, r *http.Request, f form, kind *resourceKind) {
+func (s *Server) watch(w http.ResponseWriter, r *http.Request, form encoding, kind *resourceKind) {
 	query := r.URL.Query()
 	if query.Get("sendInitialEvents") != "" {
 		s.fail(w, r, apierrors.NewInvalid(schema.GroupKind{Group: "meta.k8s.io", Kind: "ListOptions"}, "", nil))
 		return
 	}
 	var told <-chan events
-	if kind.Name == "pods" {
+	if kind == s.pods {
 		subscription := s.subscribe(query.Get("resourceVersion"))
 		if subscription == nil {
 			s.fail(w, r, expiredWatch())
@@ -112,16 +121,16 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request, f form, kind *res
 		defer s.history.close(subscription)
 		told = subscription.events
 	}
-	w.Header().Set("Content-Type", f.watchContentType())
+	w.Header().Set("Content-Type", form.watchContentType())
 	w.WriteHeader(http.StatusOK)
-	out := &eventWriter{out: w, form: f, flush: http.NewResponseController(w).Flush, annotationBytes: s.options.AnnotationBytes}
+	out := &eventWriter{out: w, form: form, flush: http.NewResponseController(w).Flush, shapes: kind.shapes}
 	if out.flush() != nil {
 		return
 	}
 	for {
 		select {
 		case e := <-told:
-			// Whoever left need not be told; an expired watch has ended.
+			// A client that left is not told; an expired watch has ended.
 			if out.write(e) != nil || e.expired {
 				return
 			}
@@ -146,10 +155,10 @@ func expiredWatch() *apierrors.StatusError {
 
 // eventWriter writes the events of one watch.
 type eventWriter struct {
-	out             io.Writer
-	form            form
-	flush           func() error
-	annotationBytes int
+	out    io.Writer
+	form   encoding
+	flush  func() error
+	shapes []shape
 }
 
 // write writes events, and does not leave them in a buffer.
@@ -158,7 +167,7 @@ func (w *eventWriter) write(e events) error {
 		var v values
 		e.pods.fill(i, &v)
 		putDecimal(v.get(fieldVersion), int(e.first)+i)
-		if err := w.event(e.of, w.object(e.pods.shape(i), &v)); err != nil {
+		if err := w.event(e.of, partial(w.shapes[e.pods.shape(i)](&v))); err != nil {
 			return err
 		}
 	}
@@ -172,18 +181,9 @@ func (w *eventWriter) write(e events) error {
 	return w.flush()
 }
 
-func (w *eventWriter) object(shape int, v *values) runtime.Object {
-	if !w.form.full {
-		return partial(podMeta(shape, v, w.annotationBytes))
-	}
-	whole := pod(shape, v, w.annotationBytes)
-	whole.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"}
-	return whole
-}
-
 // event writes one, as apimachinery's serializers do.
 func (w *eventWriter) event(of watch.EventType, object runtime.Object) error {
-	if w.form.json {
+	if w.form == inJSON {
 		raw, err := json.Marshal(object)
 		if err != nil {
 			return fmt.Errorf("encode an event's object: %w", err)

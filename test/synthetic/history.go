@@ -123,7 +123,7 @@ func (h *history) happen(n int) int64 {
 }
 
 // forget makes the present version the oldest, perhaps that of another
-// generation.
+// generation. The watches that are open have expired: they do not count any more.
 func (h *history) forget(replace bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -132,4 +132,5 @@ func (h *history) forget(replace bool) {
 	}
 	h.version++
 	h.oldest = h.version
+	clear(h.watches)
 }

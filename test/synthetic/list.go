@@ -177,7 +177,7 @@ func (w *itemWriter) write(out io.Writer, head []byte, sep string) (int, error) 
 // writeProtobuf writes the list as apimachinery's serializer does: four bytes of
 // magic, then a runtime.Unknown that names the type and holds the list. Its
 // length stands in front, so it is summed up first.
-func (w *itemWriter) writeProtobuf(out io.Writer, of metav1.TypeMeta) error {
+func (w *itemWriter) writeProtobuf(out io.Writer) error {
 	encoded, err := w.page.meta.Marshal()
 	if err != nil {
 		return fmt.Errorf("encode the metadata of a list: %w", err)
@@ -187,7 +187,7 @@ func (w *itemWriter) writeProtobuf(out io.Writer, of metav1.TypeMeta) error {
 	if _, err := io.WriteString(out, "k8s\x00"); err != nil {
 		return err
 	}
-	unknown := runtime.Unknown{TypeMeta: runtime.TypeMeta{APIVersion: of.APIVersion, Kind: of.Kind}}
+	unknown := runtime.Unknown{TypeMeta: runtime.TypeMeta{APIVersion: "meta.k8s.io/v1", Kind: "PartialObjectMetadataList"}}
 	_, err = unknown.MarshalToWriter(out, len(head)+w.size(), func(out io.Writer) (int, error) {
 		return w.write(out, head, "")
 	})
@@ -195,12 +195,12 @@ func (w *itemWriter) writeProtobuf(out io.Writer, of metav1.TypeMeta) error {
 }
 
 // writeJSON writes the list as apimachinery's serializer does.
-func (w *itemWriter) writeJSON(out io.Writer, of metav1.TypeMeta) error {
+func (w *itemWriter) writeJSON(out io.Writer) error {
 	encoded, err := json.Marshal(w.page.meta)
 	if err != nil {
 		return fmt.Errorf("encode the metadata of a list: %w", err)
 	}
-	head := fmt.Appendf(nil, `{"kind":%q,"apiVersion":%q,"metadata":%s,"items":[`, of.Kind, of.APIVersion, encoded)
+	head := fmt.Appendf(nil, `{"kind":"PartialObjectMetadataList","apiVersion":"meta.k8s.io/v1","metadata":%s,"items":[`, encoded)
 	if _, err := w.write(out, head, ","); err != nil {
 		return err
 	}

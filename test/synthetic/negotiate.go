@@ -1,7 +1,6 @@
 package synthetic
 
 import (
-	"errors"
 	"fmt"
 	"mime"
 	"strings"
@@ -9,58 +8,35 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
-// errNotAcceptable says that a client accepts nothing that is served.
-var errNotAcceptable = errors.New("only application/json and application/vnd.kubernetes.protobuf are served, whole or as PartialObjectMetadata of meta.k8s.io/v1")
+// encoding is what an answer is written in.
+type encoding string
 
-// negotiate picks the first of the accepted types that is served. The order
-// is the preference; client-go's clients send no weights.
-func negotiate(accept string, jsonOnly bool) (form, error) {
-	if accept == "" {
-		return form{json: true, full: true}, nil
-	}
+const (
+	inProtobuf = encoding(runtime.ContentTypeProtobuf)
+	inJSON     = encoding(runtime.ContentTypeJSON)
+)
+
+// negotiate picks the first of the accepted types that is served: metadata in
+// protobuf or JSON. The order is the preference; client-go's clients send no
+// weights.
+func negotiate(accept string, jsonOnly bool) (encoding, error) {
 	for one := range strings.SplitSeq(accept, ",") {
 		mediaType, parameters, err := mime.ParseMediaType(one)
-		if err != nil {
-			return form{}, fmt.Errorf("parse the Accept header %q: %w", accept, err)
-		}
-		var f form
-		switch mediaType {
-		case runtime.ContentTypeProtobuf:
-			if jsonOnly {
-				continue
-			}
-		case runtime.ContentTypeJSON, "application/*", "*/*":
-			f.json = true
-		default:
+		if err != nil || parameters["g"] != "meta.k8s.io" || parameters["v"] != "v1" || !strings.HasPrefix(parameters["as"], "PartialObjectMetadata") {
 			continue
 		}
-		switch parameters["as"] {
-		case "":
-			f.full = true
-		case "PartialObjectMetadata", "PartialObjectMetadataList":
-			if parameters["g"] != "meta.k8s.io" || parameters["v"] != "v1" {
-				continue
-			}
-		default:
-			continue
+		switch found := encoding(mediaType); {
+		case found == inProtobuf && !jsonOnly, found == inJSON:
+			return found, nil
 		}
-		return f, nil
 	}
-	return form{}, fmt.Errorf("%w, not %q", errNotAcceptable, accept)
-}
-
-// contentType is that of a whole answer.
-func (f form) contentType() string {
-	if f.json {
-		return runtime.ContentTypeJSON
-	}
-	return runtime.ContentTypeProtobuf
+	return inJSON, fmt.Errorf("only %s and %s are served, as PartialObjectMetadata of meta.k8s.io/v1, not %q", inProtobuf, inJSON, accept)
 }
 
 // watchContentType is that of a stream of events.
-func (f form) watchContentType() string {
-	if f.json {
-		return runtime.ContentTypeJSON
+func (e encoding) watchContentType() string {
+	if e == inProtobuf {
+		return runtime.ContentTypeProtobuf + ";stream=watch"
 	}
-	return runtime.ContentTypeProtobuf + ";stream=watch"
+	return string(e)
 }

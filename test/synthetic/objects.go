@@ -5,8 +5,6 @@ import (
 	"strings"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
@@ -69,11 +67,14 @@ func podMeta(w int, v *values, extra int) metav1.ObjectMeta {
 		ManagedFields: []metav1.ManagedFieldsEntry{
 			managed("kube-controller-manager", "", created, `{"f:metadata":{"f:generateName":{},"f:labels":{".":{},"f:app.kubernetes.io/name":{},"f:pod-template-hash":{},"f:team":{}},`+
 				`"f:ownerReferences":{".":{},"k:{\"uid\":\"`+v.text(fieldOwnerUID)+`\"}":{}}},"f:spec":{"f:containers":{},"f:restartPolicy":{}}}`),
-			managed("kubelet", "status", started, `{"f:status":{"f:conditions":{"k:{\"type\":\"Ready\"}":{".":{},"f:lastProbeTime":{},"f:status":{},"f:type":{}}},`+
-				`"f:containerStatuses":{},"f:hostIP":{},"f:phase":{},"f:podIP":{},"f:podIPs":{".":{},"k:{\"ip\":\"10.64.0.1\"}":{".":{},"f:ip":{}}},"f:startTime":{}}}`),
+			managed("kubelet", "status", started, kubeletFields),
 		},
 	}
 }
+
+// kubeletFields are what the kubelet manages of a pod.
+const kubeletFields = `{"f:status":{"f:conditions":{"k:{\"type\":\"Ready\"}":{".":{},"f:lastProbeTime":{},"f:status":{},"f:type":{}}},` +
+	`"f:containerStatuses":{},"f:hostIP":{},"f:phase":{},"f:podIP":{},"f:podIPs":{".":{},"k:{\"ip\":\"10.64.0.1\"}":{".":{},"f:ip":{}}},"f:startTime":{}}}`
 
 func managed(manager, subresource string, at metav1.Time, fields string) metav1.ManagedFieldsEntry {
 	return metav1.ManagedFieldsEntry{
@@ -129,21 +130,11 @@ func addFiller(annotations map[string]string, size int) {
 	for i := 0; size > 0; i++ {
 		key := fmt.Sprintf("example.com/filler-%03d", i)
 		n := min(size, fillerBytes)
-		annotations[key] = fillerText(max(n-len(key), 1), uint64(i))
+		text := make([]byte, max(n-len(key), 1))
+		putText(text, uint64(i))
+		annotations[key] = string(text)
 		size -= n
 	}
-}
-
-// fillerText has no capital letters, which would look like markers, and no
-// character that HTML escapes.
-func fillerText(n int, seed uint64) string {
-	const alphabet = "abcdefghijklmnopqrstuvwxyz012345"
-	text := make([]byte, n)
-	for i := range text {
-		seed = mix(seed)
-		text[i] = alphabet[seed>>59]
-	}
-	return string(text)
 }
 
 func namespaceMeta(v *values) metav1.ObjectMeta {
@@ -163,40 +154,5 @@ func namespaceMeta(v *values) metav1.ObjectMeta {
 		ManagedFields: []metav1.ManagedFieldsEntry{
 			managed("kubectl-create", "", created, `{"f:metadata":{"f:labels":{".":{},"f:kubernetes.io/metadata.name":{},"f:team":{}}}}`),
 		},
-	}
-}
-
-// pod is the whole object: what a client reads that does not ask for metadata
-// alone.
-func pod(w int, v *values, extra int) *corev1.Pod {
-	image := "registry.example.com/" + workloads[w].component + "/" + workloads[w].name + ":2.1.0"
-	return &corev1.Pod{
-		ObjectMeta: podMeta(w, v, extra),
-		Spec: corev1.PodSpec{
-			NodeName:           "node-" + v.text(fieldSuffix),
-			ServiceAccountName: workloads[w].name,
-			RestartPolicy:      corev1.RestartPolicyAlways,
-			Containers: []corev1.Container{{
-				Name: "main", Image: image,
-				Ports: []corev1.ContainerPort{{Name: "http", ContainerPort: 8080, Protocol: corev1.ProtocolTCP}},
-				Env:   []corev1.EnvVar{{Name: "TEAM", Value: v.text(fieldTeam)}},
-				Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{
-					corev1.ResourceCPU: resource.MustParse("250m"), corev1.ResourceMemory: resource.MustParse("256Mi"),
-				}},
-			}},
-		},
-		Status: corev1.PodStatus{
-			Phase:      corev1.PodRunning,
-			PodIP:      "10.64.0.1",
-			Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}},
-		},
-	}
-}
-
-func namespace(v *values) *corev1.Namespace {
-	return &corev1.Namespace{
-		ObjectMeta: namespaceMeta(v),
-		Spec:       corev1.NamespaceSpec{Finalizers: []corev1.FinalizerName{corev1.FinalizerKubernetes}},
-		Status:     corev1.NamespaceStatus{Phase: corev1.NamespaceActive},
 	}
 }

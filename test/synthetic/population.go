@@ -9,8 +9,8 @@ import (
 )
 
 // field is a part of an object that differs from one object to the next. Each
-// has one width, so that all objects of a shape are of one length and can be
-// made from one template.
+// has one width, so all objects of a shape are of one length and can be made
+// from one template.
 type field int
 
 const (
@@ -27,23 +27,66 @@ const (
 // widths are in bytes. A namespace is a team, a dash and three digits.
 var widths = [fieldCount]int{8, 12, 10, 5, 36, 36, 10}
 
-// values are the fields of one object.
-type values [fieldCount][36]byte
+// firstFieldLetter marks the first field in a template, the next letters mark
+// the others.
+const firstFieldLetter = 'N'
 
-func (v *values) get(f field) []byte { return v[f][:widths[f]] }
+// uniqueLetters mark the values of labels and annotations that no two objects
+// share, one letter for each. Not Z: it is protobuf's tag of a label.
+const uniqueLetters = "ABCDEFGHIJKLMUVWXY"
 
-func (v *values) text(f field) string { return string(v.get(f)) }
-
-// marker is what stands for a field in a template: a run of one capital
-// letter, which no text of the objects contains.
-func marker(f field) string { return strings.Repeat(string(rune('N'+f)), widths[f]) }
+// values are what one object does not share with others.
+type values struct {
+	fields [fieldCount][36]byte
+	// seed is what the unique values follow from; 0 makes markers of them.
+	seed uint64
+}
 
 func markers() *values {
 	var v values
 	for f := range fieldCount {
-		copy(v[f][:], marker(f))
+		copy(v.fields[f][:], strings.Repeat(string(rune(firstFieldLetter+f)), widths[f]))
 	}
 	return &v
+}
+
+func (v *values) get(f field) []byte { return v.fields[f][:widths[f]] }
+
+func (v *values) text(f field) string { return string(v.get(f)) }
+
+// put writes the value that a letter marks, a field as often as it fits.
+func (v *values) put(dst []byte, letter byte) {
+	if f := field(letter) - firstFieldLetter; f >= 0 && f < fieldCount {
+		for len(dst) > 0 {
+			dst = dst[copy(dst, v.get(f)):]
+		}
+		return
+	}
+	putText(dst, v.seed+uint64(letter))
+}
+
+// unique is the n-th unique value of the object.
+func (v *values) unique(n, width int) string {
+	if v.seed == 0 {
+		return strings.Repeat(uniqueLetters[n:n+1], width)
+	}
+	text := make([]byte, width)
+	v.put(text, uniqueLetters[n])
+	return string(text)
+}
+
+// putText writes lower-case letters and digits that look random: no capital
+// letter, which would look like a marker, and nothing that HTML escapes.
+func putText(dst []byte, seed uint64) {
+	const alphabet = "abcdefghijklmnopqrstuvwxyz012345"
+	for bits := uint64(0); len(dst) > 0; dst = dst[min(len(dst), 12):] {
+		seed = mix(seed)
+		bits = seed
+		for i := range min(len(dst), 12) {
+			dst[i] = alphabet[bits&31]
+			bits >>= 5
+		}
+	}
 }
 
 // collection is the objects of one resource, in the order of their keys in
@@ -54,7 +97,7 @@ type collection interface {
 	within(namespace string) (from, to int)
 	// shape is which template object i is made from.
 	shape(i int) int
-	// fill sets the fields of object i.
+	// fill sets the values of object i.
 	fill(i int, v *values)
 }
 
@@ -113,11 +156,13 @@ func (n namespaces) index(name string) int {
 // replicas is the number of pods of one ReplicaSet.
 const replicas = 5
 
-// pods is the collection of pods: spread evenly over the namespaces, those of a
-// namespace over the workloads, those of a workload over ReplicaSets.
+// pods is the collection of pods, spread evenly over the namespaces. Alike ones
+// are spread over the workloads of a namespace, those of a workload over
+// ReplicaSets. Mixed ones take a shape each, by chance.
 type pods struct {
 	count      int
 	namespaces namespaces
+	mixed      bool
 	// generation is which population they are: as many pods as any other one,
 	// in the same places, under other names.
 	generation uint64
@@ -136,41 +181,56 @@ func (p pods) within(namespace string) (from, to int) {
 
 func (p pods) namespaceStart(n int) int { return partStart(n, p.count, int(p.namespaces)) }
 
-// place is where pod i stands.
+// place is where an alike pod stands in its namespace.
 type place struct {
-	namespace, workload     int
+	workload                int
 	replicaSet, replicaSets int // index in the workload, and how many it has
 	replica                 int // index in the ReplicaSet
 }
 
-func (p pods) place(i int) place {
-	n := part(i, p.count, int(p.namespaces))
-	start := p.namespaceStart(n)
-	inNamespace, size := i-start, p.namespaceStart(n+1)-start
-	w := part(inNamespace, size, len(workloads))
-	start = partStart(w, size, len(workloads))
-	inWorkload, size := inNamespace-start, partStart(w+1, size, len(workloads))-start
-	return place{
-		namespace:   n,
-		workload:    w,
-		replicaSet:  inWorkload / replicas,
-		replicaSets: (size + replicas - 1) / replicas,
-		replica:     inWorkload % replicas,
-	}
+// place is that of pod i of a namespace with so many.
+func (p pods) place(i, size int) place {
+	w := part(i, size, len(workloads))
+	start := partStart(w, size, len(workloads))
+	inWorkload, size := i-start, partStart(w+1, size, len(workloads))-start
+	return place{w, inWorkload / replicas, (size + replicas - 1) / replicas, inWorkload % replicas}
 }
 
-func (p pods) shape(i int) int { return p.place(i).workload }
+// namespaceOf gives the namespace of pod i, its index there, and how many pods
+// the namespace has.
+func (p pods) namespaceOf(i int) (namespace, index, size int) {
+	n := part(i, p.count, int(p.namespaces))
+	start := p.namespaceStart(n)
+	return n, i - start, p.namespaceStart(n+1) - start
+}
+
+func (p pods) seed(i int) uint64 { return mix(p.generation<<50 | uint64(i)) }
+
+func (p pods) shape(i int) int {
+	if p.mixed {
+		return int(mix(p.seed(i)) % mixedShapes)
+	}
+	_, index, size := p.namespaceOf(i)
+	return p.place(index, size).workload
+}
 
 func (p pods) fill(i int, v *values) {
-	at := p.place(i)
-	p.namespaces.name(at.namespace, v)
-	set := mix(p.generation<<50 | uint64(at.namespace)<<40 | uint64(at.workload)<<32 | uint64(at.replicaSet) | 1<<63)
+	namespace, index, size := p.namespaceOf(i)
+	p.namespaces.name(namespace, v)
+	v.seed = p.seed(i)
+	putUID(v.get(fieldUID), v.seed)
+	putDecimal(v.get(fieldVersion), firstVersion+i)
+	if p.mixed {
+		putSpread(v.get(fieldHash), index, size, v.seed)
+		putSpread(v.get(fieldSuffix), 0, 1, mix(v.seed))
+		putUID(v.get(fieldOwnerUID), mix(v.seed))
+		return
+	}
+	at := p.place(index, size)
+	set := mix(p.generation<<50 | uint64(namespace)<<40 | uint64(at.workload)<<32 | uint64(at.replicaSet) | 1<<63)
 	putSpread(v.get(fieldHash), at.replicaSet, at.replicaSets, set)
 	putUID(v.get(fieldOwnerUID), set)
-	pod := mix(p.generation<<50 | uint64(i))
-	putSpread(v.get(fieldSuffix), at.replica, replicas, pod)
-	putUID(v.get(fieldUID), pod)
-	putDecimal(v.get(fieldVersion), firstVersion+i)
+	putSpread(v.get(fieldSuffix), at.replica, replicas, v.seed)
 }
 
 // part tells in which of n equal parts of total the index i is.

@@ -1,3 +1,11 @@
+// Package synthetic is an API server for reading object metadata at sizes that
+// a real one cannot hold on one machine. It computes every object from its
+// index when a page is written, so a million pods cost it nothing but the
+// copying of bytes.
+//
+// It answers discovery, lists of pods, Deployments and namespaces with limit,
+// continue, resourceVersion and resourceVersionMatch, and watches, as metadata in
+// protobuf or JSON, in the very bytes that apimachinery's serializers write.
 package synthetic
 
 import (
@@ -5,22 +13,34 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"slices"
-	"sync/atomic"
 
-	appsv1 "k8s.io/api/apps/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
 
-// Options say what a server holds and how it misbehaves.
+// Profile is what the labels and annotations of the pods are like.
+type Profile string
+
+const (
+	// Alike pods have the labels of a chart's Deployments: neighbours have the
+	// same keys, and mostly the same values.
+	Alike Profile = "alike"
+	// Mixed pods come from operators, charts, workflows, Jobs and nobody:
+	// neighbours have hardly a key in common, and half of the values are unique.
+	Mixed Profile = "mixed"
+)
+
+// Options say what a server holds.
 type Options struct {
 	// Pods is the number of pods, at most a billion less the namespaces.
 	Pods int
-	// Deployments is the number of Deployments, which look like the pods.
+	// Profile is Alike unless it is said.
+	Profile Profile
+	// Deployments is the number of Deployments, which look like alike pods.
 	Deployments int
 	// Namespaces is the number of namespaces, at most 1,000; 0 means 300.
 	Namespaces int
@@ -29,34 +49,29 @@ type Options struct {
 	AnnotationBytes int
 	// JSONOnly makes the server one that does not speak protobuf.
 	JSONOnly bool
-	// ExpireEvery answers every so many-th list with a continue token 410, with
-	// a token that never expires; 0 means none.
-	ExpireEvery int
-	// ThrottleEvery answers every so many-th list 429, with Retry-After of one
-	// second; 0 means none.
-	ThrottleEvery int
-	// Forbidden are resources, such as "pods", whose list and watch are
-	// answered 403.
-	Forbidden []string
 }
 
 // Server is the API server, an [http.Handler]. What happens to its objects is
-// asked for by POST: /synthetic/replace, /synthetic/expire and
-// /synthetic/events, see [Server.Replace], [Server.Expire] and [Server.Tell].
+// asked for by POST: /synthetic/await, /synthetic/replace, /synthetic/expire and
+// /synthetic/events, see [Server.Await], [Server.Replace], [Server.Expire] and
+// [Server.Tell].
 type Server struct {
-	options   Options
-	mux       *http.ServeMux
-	continued atomic.Int64 // lists with a token
-	lists     atomic.Int64
-	history   history
+	options Options
+	mux     *http.ServeMux
+	pods    *resourceKind
+	history history
 }
+
+// shape makes the metadata of an object from what it does not share with others.
+type shape func(v *values) metav1.ObjectMeta
 
 // resourceKind is a resource that the server has, and its objects.
 type resourceKind struct {
 	schema.GroupVersion
 	metav1.APIResource
 	collection collection
-	templates  map[form][]*template
+	shapes     []shape
+	templates  map[encoding][]*template // by shape
 }
 
 // New builds a server. It computes the templates of all objects, some
@@ -64,6 +79,7 @@ type resourceKind struct {
 // names and versions have no digits for.
 func New(options Options) (*Server, error) {
 	options.Namespaces = cmp.Or(options.Namespaces, 300)
+	options.Profile = cmp.Or(options.Profile, Alike)
 	if options.Namespaces < 1 || options.Namespaces > 1000 {
 		return nil, fmt.Errorf("synthetic server of %d namespaces: give 1 to 1000", options.Namespaces)
 	}
@@ -72,11 +88,16 @@ func New(options Options) (*Server, error) {
 			return nil, fmt.Errorf("synthetic server of %d objects: give 0 to %d", n, most)
 		}
 	}
-	kinds, err := newKinds(options)
-	if err != nil {
-		return nil, err
+	if options.Profile != Alike && options.Profile != Mixed {
+		return nil, fmt.Errorf("synthetic server with the profile %q: give %s or %s", options.Profile, Alike, Mixed)
 	}
-	s := &Server{options: options, mux: http.NewServeMux(), history: newHistory()}
+	kinds := newKinds(options)
+	for _, kind := range kinds {
+		if err := kind.addTemplates(); err != nil {
+			return nil, err
+		}
+	}
+	s := &Server{options: options, mux: http.NewServeMux(), pods: kinds[1], history: newHistory()}
 	s.addDiscovery(kinds)
 	s.addEvents()
 	for _, kind := range kinds {
@@ -92,48 +113,55 @@ func New(options Options) (*Server, error) {
 	return s, nil
 }
 
-// newKinds lists what the server has: pods, namespaces, and Deployments, so that
-// there is an API group besides the core.
-func newKinds(options Options) ([]*resourceKind, error) {
-	verbs := metav1.Verbs{"get", "list", "watch"}
+// newKinds lists what the server has: namespaces, pods, and Deployments, so there
+// is an API group besides the core.
+func newKinds(options Options) []*resourceKind {
 	all := namespaces(options.Namespaces)
 	core, apps := schema.GroupVersion{Version: "v1"}, schema.GroupVersion{Group: "apps", Version: "v1"}
-	kinds := []*resourceKind{
-		{core, metav1.APIResource{Name: "namespaces", SingularName: "namespace", Kind: "Namespace", ShortNames: []string{"ns"}, Verbs: verbs}, all, map[form][]*template{}},
-		{core, metav1.APIResource{Name: "pods", SingularName: "pod", Kind: "Pod", Namespaced: true, ShortNames: []string{"po"}, Verbs: verbs}, pods{count: options.Pods, namespaces: all}, map[form][]*template{}},
-		{apps, metav1.APIResource{Name: "deployments", SingularName: "deployment", Kind: "Deployment", Namespaced: true, ShortNames: []string{"deploy"}, Verbs: verbs}, pods{count: options.Deployments, namespaces: all}, map[form][]*template{}},
+	resource := func(name, singular, kind string, namespaced bool) metav1.APIResource {
+		return metav1.APIResource{Name: name, SingularName: singular, Kind: kind, Namespaced: namespaced, Verbs: metav1.Verbs{"get", "list", "watch"}}
 	}
-	for _, f := range []form{{}, {json: true}, {full: true}, {json: true, full: true}} {
-		whole, meta := namespace(markers()), partial(namespaceMeta(markers()))
-		if err := kinds[0].addTemplate(f, whole, meta); err != nil {
-			return nil, err
-		}
-		for w := range workloads {
-			whole, meta := pod(w, markers(), options.AnnotationBytes), partial(podMeta(w, markers(), options.AnnotationBytes))
-			if err := kinds[1].addTemplate(f, whole, meta); err != nil {
-				return nil, err
-			}
-			if options.Deployments == 0 {
-				continue
-			}
-			if err := kinds[2].addTemplate(f, &appsv1.Deployment{ObjectMeta: meta.ObjectMeta}, meta); err != nil {
-				return nil, err
-			}
+	alike := alikeShapes(options.AnnotationBytes)
+	podShapes := alike
+	if options.Profile == Mixed {
+		podShapes = nil
+		for number := range mixedShapes {
+			set := newMixedShape(number)
+			podShapes = append(podShapes, func(v *values) metav1.ObjectMeta { return set.meta(v, options.AnnotationBytes) })
 		}
 	}
-	return kinds, nil
+	return []*resourceKind{
+		{GroupVersion: core, APIResource: resource("namespaces", "namespace", "Namespace", false), collection: all, shapes: []shape{namespaceMeta}},
+		{
+			GroupVersion: core, APIResource: resource("pods", "pod", "Pod", true), shapes: podShapes,
+			collection: pods{count: options.Pods, namespaces: all, mixed: options.Profile == Mixed},
+		},
+		{
+			GroupVersion: apps, APIResource: resource("deployments", "deployment", "Deployment", true), shapes: alike,
+			collection: pods{count: options.Deployments, namespaces: all},
+		},
+	}
 }
 
-func (k *resourceKind) addTemplate(f form, whole, meta runtime.Object) error {
-	object := meta
-	if f.full {
-		object = whole
+func alikeShapes(annotationBytes int) []shape {
+	var all []shape
+	for w := range workloads {
+		all = append(all, func(v *values) metav1.ObjectMeta { return podMeta(w, v, annotationBytes) })
 	}
-	t, err := newTemplate(object, f.json)
-	if err != nil {
-		return err
+	return all
+}
+
+func (k *resourceKind) addTemplates() error {
+	k.templates = map[encoding][]*template{}
+	for _, form := range []encoding{inProtobuf, inJSON} {
+		for _, shape := range k.shapes {
+			t, err := newTemplate(partial(shape(markers())), form == inJSON)
+			if err != nil {
+				return err
+			}
+			k.templates[form] = append(k.templates[form], t)
+		}
 	}
-	k.templates[f] = append(k.templates[f], t)
 	return nil
 }
 
@@ -145,33 +173,18 @@ func (k *resourceKind) path() string {
 	return "/apis/" + k.GroupVersion.String()
 }
 
-// listType is what a list of the kind is called in a form.
-func (k *resourceKind) listType(f form) metav1.TypeMeta {
-	if f.full {
-		return metav1.TypeMeta{APIVersion: k.GroupVersion.String(), Kind: k.Kind + "List"}
-	}
-	return metav1.TypeMeta{APIVersion: "meta.k8s.io/v1", Kind: "PartialObjectMetadataList"}
-}
-
 // ServeHTTP answers one request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
 
 // serve answers a list or a watch of one kind.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request, kind *resourceKind) {
-	f, err := negotiate(r.Header.Get("Accept"), s.options.JSONOnly)
+	form, err := negotiate(r.Header.Get("Accept"), s.options.JSONOnly)
 	if err != nil {
 		s.fail(w, r, apierrors.NewGenericServerResponse(http.StatusNotAcceptable, r.Method, schema.GroupResource{}, "", err.Error(), 0, true))
 		return
 	}
-	query := r.URL.Query()
-	watch := query.Get("watch") == "true" || query.Get("watch") == "1"
-	if slices.Contains(s.options.Forbidden, kind.Name) {
-		resource := schema.GroupResource{Group: kind.GroupVersion.Group, Resource: kind.Name}
-		s.fail(w, r, apierrors.NewForbidden(resource, "", fmt.Errorf("user \"synthetic\" cannot read resource %q in API group %q", kind.Name, resource.Group)))
-		return
-	}
-	if watch {
-		s.watch(w, r, f, kind)
+	if watch := r.URL.Query().Get("watch"); watch == "true" || watch == "1" {
+		s.watch(w, r, form, kind)
 		return
 	}
 	collection, version := s.history.at(kind.collection)
@@ -180,29 +193,23 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, kind *resourceKin
 		s.fail(w, r, err)
 		return
 	}
-	w.Header().Set("Content-Type", f.contentType())
-	items := itemWriter{collection, kind.templates[f], p}
+	w.Header().Set("Content-Type", string(form))
+	items := itemWriter{collection, kind.templates[form], p}
 	write := items.writeProtobuf
-	if f.json {
+	if form == inJSON {
 		write = items.writeJSON
 	}
-	if err := write(w, kind.listType(f)); err != nil {
+	if err := write(w); err != nil {
 		// Only cutting the connection tells the client that this is not all.
 		panic(http.ErrAbortHandler)
 	}
 }
 
-// page finds what a list is answered with, or the fault that it meets.
+// page finds what a list is answered with.
 func (s *Server) page(r *http.Request, c collection, version int64) (page, error) {
 	request, err := parseListRequest(r.URL.Query())
 	if err != nil {
 		return page{}, err
-	}
-	if n := int64(s.options.ThrottleEvery); n > 0 && s.lists.Add(1)%n == 0 {
-		return page{}, apierrors.NewTooManyRequests("too many requests, please try again later", 1)
-	}
-	if n := int64(s.options.ExpireEvery); n > 0 && request.start >= 0 && !request.inconsistent && s.continued.Add(1)%n == 0 {
-		return page{}, request.expiredError()
 	}
 	if request.start >= 0 && !request.inconsistent && s.history.forgot(request.version) {
 		return page{}, request.expiredError()
@@ -219,19 +226,27 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		status = api.Status()
 	}
 	status.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}
-	f, err := negotiate(r.Header.Get("Accept"), s.options.JSONOnly)
-	if err != nil {
-		f.json = true
-	}
-	if status.Details != nil && status.Details.RetryAfterSeconds > 0 {
-		w.Header().Set("Retry-After", fmt.Sprint(status.Details.RetryAfterSeconds))
-	}
-	w.Header().Set("Content-Type", f.contentType())
+	form, _ := negotiate(r.Header.Get("Accept"), s.options.JSONOnly)
+	w.Header().Set("Content-Type", string(form))
 	w.WriteHeader(int(status.Code))
 	// The status line has been sent: a failure now is the client's to notice.
-	if f.json {
+	if form == inJSON {
 		_ = json.NewEncoder(w).Encode(&status)
 		return
 	}
 	_ = protobuf.NewSerializer(nil, nil).Encode(&status, w)
+}
+
+// WriteKubeconfig writes a kubeconfig with which clients reach the server at
+// url, trusting the certificates in PEM if there are any.
+func WriteKubeconfig(file, url string, trusted []byte) error {
+	config := clientcmdapi.NewConfig()
+	config.Clusters["synthetic"] = &clientcmdapi.Cluster{Server: url, CertificateAuthorityData: trusted}
+	config.AuthInfos["synthetic"] = &clientcmdapi.AuthInfo{}
+	config.Contexts["synthetic"] = &clientcmdapi.Context{Cluster: "synthetic", AuthInfo: "synthetic"}
+	config.CurrentContext = "synthetic"
+	if err := clientcmd.WriteToFile(*config, file); err != nil {
+		return fmt.Errorf("write the synthetic server's kubeconfig: %w", err)
+	}
+	return nil
 }

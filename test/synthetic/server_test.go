@@ -8,15 +8,14 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"path/filepath"
 	"reflect"
 	"strconv"
+	"strings"
 	"testing"
 	"testing/synctest"
 
 	"github.com/google/go-cmp/cmp"
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -36,27 +35,30 @@ const (
 	acceptPartialJSON     = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 )
 
-func podAt(p pods, i int) (int, *values) {
-	var v values
-	p.fill(i, &v)
-	return p.shape(i), &v
+// podsOf gives the metadata of the i-th pod of a server with these options.
+func podsOf(options Options) func(i int) metav1.ObjectMeta {
+	options.Namespaces = 300
+	kind := newKinds(options)[1]
+	return func(i int) metav1.ObjectMeta {
+		var v values
+		kind.collection.fill(i, &v)
+		return kind.shapes[kind.collection.shape(i)](&v)
+	}
 }
 
 func TestMetadataClientReadsAllPages(t *testing.T) {
 	const count = 1200
-	p := pods{count: count, namespaces: 300}
-	for _, jsonOnly := range []bool{false, true} {
+	for _, options := range []Options{{Pods: count, Profile: Alike}, {Pods: count, Profile: Mixed}, {Pods: count, Profile: Mixed, JSONOnly: true}} {
+		pod := podsOf(options)
 		for _, limit := range []int64{400, 500, 7000} {
-			server := start(t, Options{Pods: count, JSONOnly: jsonOnly})
-			got := listAll(t.Context(), t, metadataClient(t, server).Resource(podResource), limit)
+			got := listAll(t.Context(), t, metadataClient(t, start(t, options)).Resource(podResource), limit)
 			if len(got) != count {
-				t.Fatalf("JSON %v, limit %d: %d pods, want %d", jsonOnly, limit, len(got), count)
+				t.Fatalf("%+v, limit %d: %d pods, want %d", options, limit, len(got), count)
 			}
-			for i := range got {
-				w, v := podAt(p, i)
+			for i := 0; i < len(got); i++ {
 				// Only for a difference: cmp is a hundred times slower.
-				if want, got := podMeta(w, v, 0), local(got[i].ObjectMeta); !reflect.DeepEqual(want, got) {
-					t.Fatalf("JSON %v, limit %d: pod %d (-want +got):\n%s", jsonOnly, limit, i, cmp.Diff(want, got))
+				if want, got := pod(i), local(got[i].ObjectMeta); !reflect.DeepEqual(want, got) {
+					t.Fatalf("%+v, limit %d: pod %d (-want +got):\n%s", options, limit, i, cmp.Diff(want, got))
 				}
 			}
 		}
@@ -77,53 +79,41 @@ func local(meta metav1.ObjectMeta) metav1.ObjectMeta {
 // TestBytesAreApimachinerys compares answers with what apimachinery's own
 // serializers, those of a real server, make of the same objects.
 func TestBytesAreApimachinerys(t *testing.T) {
-	const count, annotationBytes = 700, 1000
-	p := pods{count: count, namespaces: 300}
-	server := start(t, Options{Pods: count, AnnotationBytes: annotationBytes})
-	remaining := int64(count - 600)
-	meta := metav1.ListMeta{ResourceVersion: strconv.Itoa(listVersion), Continue: encodeContinue(600, listVersion), RemainingItemCount: &remaining}
-	whole := &corev1.PodList{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "PodList"}, ListMeta: meta}
-	metas := &metav1.PartialObjectMetadataList{TypeMeta: metav1.TypeMeta{APIVersion: "meta.k8s.io/v1", Kind: "PartialObjectMetadataList"}, ListMeta: meta}
-	for i := 100; i < 600; i++ {
-		w, v := podAt(p, i)
-		whole.Items = append(whole.Items, *pod(w, v, annotationBytes))
-		metas.Items = append(metas.Items, *partial(podMeta(w, v, annotationBytes)))
-	}
-	inProtobuf := protobuf.NewSerializerWithOptions(nil, nil, protobuf.SerializerOptions{StreamingCollectionsEncoding: true})
-	inJSON := jsonserializer.NewSerializerWithOptions(jsonserializer.DefaultMetaFactory, nil, nil, jsonserializer.SerializerOptions{StreamingCollectionsEncoding: true})
-	for _, test := range []struct {
-		accept, contentType string
-		list                runtime.Object
-		encoder             runtime.Encoder
-	}{
-		{acceptPartialProtobuf, "application/vnd.kubernetes.protobuf", metas, inProtobuf},
-		{acceptPartialProtobuf, "application/vnd.kubernetes.protobuf", metas, protobuf.NewSerializer(nil, nil)},
-		{acceptPartialJSON, "application/json", metas, inJSON},
-		{"application/vnd.kubernetes.protobuf", "application/vnd.kubernetes.protobuf", whole, inProtobuf},
-		{"application/json", "application/json", whole, inJSON},
-	} {
-		var want bytes.Buffer
-		if err := test.encoder.Encode(test.list, &want); err != nil {
-			t.Fatal(err)
+	remaining := int64(100)
+	for _, options := range []Options{{Pods: 700, AnnotationBytes: 1000}, {Pods: 700, Profile: Mixed}} {
+		server, pod := start(t, options), podsOf(options)
+		list := &metav1.PartialObjectMetadataList{
+			TypeMeta: metav1.TypeMeta{APIVersion: "meta.k8s.io/v1", Kind: "PartialObjectMetadataList"},
+			ListMeta: metav1.ListMeta{ResourceVersion: strconv.Itoa(listVersion), Continue: encodeContinue(600, listVersion), RemainingItemCount: &remaining},
 		}
-		response, got := get(t, server, "/api/v1/pods?limit=500&continue="+encodeContinue(100, listVersion), test.accept, http.StatusOK)
-		if contentType := response.Header.Get("Content-Type"); contentType != test.contentType {
-			t.Errorf("%s: content type %q, want %q", test.accept, contentType, test.contentType)
+		for i := 100; i < 600; i++ {
+			list.Items = append(list.Items, *partial(pod(i)))
 		}
-		if !bytes.Equal(got, want.Bytes()) {
-			t.Errorf("%s: the bytes differ from those of %T (-want +got):\n%s", test.accept, test.encoder, cmp.Diff(want.Bytes(), got))
+		for accept, encoder := range map[string]runtime.Encoder{
+			acceptPartialProtobuf: protobuf.NewSerializerWithOptions(nil, nil, protobuf.SerializerOptions{StreamingCollectionsEncoding: true}),
+			acceptPartialJSON: jsonserializer.NewSerializerWithOptions(jsonserializer.DefaultMetaFactory, nil, nil,
+				jsonserializer.SerializerOptions{StreamingCollectionsEncoding: true}),
+		} {
+			var want bytes.Buffer
+			if err := encoder.Encode(list, &want); err != nil {
+				t.Fatal(err)
+			}
+			response, got := get(t, server, "/api/v1/pods?limit=500&continue="+encodeContinue(100, listVersion), accept, http.StatusOK)
+			if contentType, _, _ := strings.Cut(accept, ";"); response.Header.Get("Content-Type") != contentType || response.Header.Get("Content-Encoding") != "" {
+				t.Errorf("%s: headers %v", accept, response.Header)
+			}
+			if !bytes.Equal(got, want.Bytes()) {
+				t.Errorf("%+v, %s: the bytes differ from those of %T (-want +got):\n%s", options, accept, encoder, cmp.Diff(want.Bytes(), got))
+			}
 		}
 	}
 }
 
 func TestEmptyListBytes(t *testing.T) {
-	server := start(t, Options{})
-	for _, test := range []struct{ path, want string }{
-		{"/api/v1/pods", `{"kind":"PodList","apiVersion":"v1","metadata":{"resourceVersion":"2000000000"},"items":[]}` + "\n"},
-		{"/apis/apps/v1/deployments", `{"kind":"DeploymentList","apiVersion":"apps/v1","metadata":{"resourceVersion":"2000000000"},"items":[]}` + "\n"},
-	} {
-		if _, got := get(t, server, test.path, "", http.StatusOK); string(got) != test.want {
-			t.Errorf("%s: %q, want %q", test.path, got, test.want)
+	const want = `{"kind":"PartialObjectMetadataList","apiVersion":"meta.k8s.io/v1","metadata":{"resourceVersion":"2000000000"},"items":[]}` + "\n"
+	for _, path := range []string{"/api/v1/pods", "/apis/apps/v1/deployments"} {
+		if _, got := get(t, start(t, Options{}), path, acceptPartialJSON, http.StatusOK); string(got) != want {
+			t.Errorf("%s: %q, want %q", path, got, want)
 		}
 	}
 }
@@ -225,83 +215,52 @@ func TestNegotiation(t *testing.T) {
 	for _, test := range []struct {
 		accept   string
 		jsonOnly bool
-		want     form
+		want     encoding
 		refused  bool
 	}{
-		{"", false, form{json: true, full: true}, false},
-		{"*/*", false, form{json: true, full: true}, false},
-		{acceptPartialProtobuf + "," + acceptPartialJSON + ",application/json", false, form{}, false},
-		{acceptPartialProtobuf + "," + acceptPartialJSON + ",application/json", true, form{json: true}, false},
-		{"application/vnd.kubernetes.protobuf,application/json", false, form{full: true}, false},
-		{"application/json;as=Table;g=meta.k8s.io;v=v1,application/json", false, form{json: true, full: true}, false},
-		{"application/cbor," + acceptPartialJSON, false, form{json: true}, false},
-		{"application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1beta1", false, form{}, true},
-		{acceptPartialProtobuf, true, form{}, true},
-		{"application/;", false, form{}, true},
+		{acceptPartialProtobuf + "," + acceptPartialJSON + ",application/json", false, inProtobuf, false},
+		{acceptPartialProtobuf + "," + acceptPartialJSON + ",application/json", true, inJSON, false},
+		{"application/cbor," + acceptPartialJSON, false, inJSON, false},
+		{"", false, inJSON, true},
+		{"application/json", false, inJSON, true},
+		{"application/json;as=Table;g=meta.k8s.io;v=v1", false, inJSON, true},
+		{"application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1beta1", false, inJSON, true},
+		{acceptPartialProtobuf, true, inJSON, true},
+		{"application/;", false, inJSON, true},
 	} {
 		got, err := negotiate(test.accept, test.jsonOnly)
-		if (err != nil) != test.refused || err == nil && got != test.want {
-			t.Errorf("negotiate(%q, %v): %+v, %v", test.accept, test.jsonOnly, got, err)
+		if (err != nil) != test.refused || got != test.want {
+			t.Errorf("negotiate(%q, %v): %s, %v", test.accept, test.jsonOnly, got, err)
 		}
 	}
-	server := start(t, Options{JSONOnly: true})
-	get(t, server, "/api/v1/pods", acceptPartialProtobuf, http.StatusNotAcceptable)
+	get(t, start(t, Options{JSONOnly: true}), "/api/v1/pods", acceptPartialProtobuf, http.StatusNotAcceptable)
 }
 
-func TestNothingIsCompressedUnasked(t *testing.T) {
-	server := start(t, Options{Pods: 1000})
-	response, _ := get(t, server, "/api/v1/pods", acceptPartialProtobuf, http.StatusOK)
-	if encoding := response.Header.Get("Content-Encoding"); encoding != "" || response.Uncompressed {
-		t.Errorf("the answer is encoded: %q", encoding)
+// TestExpiredTokens lists on with a token from before all was replaced, and then
+// with the one of the refusal, which never expires.
+func TestExpiredTokens(t *testing.T) {
+	server := start(t, Options{Pods: 100})
+	resource := metadataClient(t, server).Resource(podResource)
+	watchFrom(t, metadataClient(t, server), strconv.Itoa(listVersion))
+	happen(t, server.URL, "replace", http.StatusOK)
+	_, err := resource.List(t.Context(), metav1.ListOptions{Limit: 10, Continue: encodeContinue(40, listVersion)})
+	var status *apierrors.StatusError
+	if !errors.As(err, &status) || !apierrors.IsResourceExpired(err) {
+		t.Fatalf("expired: %v", err)
 	}
-}
-
-func TestFaultsReachTheMetadataClient(t *testing.T) {
-	for _, jsonOnly := range []bool{false, true} {
-		list := func(options Options, continued string) error {
-			options.JSONOnly = jsonOnly
-			_, err := metadataClient(t, start(t, options)).Resource(podResource).List(t.Context(), metav1.ListOptions{Limit: 10, Continue: continued})
-			return err
-		}
-		if err := list(Options{Forbidden: []string{"pods"}}, ""); !apierrors.IsForbidden(err) {
-			t.Errorf("forbidden: %v", err)
-		}
-		if err := list(Options{Pods: 100}, "no token"); !apierrors.IsBadRequest(err) {
-			t.Errorf("bad token: %v", err)
-		}
-		err := list(Options{Pods: 100, ExpireEvery: 1}, encodeContinue(40, listVersion))
-		var status *apierrors.StatusError
-		if !errors.As(err, &status) || !apierrors.IsResourceExpired(err) {
-			t.Fatalf("expired: %v", err)
-		}
-		if got, want := status.ErrStatus.Continue, encodeContinue(40, inconsistent); got != want {
-			t.Errorf("expired: token %q, want %q", got, want)
-		}
-		if err := list(Options{Pods: 100, ExpireEvery: 1}, status.ErrStatus.Continue); err != nil {
-			t.Errorf("the token of an expired list: %v", err)
-		}
+	if got, want := status.ErrStatus.Continue, encodeContinue(40, inconsistent); got != want {
+		t.Errorf("expired: token %q, want %q", got, want)
 	}
-}
-
-func TestThrottling(t *testing.T) {
-	server := start(t, Options{Pods: 10, ThrottleEvery: 2})
-	get(t, server, "/api/v1/pods", "", http.StatusOK)
-	response, body := get(t, server, "/api/v1/pods", "", http.StatusTooManyRequests)
-	if after := response.Header.Get("Retry-After"); after != "1" {
-		t.Errorf("Retry-After %q, want 1", after)
+	if _, err := resource.List(t.Context(), metav1.ListOptions{Limit: 10, Continue: status.ErrStatus.Continue}); err != nil {
+		t.Errorf("the token of an expired list: %v", err)
 	}
-	var status metav1.Status
-	if err := json.Unmarshal(body, &status); err != nil || status.Kind != "Status" || status.Details.RetryAfterSeconds != 1 {
-		t.Errorf("%s: %v", body, err)
-	}
-	get(t, server, "/api/v1/pods", "", http.StatusOK)
 }
 
 func TestUnknownPathsAre404(t *testing.T) {
 	server := start(t, Options{})
 	for _, path := range []string{"/", "/api/v2", "/api/v1/secrets", "/apis/batch/v1", "/api/v1/namespaces/a/namespaces"} {
 		var status metav1.Status
-		if _, body := get(t, server, path, "", http.StatusNotFound); json.Unmarshal(body, &status) != nil || status.Reason != metav1.StatusReasonNotFound {
+		if _, body := get(t, server, path, acceptPartialJSON, http.StatusNotFound); json.Unmarshal(body, &status) != nil || status.Reason != metav1.StatusReasonNotFound {
 			t.Errorf("%s: %s", path, body)
 		}
 	}
@@ -313,29 +272,22 @@ func TestDiscovery(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	_, lists, err := client.ServerGroupsAndResources()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string][]string{}
+	for _, list := range lists {
+		for _, resource := range list.APIResources {
+			got[list.GroupVersion] = append(got[list.GroupVersion], resource.Name+":"+strconv.FormatBool(resource.Namespaced))
+		}
+	}
 	want := map[string][]string{"v1": {"namespaces:false", "pods:true"}, "apps/v1": {"deployments:true"}}
-	for _, legacy := range []bool{false, true} {
-		client.UseLegacyDiscovery = legacy
-		_, lists, err := client.ServerGroupsAndResources()
-		if err != nil {
-			t.Fatalf("legacy %v: %v", legacy, err)
-		}
-		got := map[string][]string{}
-		for _, list := range lists {
-			for _, resource := range list.APIResources {
-				got[list.GroupVersion] = append(got[list.GroupVersion], resource.Name+":"+strconv.FormatBool(resource.Namespaced))
-			}
-		}
-		if diff := cmp.Diff(want, got); diff != "" {
-			t.Errorf("legacy %v (-want +got):\n%s", legacy, diff)
-		}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("resources (-want +got):\n%s", diff)
 	}
 	if _, err := client.ServerVersion(); err != nil {
 		t.Error(err)
-	}
-	response, _ := get(t, server, "/apis", discovery.AcceptV2+","+discovery.AcceptV1, http.StatusOK)
-	if got := response.Header.Get("Content-Type"); got != aggregatedType {
-		t.Errorf("aggregated discovery is %q", got)
 	}
 }
 
@@ -347,6 +299,7 @@ func TestWatchStaysOpenUntilTheClientLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		request := httptest.NewRequestWithContext(ctx, http.MethodGet, "/api/v1/pods?watch=true", nil)
+		request.Header.Set("Accept", acceptPartialProtobuf)
 		response, ended := httptest.NewRecorder(), false
 		go func() {
 			handler.ServeHTTP(response, request)
@@ -364,19 +317,11 @@ func TestWatchStaysOpenUntilTheClientLeaves(t *testing.T) {
 	})
 }
 
-func TestWatchOfTheMetadataClient(t *testing.T) {
+func TestListsAsEventsAreRefused(t *testing.T) {
 	for _, jsonOnly := range []bool{false, true} {
-		client := metadataClient(t, start(t, Options{Pods: 10, JSONOnly: jsonOnly, Forbidden: []string{"namespaces"}}))
-		watch, err := client.Resource(podResource).Watch(t.Context(), metav1.ListOptions{ResourceVersion: "2000000000"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		watch.Stop()
-		if _, err := client.Resource(namespaceResource).Watch(t.Context(), metav1.ListOptions{}); !apierrors.IsForbidden(err) {
-			t.Errorf("forbidden: %v", err)
-		}
+		client := metadataClient(t, start(t, Options{Pods: 10, JSONOnly: jsonOnly}))
 		yes := true
-		_, err = client.Resource(podResource).Watch(t.Context(), metav1.ListOptions{SendInitialEvents: &yes, ResourceVersionMatch: metav1.ResourceVersionMatchNotOlderThan})
+		_, err := client.Resource(podResource).Watch(t.Context(), metav1.ListOptions{SendInitialEvents: &yes, ResourceVersionMatch: metav1.ResourceVersionMatchNotOlderThan})
 		if !apierrors.IsInvalid(err) {
 			t.Errorf("a list in events: %v", err)
 		}
@@ -427,14 +372,14 @@ func TestTLSIsHTTP2AndTheKubeconfigReachesIt(t *testing.T) {
 }
 
 func BenchmarkPage(b *testing.B) {
-	for _, accept := range []string{acceptPartialProtobuf, acceptPartialJSON} {
-		b.Run(url.QueryEscape(accept), func(b *testing.B) {
-			handler, err := New(Options{Pods: 1_000_000})
+	for _, profile := range []Profile{Alike, Mixed} {
+		b.Run(string(profile), func(b *testing.B) {
+			handler, err := New(Options{Pods: 1_000_000, Profile: profile})
 			if err != nil {
 				b.Fatal(err)
 			}
 			request := httptest.NewRequest(http.MethodGet, "/api/v1/pods?limit=500&continue="+encodeContinue(400_000, listVersion), nil)
-			request.Header.Set("Accept", accept)
+			request.Header.Set("Accept", acceptPartialProtobuf)
 			for b.Loop() {
 				handler.ServeHTTP(discard{http.Header{}}, request)
 			}

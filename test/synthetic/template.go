@@ -1,7 +1,6 @@
 package synthetic
 
 import (
-	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -10,19 +9,21 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
-// form is what a list is written as.
-type form struct{ json, full bool }
-
-// template is an encoded item of a list with markers where the fields belong.
+// template is an encoded item of a list with markers where the values belong.
 type template struct {
 	encoded []byte
 	patches []patch
 }
 
+// patch is where a marker stands: a run of this capital letter.
 type patch struct {
-	at    int
-	field field
+	at, width int
+	letter    byte
 }
+
+// shortestMarker is less than the width of any value, and longer than any other
+// run of a capital letter in an encoded object.
+const shortestMarker = 3
 
 // newTemplate encodes an object that was made from markers.
 func newTemplate(object runtime.Object, asJSON bool) (*template, error) {
@@ -31,15 +32,12 @@ func newTemplate(object runtime.Object, asJSON bool) (*template, error) {
 		return nil, err
 	}
 	t := &template{encoded: encoded}
-	for f := range fieldCount {
-		mark := []byte(marker(f))
-		for at := 0; ; at += len(mark) {
-			next := bytes.Index(encoded[at:], mark)
-			if next < 0 {
-				break
-			}
-			at += next
-			t.patches = append(t.patches, patch{at, f})
+	for at, width := 0, 0; at < len(encoded); at += width {
+		letter := encoded[at]
+		for width = 1; at+width < len(encoded) && encoded[at+width] == letter; width++ {
+		}
+		if width >= shortestMarker && letter >= 'A' && letter <= 'Y' {
+			t.patches = append(t.patches, patch{at, width, letter})
 		}
 	}
 	return t, nil
@@ -50,7 +48,7 @@ func (t *template) append(dst []byte, v *values) []byte {
 	start := len(dst)
 	dst = append(dst, t.encoded...)
 	for _, p := range t.patches {
-		copy(dst[start+p.at:], v.get(p.field))
+		v.put(dst[start+p.at:][:p.width], p.letter)
 	}
 	return dst
 }
@@ -77,7 +75,7 @@ func encodeItem(object runtime.Object, asJSON bool) ([]byte, error) {
 	return append(binary.AppendUvarint([]byte{itemsTag}, uint64(len(encoded))), encoded...), nil
 }
 
-// partial is how a real server serves the metadata of an object.
+// partial is the form in which an API server sends the metadata of an object.
 func partial(meta metav1.ObjectMeta) *metav1.PartialObjectMetadata {
 	return &metav1.PartialObjectMetadata{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "meta.k8s.io/v1", Kind: "PartialObjectMetadata"},

@@ -1,52 +1,55 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
-	"syscall"
+	"time"
+
+	"labelstream/test/process"
 )
 
 // programs are the paths of the binaries.
-type programs struct{ synthetic, sink, metalist, bare, labelstream string }
+type programs struct{ synthetic, sink, metalist, bare, launch, labelstream, versus string }
 
 // build compiles what is measured and what it is measured with into the
 // directory. LABELSTREAM_BINARY spares labelstream that.
-func build(ctx context.Context, directory string, withoutProduct bool) (programs, error) {
-	p := programs{labelstream: os.Getenv("LABELSTREAM_BINARY")}
+func build(ctx context.Context, directory, versus string) (programs, error) {
+	p := programs{labelstream: os.Getenv("LABELSTREAM_BINARY"), versus: versus}
 	for _, one := range []struct {
-		program   *string
-		name, dir string
-		source    string
+		program           *string
+		name, dir, source string
 	}{
 		{&p.synthetic, "synthetic", ".", "./cmd/synthetic"},
 		{&p.sink, "sink", ".", "./cmd/sink"},
 		{&p.metalist, "metalist", ".", "./cmd/metalist"},
 		{&p.bare, "bare", ".", "./cmd/bare"},
+		{&p.launch, "launch", ".", "./cmd/launch"},
 		{&p.labelstream, "labelstream", "..", "."},
+		{&p.versus, "versus", "", ""},
 	} {
-		if one.program == &p.labelstream && withoutProduct {
+		built := *one.program
+		if built == "" && one.source == "" {
 			continue
 		}
-		built := *one.program
 		if built == "" {
 			built = filepath.Join(directory, one.name+".linked")
-			command := exec.CommandContext(ctx, "go", "build", "-o", built, one.source)
-			command.Dir = one.dir
-			if output, err := command.CombinedOutput(); err != nil {
-				return p, fmt.Errorf("build %s (run this in the directory of the test module): %w\n%s", one.name, err, output)
+			if _, err := goTool(ctx, one.dir, "build", "-ldflags", "-s -w", "-o", built, one.source); err != nil {
+				return p, err
 			}
 		}
 		*one.program = filepath.Join(directory, one.name)
 		if err := install(built, *one.program); err != nil {
-			return p, err
+			return p, fmt.Errorf("copy a program to measure: %w", err)
 		}
 	}
 	return p, nil
@@ -58,80 +61,86 @@ func build(ctx context.Context, directory string, withoutProduct bool) (programs
 func install(from, to string) (err error) {
 	source, err := os.Open(from)
 	if err != nil {
-		return fmt.Errorf("copy a program to measure: %w", err)
+		return err
 	}
 	defer source.Close()
 	target, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o755)
 	if err != nil {
-		return fmt.Errorf("copy a program to measure: %w", err)
+		return err
 	}
 	defer func() { err = errors.Join(err, target.Close()) }()
-	// Without their own ways to copy, the buffer is used.
-	if _, err := io.CopyBuffer(struct{ io.Writer }{target}, struct{ io.Reader }{source}, make([]byte, 32<<10)); err != nil {
-		return fmt.Errorf("copy a program to measure: %w", err)
-	}
-	return nil
+	// The wrappers hide the files' own ways to copy, so the buffer is used.
+	_, err = io.CopyBuffer(struct{ io.Writer }{target}, struct{ io.Reader }{source}, make([]byte, 32<<10))
+	return err
 }
 
-// helper is a process that serves while others are measured.
-type helper struct {
-	command *exec.Cmd
-	url     string
-	errors  *tail
-	drained chan struct{} // closed when its output has ended
+// launched is what cmd/launch tells of the process that it ran.
+type launched struct {
+	CPU, Wall   time.Duration
+	Peak, Floor int64 // bytes
+	ExitCode    int
+	Output      string
+}
+
+// launch runs a program to its end, through cmd/launch.
+func launch(ctx context.Context, launcher string, environment []string, program string, args ...string) (l launched, err error) {
+	var output, errs bytes.Buffer
+	command := exec.CommandContext(ctx, launcher, append([]string{program}, args...)...)
+	command.Env = append(cleanEnvironment(), environment...)
+	command.Stdout, command.Stderr = &output, &errs
+	err = command.Run()
+	if err == nil {
+		err = json.Unmarshal(output.Bytes(), &l)
+	}
+	name := filepath.Base(program)
+	switch {
+	case err != nil:
+		return l, fmt.Errorf("launch %s: %w\n%s", name, errors.Join(err, context.Cause(ctx)), &errs)
+	case l.ExitCode != 0:
+		return l, fmt.Errorf("%s ended with exit code %d:\n%s", name, l.ExitCode, &errs)
+	case l.Peak <= l.Floor:
+		return l, fmt.Errorf("measure %s: its peak memory of %d bytes is not more than the launcher's %d", name, l.Peak, l.Floor)
+	}
+	return l, nil
+}
+
+// cleanEnvironment leaves out what would change a measured program: settings of
+// the Go runtime and of labelstream, and proxies.
+func cleanEnvironment() []string {
+	return []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}
 }
 
 // startHelper starts a program that says "listening on" and its URL in its first
-// line, and returns when it has.
-func startHelper(ctx context.Context, program string, args ...string) (*helper, error) {
-	command := exec.CommandContext(ctx, program, args...)
-	// Should this process be killed, nobody else would end the helper.
-	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	h := &helper{command: command, errors: &tail{}, drained: make(chan struct{})}
-	command.Stderr = h.errors
-	output, err := command.StdoutPipe()
+// line, and returns both when it has.
+func startHelper(ctx context.Context, log, program string, args ...string) (*process.Process, string, error) {
+	// The log of an earlier run has another URL.
+	_ = os.Remove(log)
+	p, err := process.Start(log, program, args...)
 	if err != nil {
-		return nil, fmt.Errorf("start %s: %w", filepath.Base(program), err)
+		return nil, "", err
 	}
-	if err := command.Start(); err != nil {
-		return nil, fmt.Errorf("start %s: %w", filepath.Base(program), err)
+	url := ""
+	err = p.Await(ctx, func(context.Context) error {
+		line, found := strings.CutPrefix(string(process.Tail(log, 1)), "listening on ")
+		if !found {
+			return errors.New("it has not said its URL")
+		}
+		url = strings.TrimSpace(line)
+		return nil
+	})
+	if err != nil {
+		p.Kill()
 	}
-	reader := bufio.NewReader(output)
-	line, _ := reader.ReadString('\n')
-	url, found := strings.CutPrefix(strings.TrimSpace(line), "listening on ")
-	go func() {
-		defer close(h.drained)
-		_, _ = io.Copy(io.Discard, reader)
-	}()
-	if !found {
-		return nil, fmt.Errorf("start %s: it said %q instead of its URL: %w", filepath.Base(program), line, h.stop())
-	}
-	h.url = url
-	return h, nil
+	return p, url, err
 }
 
-// stop asks the helper to end and waits for it.
-func (h *helper) stop() error {
-	// A process that has ended already cannot be told, and Wait says why it did.
-	_ = h.command.Process.Signal(syscall.SIGTERM)
-	<-h.drained
-	if err := h.command.Wait(); err != nil {
-		return fmt.Errorf("stop %s: %w\n%s", filepath.Base(h.command.Path), err, h.errors)
+// readMachine describes where the figures come from, without its name.
+func readMachine() string {
+	kernel, _ := os.ReadFile("/proc/sys/kernel/osrelease")
+	memory := process.Field("/proc/meminfo", "MemTotal")
+	if kibibytes, err := strconv.ParseFloat(strings.TrimSuffix(memory, " kB"), 64); err == nil {
+		memory = fmt.Sprintf("%.1f GiB", kibibytes/(1<<20))
 	}
-	return nil
+	return fmt.Sprintf("%s, %d cores; memory %s; Linux %s; %s",
+		process.Field("/proc/cpuinfo", "model name"), runtime.NumCPU(), memory, strings.TrimSpace(string(kernel)), runtime.Version())
 }
-
-// tail keeps the end of what is written to it.
-type tail struct{ text []byte }
-
-const tailBytes = 4 << 10
-
-func (t *tail) Write(p []byte) (int, error) {
-	t.text = append(t.text, p...)
-	if over := len(t.text) - tailBytes; over > 0 {
-		t.text = append(t.text[:0], t.text[over:]...)
-	}
-	return len(p), nil
-}
-
-func (t *tail) String() string { return string(bytes.TrimSpace(t.text)) }

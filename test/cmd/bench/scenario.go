@@ -1,114 +1,161 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
 )
 
-// scenario is one line of the results: what the server holds, how the receiver
-// behaves, how labelstream is set.
-type scenario struct {
-	group, name string
-	pods        int
-	server      []string // further arguments of synthetic
-	sink        []string // further arguments of sink
-	environment []string
-	// seriesPerPod is what labelstream has to deliver.
-	seriesPerPod int
-	// alone says that client-go's list is not measured beside it.
-	alone bool
-	// maxCPU and maxRSS are what is promised of it: processor time by client-go's,
-	// and peak memory in MiB; 0 where nothing is.
-	maxCPU, maxRSS float64
+// mode is how labelstream runs.
+type mode int
+
+const (
+	once    mode = iota // a backfill by --once
+	daemon              // a life of watching
+	webhook             // admission reviews
+)
+
+// steps are what a scenario of each mode goes through.
+var steps = [...][]string{
+	once: {""},
+	daemon: {
+		"backfill", "relist after an expired watch, nothing is new", "events of objects whose labels are as they were",
+		"events of new objects", stageReplace: "relist after all objects were replaced by others",
+	},
+	webhook: {stepSaturated: "32 connections", stepPaced: "1,000 a second"},
 }
 
 const (
-	groupLabels      = "Labels"
-	groupAnnotations = "Labels and annotations"
-	groupLarge       = "Large annotations"
-	groupConditions  = "Other conditions"
-	groupSettings    = "Settings"
+	stageReplace  = 4
+	stepSaturated = 0
+	stepPaced     = 1
 )
 
-// largePods pods have largeBytes of annotations each.
+// reference is what labelstream is compared with, in turns.
+type reference string
+
 const (
-	largePods  = 2000
-	largeBytes = 250 << 10
+	clientGo reference = "client-go's list"
+	defaults reference = "default settings"
+	bare     reference = "bare TLS server"
 )
 
-// conditionPods is the size for the conditions that are not about size.
-const conditionPods = 100_000
+// scenario is a row of the table below: what the API server holds, how the
+// receiver behaves, how labelstream is set and runs, and what is promised of it.
+type scenario struct {
+	section, name string
+	mode          mode
+	objects       int
+	profile       string   // of the objects: alike or mixed
+	series        int      // that each object becomes
+	server        []string // further flags of synthetic
+	sink          []string // further flags of sink
+	settings      []string // further environment of labelstream
+	reference     reference
+	promises      []promise
+}
+
+// promise is a limit of a figure of one of the scenario's steps.
+type promise struct {
+	step   int
+	figure figure
+	limit  float64
+	least  bool // the limit is the least that is promised, not the most
+}
+
+// The limits of "Promises in numbers". Of small numbers of objects the start of
+// the process takes most of the time, so processor time is promised of a million.
+var (
+	promisedCPU            = promise{figure: cpuRatio, limit: 0.25}
+	promisedAnnotationsCPU = promise{figure: cpuRatio, limit: 0.35}
+	promisedRSS            = promise{figure: peakRSS, limit: 36}
+	promisedHardRSS        = promise{figure: peakRSS, limit: 48}
+	daemonPromises         = []promise{{step: stageReplace, figure: residentRSS, limit: 72}, {step: stageReplace, figure: peakRSS, limit: 80}}
+	webhookPromises        = []promise{
+		{step: stepSaturated, figure: rateRatio, limit: 0.45, least: true},
+		{step: stepPaced, figure: cpuRatio, limit: 1.3},
+		{step: stepPaced, figure: p99Ratio, limit: 1.3},
+	}
+)
+
+const (
+	// promisedObjects is the number that promises about processor time and the
+	// daemon are about.
+	promisedObjects = 1_000_000
+	// conditionObjects is enough where the condition matters, not the number.
+	conditionObjects = 100_000
+	largeObjects     = 2000
+	largeBytes       = 250 << 10
+	webhookObjects   = 1000
+)
 
 var withAnnotations = []string{"LABELSTREAM_ANNOTATIONS_ENABLED=true", "LABELSTREAM_ANNOTATIONS_RESOURCES=pods"}
 
-// scenarios are all that there are for these numbers of pods, and with labels
-// only for a huge number, if that is not zero.
-func scenarios(sizes []int, huge int) []scenario {
-	var all []scenario
-	labels := sizes
-	if huge > 0 {
-		labels = append(labels[:len(labels):len(labels)], huge)
-	}
-	for _, pods := range labels {
-		all = append(all, scenario{
-			group: groupLabels, name: fmt.Sprintf("labels, %s pods", thousands(pods)), pods: pods,
-			seriesPerPod: 1, maxCPU: promised(pods, promisedCPU), maxRSS: promisedRSS,
-		})
-	}
-	for _, pods := range sizes {
-		all = append(all, scenario{
-			group: groupAnnotations, name: fmt.Sprintf("annotations, %s pods", thousands(pods)), pods: pods,
-			environment: withAnnotations, seriesPerPod: 2, maxCPU: promised(pods, promisedAnnotationsCPU), maxRSS: promisedRSS,
-		})
-	}
-	large := []string{"--annotation-bytes", strconv.Itoa(largeBytes)}
-	return append(append(all,
-		scenario{
-			group: groupLarge, name: "250 KiB annotations, values cut at 2,048 bytes", pods: largePods, server: large,
-			environment: withAnnotations, seriesPerPod: 2, maxRSS: promisedHardRSS,
-		},
-		scenario{
-			group: groupLarge, name: "250 KiB annotations, sent whole", pods: largePods, server: large,
-			environment: append([]string{"LABELSTREAM_VALUE_MAX_BYTES=262144"}, withAnnotations...), seriesPerPod: 2, maxRSS: promisedHardRSS,
-		},
-		scenario{group: groupConditions, name: "receiver takes 200 ms a batch", pods: conditionPods, sink: []string{"--delay", "200ms"}, seriesPerPod: 1, maxRSS: promisedHardRSS},
-		scenario{
-			group: groupConditions, name: "receiver is down for 3 s after each 100 batches", pods: conditionPods,
-			sink: []string{"--down-every", "100", "--down-for", "3s"}, seriesPerPod: 1, alone: true, maxRSS: promisedHardRSS,
-		},
-		scenario{
-			group: groupConditions, name: "as many Deployments, two lists at a time", pods: conditionPods, server: []string{"--deployments", strconv.Itoa(conditionPods)},
-			environment: []string{"LABELSTREAM_LABELS_RESOURCES=pods,deployments.apps"}, seriesPerPod: 2, alone: true, maxRSS: promisedRSS,
-		},
-		scenario{group: groupConditions, name: "server speaks JSON only", pods: conditionPods, server: []string{"--json-only"}, seriesPerPod: 1},
-		scenario{group: groupConditions, name: "TLS and HTTP/2 to the server", pods: conditionPods, server: []string{"--tls"}, seriesPerPod: 1},
-	), settingScenarios(slices.Max(sizes))...)
-}
-
-// settingScenarios are what the defaults were chosen by: the first is with them.
-func settingScenarios(pods int) []scenario {
-	all := []scenario{{group: groupSettings, name: "as they are", pods: pods, seriesPerPod: 1, alone: true}}
+// scenarios are all that there are. The largest number of objects bounds each,
+// but for the huge one, which the backfills of labels have in addition.
+func scenarios(objects []int, huge int) []scenario {
+	largest := slices.Max(objects)
+	conditions := min(conditionObjects, largest)
+	all := backfills(objects, huge)
+	all = append(all, []scenario{
+		{section: "Large annotations", name: "250 KiB each, values cut at 2,048 bytes", objects: min(largeObjects, largest), series: 2,
+			settings: withAnnotations, server: []string{"--annotation-bytes", strconv.Itoa(largeBytes)}, reference: clientGo, promises: []promise{promisedHardRSS}},
+		{section: "Large annotations", name: "250 KiB each, sent whole", objects: min(largeObjects, largest), series: 2,
+			settings: append([]string{"LABELSTREAM_VALUE_MAX_BYTES=262144"}, withAnnotations...),
+			server:   []string{"--annotation-bytes", strconv.Itoa(largeBytes)}, reference: clientGo, promises: []promise{promisedHardRSS}},
+		{section: "Other conditions", name: "receiver takes 200 ms a batch", objects: conditions,
+			sink: []string{"--delay", "200ms"}, promises: []promise{promisedHardRSS}},
+		{section: "Other conditions", name: "receiver is down for 3 s after each 100 batches", objects: conditions,
+			sink: []string{"--down-every", "100", "--down-for", "3s"}, promises: []promise{promisedHardRSS}},
+		{section: "Other conditions", name: "as many Deployments, two lists at a time", objects: conditions, series: 2,
+			server:   []string{"--deployments", strconv.Itoa(conditions)},
+			settings: []string{"LABELSTREAM_LABELS_RESOURCES=pods,deployments.apps"}, promises: []promise{promisedRSS}},
+		{section: "Other conditions", name: "server speaks JSON only", objects: conditions, server: []string{"--json-only"}, reference: clientGo},
+		{section: "Other conditions", name: "TLS and HTTP/2 to the server", objects: conditions, server: []string{"--tls"}, reference: clientGo},
+		{section: "Daemon", name: fmt.Sprintf("%s objects", thousands(largest)), mode: daemon, objects: largest, promises: at(largest, daemonPromises...)},
+		{section: "Webhook", name: "", mode: webhook, objects: webhookObjects, reference: bare, promises: webhookPromises},
+	}...)
 	for _, setting := range []string{
-		"LABELSTREAM_PAGE_SIZE=250", "LABELSTREAM_PAGE_SIZE=1000",
-		"LABELSTREAM_BATCH_SIZE=250", "LABELSTREAM_BATCH_SIZE=1000", "LABELSTREAM_BATCH_SIZE=2000",
-		"LABELSTREAM_SENDERS=1", "LABELSTREAM_SENDERS=4",
-		"LABELSTREAM_PROTOCOL=1.0",
-		"GOGC=25", "GOGC=100", "GOGC=200",
+		"LABELSTREAM_PAGE_SIZE=250", "LABELSTREAM_PAGE_SIZE=1000", "LABELSTREAM_BATCH_SIZE=250", "LABELSTREAM_BATCH_SIZE=1000",
+		"LABELSTREAM_SENDERS=2", "LABELSTREAM_SENDERS=4", "LABELSTREAM_PROTOCOL=1.0", "GOGC=25", "GOGC=100", "GOGC=200",
 	} {
-		all = append(all, scenario{
-			group: groupSettings, name: "`" + setting + "`", pods: pods, environment: []string{setting}, seriesPerPod: 1, alone: true,
-		})
+		all = append(all, scenario{section: "Settings", name: "`" + setting + "`", objects: largest, settings: []string{setting}, reference: defaults})
+	}
+	for i := range all {
+		all[i].profile = cmp.Or(all[i].profile, "alike")
+		all[i].series = max(all[i].series, 1)
 	}
 	return all
 }
 
-// promised is the limit where it is promised for so many pods, else 0.
-func promised(pods int, limit float64) float64 {
-	if pods != promisedPods {
-		return 0
+// backfills are those of all numbers of objects.
+func backfills(objects []int, huge int) (all []scenario) {
+	for _, profile := range []string{"alike", "mixed"} {
+		numbers := objects
+		if huge > 0 {
+			numbers = append(slices.Clip(objects), huge)
+		}
+		for _, n := range numbers {
+			all = append(all, scenario{section: "Labels", name: fmt.Sprintf("%s, %s objects", profile, thousands(n)), objects: n, profile: profile,
+				reference: clientGo, promises: append(at(n, promisedCPU), promisedRSS)})
+		}
 	}
-	return limit
+	for _, profile := range []string{"alike", "mixed"} {
+		for _, n := range objects {
+			all = append(all, scenario{section: "Labels and annotations", name: fmt.Sprintf("%s, %s objects", profile, thousands(n)), objects: n, profile: profile,
+				series: 2, settings: withAnnotations, reference: clientGo, promises: append(at(n, promisedAnnotationsCPU), promisedRSS)})
+		}
+	}
+	return all
+}
+
+// at gives the promises where they are made for so many objects.
+func at(objects int, promises ...promise) []promise {
+	if objects < promisedObjects {
+		return nil
+	}
+	return promises
 }
 
 // thousands writes a number with commas.

@@ -13,7 +13,6 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 
 	"labelstream/test/selfsigned"
@@ -33,22 +32,18 @@ func run(ctx context.Context, args []string) error {
 	var options synthetic.Options
 	flags := flag.NewFlagSet("synthetic", flag.ExitOnError)
 	flags.IntVar(&options.Pods, "pods", 10_000, "number of pods")
+	profile := flags.String("profile", string(synthetic.Alike), "what the pods' labels are like: alike or mixed")
 	flags.IntVar(&options.Deployments, "deployments", 0, "number of Deployments, which look like the pods")
 	flags.IntVar(&options.Namespaces, "namespaces", 300, "number of namespaces")
 	flags.IntVar(&options.AnnotationBytes, "annotation-bytes", 0, "bytes of further annotations of each pod")
 	flags.BoolVar(&options.JSONOnly, "json-only", false, "do not speak protobuf")
-	flags.IntVar(&options.ExpireEvery, "expire-every", 0, "answer every n-th list with a continue token 410; 0: none")
-	flags.IntVar(&options.ThrottleEvery, "throttle-every", 0, "answer every n-th list 429; 0: none")
-	forbid := flags.String("forbid", "", "resources to answer 403, separated by commas")
 	address := flags.String("address", "127.0.0.1:0", "host and port to listen on")
 	kubeconfig := flags.String("kubeconfig", "", "file to write a kubeconfig for the server to")
 	useTLS := flags.Bool("tls", false, "serve TLS, HTTP/2 with it, with a certificate signed by itself")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	if *forbid != "" {
-		options.Forbidden = strings.Split(*forbid, ",")
-	}
+	options.Profile = synthetic.Profile(*profile)
 	handler, err := synthetic.New(options)
 	if err != nil {
 		return err

@@ -10,13 +10,14 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
 
-// proxy stands before an API server as one of its users, and can be taken away,
+// proxy stands before an API server as one of its users, and can be taken away
 // while the server and its other clients go on.
 type proxy struct {
 	address string
@@ -123,6 +124,16 @@ func (x *proxy) kubeconfig(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// awaitClosed waits until a channel is closed.
+func awaitClosed(t *testing.T, what string, done <-chan struct{}) {
+	t.Helper()
+	select {
+	case <-done:
+	case <-time.After(patience):
+		t.Fatalf("%s: not within %s", what, patience)
+	}
 }
 
 // isList and isWatch tell what is asked for.

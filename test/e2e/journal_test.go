@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -17,10 +16,10 @@ import (
 	"labelstream/test/receiver"
 )
 
-// sample is one that a receiver has taken.
+// sample is one that a receiver has accepted.
 type sample struct {
-	// Series is the whole of it as text, Namespace and Object who it is about, Step
-	// the value of the label that the tests change.
+	// Series is the whole of it as text, Namespace and Object are what it is about,
+	// Step is the value of the label that the tests change.
 	Series, Namespace, Object, Step string
 	// At is its timestamp in milliseconds, From the last part of the path to
 	// which it was sent.
@@ -28,8 +27,8 @@ type sample struct {
 	From string
 }
 
-// journal remembers all samples of a receiver in the order in which they came,
-// each as often as it came.
+// journal is a receiver that remembers all samples in the order in which they
+// came, each as often as it came.
 type journal struct {
 	*receiver.Server
 
@@ -42,8 +41,8 @@ type journal struct {
 	cut bool
 }
 
-// newJournal is a receiver with a journal, that is up, and whose senders must
-// not break the protocol.
+// newJournal is a receiver that is up, and whose senders must not break the
+// protocol.
 func newJournal(t *testing.T) *journal {
 	t.Helper()
 	server, err := receiver.Start(receiver.New(receiver.Options{}))
@@ -84,20 +83,24 @@ func (j *journal) take(w http.ResponseWriter, hr *http.Request, req *receiver.Re
 	if fault != nil && fault(w, hr, req) {
 		return true
 	}
-	from := hr.URL.Path[strings.LastIndexByte(hr.URL.Path, '/')+1:]
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for _, series := range req.Series {
 		for _, s := range series.Samples {
 			j.samples = append(j.samples, sample{
 				Series: series.String(), Namespace: series.Get("namespace"), Object: objectOf(series),
-				Step: series.Get("label_step"), At: s.Timestamp, From: from,
+				Step: series.Get("label_step"), At: s.Timestamp, From: senderOf(hr),
 			})
 		}
 	}
 	close(j.changed)
 	j.changed = make(chan struct{})
 	return false
+}
+
+// senderOf is the last part of the path to which a request was sent.
+func senderOf(hr *http.Request) string {
+	return hr.URL.Path[strings.LastIndexByte(hr.URL.Path, '/')+1:]
 }
 
 // objectOf is the name of what a series is about.
@@ -138,42 +141,34 @@ func (j *journal) awaitCount(t *testing.T, n int) {
 	j.await(t, fmt.Sprintf("%d samples", n), func(samples []sample) bool { return len(samples) >= n })
 }
 
-// awaitStep waits until the last sample of an object has a certain step.
-func (j *journal) awaitStep(t *testing.T, object, step string) {
+// awaitState waits until the last sample of each object of the cluster says what
+// the cluster does. Those of others are of no account: they are gone.
+func (j *journal) awaitState(t *testing.T, state map[string]string) {
 	t.Helper()
-	j.await(t, fmt.Sprintf("step %q of %s", step, object), func(samples []sample) bool {
-		for _, s := range slices.Backward(samples) {
-			if s.Object == object {
-				return s.Step == step
+	j.await(t, "the cluster's state", func(samples []sample) bool {
+		last := latest(samples)
+		for object, step := range state {
+			if got, ok := last[object]; !ok || got != step {
+				return false
 			}
 		}
-		return false
+		return true
 	})
 }
 
-// steps are samples as "object step".
-func steps(samples []sample) []string {
-	texts := make([]string, len(samples))
-	for i, s := range samples {
-		texts[i] = s.Object + " " + s.Step
-	}
-	return texts
-}
-
-// compareSteps demands exactly these samples, written as "object step", in this
-// order.
-func compareSteps(t *testing.T, samples []sample, want []string) {
+// awaitStep waits until the last sample of an object has a certain step.
+func (j *journal) awaitStep(t *testing.T, object, step string) {
 	t.Helper()
-	if diff := gocmp.Diff(want, steps(samples), cmpopts.EquateEmpty()); diff != "" {
-		t.Errorf("samples (-want +got):\n%s", diff)
-	}
+	j.awaitState(t, map[string]string{object: step})
 }
 
-// latest is the step of the last sample of each object.
+// latest is the step of the last sample of each object that has one.
 func latest(samples []sample) map[string]string {
 	last := make(map[string]string)
 	for _, s := range samples {
-		last[s.Object] = s.Step
+		if !strings.Contains(s.Series, "_annotations{") {
+			last[s.Object] = s.Step
+		}
 	}
 	return last
 }
@@ -192,28 +187,38 @@ func (j *journal) mustBeInOrder(t *testing.T) {
 	}
 }
 
-// holds tells whether the last sample of each of the cluster's objects says what
-// the cluster does. What is received of others is of no account: they are gone.
-func holds(samples []sample, state map[string]string) bool {
-	last := latest(samples)
-	for object, step := range state {
-		if got, ok := last[object]; !ok || got != step {
-			return false
-		}
+// steps are samples as "object step".
+func steps(samples []sample) []string {
+	texts := make([]string, len(samples))
+	for i, s := range samples {
+		texts[i] = s.Object + " " + s.Step
 	}
-	return true
+	return texts
 }
 
-// awaitState waits until the receiver holds the cluster's state.
-func (j *journal) awaitState(t *testing.T, state map[string]string) {
+// mustBe demands exactly these samples, written as "object step", in this order.
+func (j *journal) mustBe(t *testing.T, want []string) {
 	t.Helper()
-	j.await(t, "the cluster's state", func(samples []sample) bool { return holds(samples, state) })
+	if diff := gocmp.Diff(want, steps(j.all()), cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("samples (-want +got):\n%s", diff)
+	}
+	j.mustBeInOrder(t)
+}
+
+// awaitRequests waits until so many requests have begun.
+func (j *journal) awaitRequests(t *testing.T, n int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := j.WaitFor(ctx, func() bool { return j.Requests() >= n }); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // stalled is a receiver that keeps every request open.
 type stalled struct {
 	hangs chan struct{}
-	// release has it take what it kept, and all that comes.
+	// release makes it accept what it kept, and all that comes.
 	release func()
 }
 
@@ -238,9 +243,39 @@ func (j *journal) stall(t *testing.T) *stalled {
 // await waits until a request is kept open.
 func (s *stalled) await(t *testing.T) {
 	t.Helper()
-	select {
-	case <-s.hangs:
-	case <-time.After(patience):
-		t.Fatal("no request hangs")
+	awaitClosed(t, "a request that hangs", s.hangs)
+}
+
+// mustHave demands exactly these series, each with a single sample, of value 1.
+func (j *journal) mustHave(t *testing.T, want []string) {
+	t.Helper()
+	compareSeries(t, j.All(), want)
+}
+
+// compareSeries compares what was received with what should have been. Every
+// series must have exactly one sample, of value 1.
+func compareSeries(t *testing.T, got []receiver.Series, want []string) {
+	t.Helper()
+	texts := make([]string, 0, len(got))
+	for _, series := range got {
+		texts = append(texts, series.String())
+		if len(series.Samples) != 1 || series.Samples[0].Value != 1 {
+			t.Errorf("series %s has the samples %v, want a single 1", series, series.Samples)
+		}
 	}
+	compare(t, want, texts)
+}
+
+// compare compares texts, in any order.
+func compare(t *testing.T, want, got []string) {
+	t.Helper()
+	if diff := gocmp.Diff(slices.Sorted(slices.Values(want)), slices.Sorted(slices.Values(got)), cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// ofNamespaces are the series of some namespaces, for the others belong to other
+// tests.
+func (j *journal) ofNamespaces(namespaces ...string) []receiver.Series {
+	return slices.DeleteFunc(j.All(), func(s receiver.Series) bool { return !slices.Contains(namespaces, s.Get("namespace")) })
 }

@@ -1,0 +1,147 @@
+package main
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"labelstream/test/process"
+	"labelstream/test/reviews"
+	"labelstream/test/selfsigned"
+)
+
+// reviewInterval is that of 1,000 a second.
+const reviewInterval = time.Millisecond
+
+// warmTime is how long a server has reviews before each step: connections are to
+// be open and caches warm.
+const warmTime = 500 * time.Millisecond
+
+// reviewer is a daemon that takes reviews.
+type reviewer struct {
+	daemonProcess
+	loadTime time.Duration
+	client   *reviews.Client
+}
+
+// begin waits until the backfill has arrived. That takes a while: the first list
+// is read when no API server can hold an older write any more.
+func (r *reviewer) begin(ctx context.Context) error {
+	r.client = reviews.New(r.fixture.webhook, r.fixture.trusted, true)
+	if err := r.daemonProcess.begin(ctx); err != nil {
+		return err
+	}
+	return r.await(ctx, r.fixture.scenario.objects)
+}
+
+func (r *reviewer) step(ctx context.Context, i int) (usage, error) {
+	return load(ctx, r.client, i, r.loadTime, r.process.Pid())
+}
+
+// end demands that each review has become a sample.
+func (r *reviewer) end(ctx context.Context) error {
+	r.client.Close()
+	if err := r.daemonProcess.end(ctx); err != nil {
+		return err
+	}
+	return r.await(ctx, r.client.Sent())
+}
+
+// bareServer reads the reviews and answers a constant.
+type bareServer struct {
+	fixture  *fixture
+	program  string
+	loadTime time.Duration
+	process  *process.Process
+	client   *reviews.Client
+}
+
+func (b *bareServer) begin(ctx context.Context) (err error) {
+	url := ""
+	b.process, url, err = startHelper(ctx, b.fixture.file("bare.log"), b.program, "--certificate", b.fixture.file("tls.crt"), "--key", b.fixture.file("tls.key"))
+	b.client = reviews.New(strings.TrimPrefix(url, "https://"), b.fixture.trusted, false)
+	return err
+}
+
+func (b *bareServer) step(ctx context.Context, i int) (usage, error) {
+	return load(ctx, b.client, i, b.loadTime, b.process.Pid())
+}
+
+func (b *bareServer) end(context.Context) error {
+	b.client.Close()
+	if b.process == nil {
+		return nil
+	}
+	return b.process.Stop()
+}
+
+// load puts the reviews of a step on a process for so long.
+func load(ctx context.Context, client *reviews.Client, step int, duration time.Duration, pid int) (usage, error) {
+	if err := client.Saturate(ctx, warmTime); err != nil {
+		return usage{}, err
+	}
+	before, err := process.AccountOf(pid)
+	if err != nil {
+		return usage{}, err
+	}
+	sent, begun := client.Sent(), time.Now()
+	var took []time.Duration
+	if step == stepSaturated {
+		err = client.Saturate(ctx, duration)
+	} else {
+		took, err = client.Pace(ctx, int(duration/reviewInterval), reviewInterval)
+	}
+	if err != nil {
+		return usage{}, err
+	}
+	u := usage{Wall: time.Since(begun), Items: client.Sent() - sent, P50: percentile(took, 50), P99: percentile(took, 99)}
+	u.Account, err = process.AccountOf(pid)
+	u.CPU -= before.CPU
+	return u, err
+}
+
+// percentile is the least that so many of a hundred do not exceed.
+func percentile(took []time.Duration, hundredths int) time.Duration {
+	if len(took) == 0 {
+		return 0
+	}
+	slices.Sort(took)
+	return took[(len(took)*hundredths+99)/100-1]
+}
+
+// writeCertificate writes tls.crt and tls.key, and gives what clients trust.
+func writeCertificate(directory string) (*x509.CertPool, error) {
+	certificate, trusted, err := selfsigned.Certificate()
+	if err != nil {
+		return nil, err
+	}
+	key, err := x509.MarshalPKCS8PrivateKey(certificate.PrivateKey)
+	if err != nil {
+		return nil, fmt.Errorf("encode the webhook's key: %w", err)
+	}
+	for file, text := range map[string][]byte{"tls.crt": trusted, "tls.key": pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})} {
+		if err := os.WriteFile(filepath.Join(directory, file), text, 0o600); err != nil {
+			return nil, fmt.Errorf("write the webhook's certificate: %w", err)
+		}
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(trusted)
+	return pool, nil
+}
+
+// freeAddress is one of the loopback interface that nobody listens on.
+func freeAddress() (string, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", fmt.Errorf("find a free port: %w", err)
+	}
+	defer listener.Close()
+	return listener.Addr().String(), nil
+}
