@@ -88,7 +88,7 @@ func (s *Source) review(o *record.Object, deleted bool, queue Queue) ReviewOutco
 	case !sent:
 		return Unchanged
 	}
-	k.metrics.reviewed.Inc()
+	k.records[reasonReview].Inc()
 	s.status.sent.Add(1)
 	return Sent
 }

@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"runtime/debug"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -36,22 +34,19 @@ const (
 	// for over a minute once the rest does not fit the transport's window (4 MiB),
 	// and a slow destination makes us read slowly.
 	pageBytes = 2 << 20
-	// growth bounds how much larger a page may be than the one before it: the next
+	// growth bounds how much larger a page is than the one before it: the next
 	// objects may be larger than the last.
 	growth = 10
-	// progressEvery is after how many objects of a page the kind has made progress.
-	progressEvery = 64
 
 	// watchTimeout is how long a watch is asked to last, up to twice that, and
-	// watchGrace how much longer it may be silent.
+	// watchGrace how much longer it may be silent. One that shows nothing and ends
+	// before shortWatch is a failure.
 	watchTimeout = 5 * time.Minute
 	watchGrace   = time.Minute
-	// shortWatch is how long a watch lasts at least that shows nothing, or
-	// something is wrong.
-	shortWatch = time.Second
+	shortWatch   = time.Second
 )
 
-// reason is why there is a list.
+// reason is why objects are read.
 type reason string
 
 const (
@@ -62,6 +57,9 @@ const (
 	reasonResync reason = "resync"
 	// reasonRequested is that there was no room for the record of a review.
 	reasonRequested reason = "requested"
+
+	reasonWatch  reason = "watch"
+	reasonReview reason = "webhook"
 )
 
 // Source is the ListerWatcher of one informer: it lists a kind in a scope, then
@@ -88,9 +86,8 @@ type Source struct {
 	requested chan struct{}
 
 	// ctx ends with Run, or when the kind is served differently.
-	ctx  context.Context
-	stop context.CancelFunc
-	// informer is nil where a factory has it.
+	ctx      context.Context
+	stop     context.CancelFunc
 	informer cache.SharedIndexInformer
 
 	// The reflector lists and watches in turn, so what follows needs no lock.
@@ -98,10 +95,8 @@ type Source struct {
 	// all must be sent again, zero for never.
 	next reason
 	due  time.Time
-	// reached is the version that the last watch came to, and watched says that
-	// there was one.
+	// reached is the version that the last watch came to.
 	reached string
-	watched bool
 }
 
 var _ cache.ListerWatcherWithContext = (*Source)(nil)
@@ -113,8 +108,7 @@ func (s *Source) ListWithContext(context.Context, metav1.ListOptions) (runtime.O
 	if !s.in.calls.enter() {
 		return nil, context.Canceled
 	}
-	defer s.in.calls.leave()
-	defer keepTrace()
+	defer s.in.calls.inside.Done()
 	version, err := s.list(s.ctx)
 	if err != nil {
 		return nil, err
@@ -122,19 +116,10 @@ func (s *Source) ListWithContext(context.Context, metav1.ListOptions) (runtime.O
 	return &metav1.PartialObjectMetadataList{ListMeta: metav1.ListMeta{ResourceVersion: version}}, nil
 }
 
-// keepTrace puts the trace of a panic into it. The reflector recovers from one
-// and panics with it in another goroutine, whose trace says nothing.
-func keepTrace() {
-	if v := recover(); v != nil {
-		panic(fmt.Sprintf("%v\n\n%s", v, debug.Stack()))
-	}
-}
-
 // list reads all objects once and returns the version of the first page. The
 // error is the context's.
 func (s *Source) list(ctx context.Context) (version string, err error) {
 	l := s.beginList()
-	defer s.status.progress(func(st *Status) { st.Listing = false })
 	if s.in.options.reviews() {
 		// What was shown before can be read then, or never will be; what is shown
 		// meanwhile is newer than the list.
@@ -169,10 +154,9 @@ func (s *Source) beginList() *list {
 	if s.ledger != nil {
 		s.ledger.BeginList(why == reasonResync)
 	}
-	s.status.resume()
-	s.status.progress(func(st *Status) { st.Listing, st.Read, st.Excluded, st.Total = true, 0, 0, -1 })
+	s.status.progress(func(st *Status) { st.Read, st.Excluded, st.Total = 0, 0, -1 })
 	return &list{
-		source: s, why: why, began: now, records: s.kind.metrics.listed[why],
+		source: s, why: why, began: now, records: s.kind.records[why],
 		limit: min(firstLimit, s.in.options.PageSize), ordered: true,
 	}
 }
@@ -211,8 +195,6 @@ type list struct {
 	// version is the resourceVersion of the first page.
 	version              string
 	read, excluded, sent int64
-	// counted is how many of read have been counted.
-	counted int64
 	// last is the name of the object that was handed over last, as name builds
 	// it. Lists come in the order of names; ordered says that this one does.
 	// After a failure the objects up to resume are skipped; skipped is the last
@@ -242,15 +224,15 @@ func (l *list) run(ctx context.Context) error {
 // page fails.
 func (l *list) pages(ctx context.Context) error {
 	s := l.source
-	s.status.rest()
 	var d *decode.ListDecoder
 	select {
 	case d = <-s.in.slots:
+		defer func() { s.in.slots <- d }()
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	defer func() { s.in.slots <- d }()
-	s.status.resume()
+	s.status.progress(func(st *Status) { st.Listing = true })
+	defer s.status.progress(func(st *Status) { st.Listing = false })
 	for {
 		page, err := l.page(ctx, d)
 		if l.version == "" {
@@ -329,7 +311,7 @@ func (l *list) deliver(ctx context.Context, o *decode.Object) error {
 	}
 	l.ordered = l.ordered && bytes.Compare(l.name, l.last) > 0
 	l.name, l.last = l.last, l.name
-	if l.read++; l.read%progressEvery == 0 {
+	if l.read++; l.read%64 == 0 { // a page may take long
 		s.status.progress(func(*Status) {})
 	}
 	return nil
@@ -368,8 +350,6 @@ func (s *Source) put(ctx context.Context, o *record.Object, deleted bool) (exclu
 
 // count publishes what an attempt to read a page has come to.
 func (l *list) count(page decode.Page, err error) {
-	l.source.kind.metrics.seen.Add(float64(l.read - l.counted))
-	l.counted = l.read
 	total := int64(-1)
 	switch {
 	case err != nil:
@@ -380,6 +360,7 @@ func (l *list) count(page decode.Page, err error) {
 		total = l.read + page.Remaining
 	}
 	l.source.status.progress(func(s *Status) {
+		s.Seen += l.read - s.Read
 		s.Read, s.Excluded = l.read, l.excluded
 		if err == nil {
 			s.Total, s.Err, s.Final = total, nil, false
@@ -406,7 +387,7 @@ func (l *list) retry(ctx context.Context, err error) error {
 	}
 	s := l.source
 	delay, final := l.retries.next(err, &s.in.options)
-	s.kind.metrics.failed("list", err)
+	s.in.counters.failed(s.kind.Resource, "list", err)
 	described := s.describe("list", err)
 	s.listing.Fail(outage.Cause(err), described)
 	missing := apierrors.IsNotFound(err)
@@ -430,7 +411,7 @@ func (s *Source) WatchWithContext(_ context.Context, options metav1.ListOptions)
 	ctx, cancel := context.WithCancel(s.ctx)
 	w := &reflectorWatch{events: make(chan watch.Event), cancel: cancel}
 	go func() {
-		defer s.in.calls.leave()
+		defer s.in.calls.inside.Done()
 		defer cancel()
 		defer close(w.events)
 		err := s.follow(ctx, options.ResourceVersion)
@@ -476,7 +457,6 @@ func (s *Source) follow(ctx context.Context, version string) error {
 		defer func() { s.reached = w.version }()
 		return w.run(ctx)
 	}
-	s.status.rest()
 	select {
 	case <-s.requested:
 		s.next = reasonRequested
@@ -507,7 +487,7 @@ func (w *watcher) run(ctx context.Context) error {
 		case err == nil:
 			continue
 		}
-		s.kind.metrics.failed("watch", err)
+		s.in.counters.failed(s.kind.Resource, "watch", err)
 		described := s.describe("watch", err)
 		if mustList(err) {
 			s.log.WithFields(outage.Fields(described)).Info("Cannot go on watching; listing again")
@@ -543,7 +523,6 @@ func (w *watcher) watch(ctx context.Context) error {
 	timeout := watchTimeout + rand.N(watchTimeout)
 	request := s.request(decode.AcceptWatch).Param("watch", "true").Param("allowWatchBookmarks", "true").
 		Param("resourceVersion", w.version).Param("timeoutSeconds", strconv.Itoa(int(timeout.Seconds())))
-	s.status.resume()
 	b, err := open(attempt, request, timeout+watchGrace, cancel)
 	if err != nil {
 		return err
@@ -552,11 +531,7 @@ func (w *watcher) watch(ctx context.Context) error {
 	if !w.short {
 		w.works()
 	}
-	if s.watched {
-		s.kind.metrics.restarts.Inc()
-	}
-	s.watched = true
-	s.status.progress(func(st *Status) { st.Watching = true })
+	s.status.progress(func(st *Status) { st.Watching, st.Watches = true, st.Watches+1 })
 	defer s.status.progress(func(st *Status) { st.Watching = false })
 	began := time.Now()
 	seen, err := w.events(attempt, decode.NewWatchDecoder(b))
@@ -573,8 +548,7 @@ func (w *watcher) watch(ctx context.Context) error {
 		return fmt.Errorf("it ended after %s: %w", readable(lasted), err)
 	}
 	w.works()
-	if errors.Is(err, io.EOF) {
-		// Its time was over, and nothing more had happened.
+	if errors.Is(err, io.EOF) { // its time was over
 		w.current()
 	}
 	return nil
@@ -596,7 +570,6 @@ func (w *watcher) events(ctx context.Context, d *decode.WatchDecoder) (seen bool
 			return seen, lostError{err}
 		}
 		seen = true
-		w.works()
 		w.current()
 		if err := w.deliver(ctx, typ, o); err != nil {
 			return seen, err
@@ -614,10 +587,10 @@ func (w *watcher) deliver(ctx context.Context, typ watch.EventType, o *decode.Ob
 		return nil
 	}
 	s := w.source
-	s.kind.metrics.seen.Inc()
+	s.status.progress(func(st *Status) { st.Seen++ })
 	_, sent, err := s.put(ctx, &o.Object, typ == watch.Deleted)
 	if sent {
-		s.kind.metrics.changed.Inc()
+		s.kind.records[reasonWatch].Inc()
 	}
 	return err
 }
@@ -635,6 +608,7 @@ func (w *watcher) works() {
 // current takes that the server has sent something, or was silent as a watch may
 // be: nothing is missing.
 func (w *watcher) current() {
+	w.works()
 	now := time.Now()
 	w.source.status.progress(func(s *Status) { s.Current = now })
 }
@@ -669,47 +643,20 @@ func (s *Source) describe(verb string, err error) error {
 // dropped counts what was left out of a record.
 func (s *Source) dropped(drops record.Drops) {
 	if drops != (record.Drops{}) {
-		s.in.vectors.dropped(drops)
 		s.status.progress(func(st *Status) { st.Drops.Add(drops) })
 	}
 }
 
-// IsWatchListSemanticsUnSupported keeps the reflector from streaming the list
-// through a watch: such a list cannot wait for a slow destination, and starts
-// over when it is cut.
+// IsWatchListSemanticsUnSupported keeps the reflector from listing through a
+// watch: that cannot wait for a slow destination, and starts over when it is cut.
 func (s *Source) IsWatchListSemanticsUnSupported() bool { return true }
 
-var errNoContext = errors.New("labelstream's sources are only called with a context")
-
-// List is never called: reflectors prefer ListWithContext.
-func (s *Source) List(metav1.ListOptions) (runtime.Object, error) { return nil, errNoContext }
-
-// Watch is never called: reflectors prefer WatchWithContext.
-func (s *Source) Watch(metav1.ListOptions) (watch.Interface, error) { return nil, errNoContext }
-
-// gate lets calls in until it is closed, and waits for those inside. A reflector
-// that is stopped does not wait for its List.
-type gate struct {
-	mu     sync.Mutex
-	closed bool
-	inside sync.WaitGroup
+// List is not used: reflectors prefer ListWithContext.
+func (s *Source) List(o metav1.ListOptions) (runtime.Object, error) {
+	return s.ListWithContext(s.ctx, o)
 }
 
-func (g *gate) enter() bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.closed {
-		return false
-	}
-	g.inside.Add(1)
-	return true
-}
-
-func (g *gate) leave() { g.inside.Done() }
-
-func (g *gate) close() {
-	g.mu.Lock()
-	g.closed = true
-	g.mu.Unlock()
-	g.inside.Wait()
+// Watch is not used: reflectors prefer WatchWithContext.
+func (s *Source) Watch(o metav1.ListOptions) (watch.Interface, error) {
+	return s.WatchWithContext(s.ctx, o)
 }
