@@ -31,8 +31,9 @@ const (
 	// rules is divided: minutes become seconds.
 	alertsFaster = 60
 	// alertsNamespace has pods whose labels change all the time, from the start: a
-	// watch that brings nothing is taken for dead in seconds.
-	alertsNamespace = "alerts"
+	// watch that brings nothing is taken for dead in seconds. Others are deleted.
+	alertsNamespace        = "alerts"
+	alertsPods, alertsGone = 5, 15
 	// downJob is the job that LabelstreamDown asks for.
 	downJob = "labelstream"
 )
@@ -103,6 +104,9 @@ func TestAlerts(t *testing.T) {
 	s := newPrometheus(t, prometheus.Options{Config: scraping(t, targets)})
 	eventuallyTrue(t, "all daemons are scraped", func() bool { return len(query(t, s, "up == 1")) == len(patients) })
 	down.kill(t)
+	for i := range alertsGone {
+		w.plane.remove(t, alertsNamespace, numberedPod(alertsPods+i))
+	}
 	var got []string
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -169,19 +173,19 @@ type ward struct {
 func newWard(t *testing.T) *ward {
 	t.Helper()
 	w := &ward{plane: shared.plane}
-	const pods = 5
-	w.plane.numbered(t, alertsNamespace, pods)
+	w.plane.numbered(t, alertsNamespace, alertsPods+alertsGone)
 	var stirring sync.WaitGroup
-	stirring.Go(func() { w.stir(t, pods) })
+	stirring.Go(func() { w.stir(t) })
 	t.Cleanup(stirring.Wait)
 	return w
 }
 
-// stir changes the labels of all pods, again and again until the test ends.
-func (w *ward) stir(t *testing.T, pods int) {
+// stir changes the labels of the pods that stay, again and again until the test
+// ends.
+func (w *ward) stir(t *testing.T) {
 	ctx := t.Context()
 	for step := 2; ; step++ {
-		for i := range pods {
+		for i := range alertsPods {
 			_, err := w.plane.client.CoreV1().Pods(alertsNamespace).
 				Patch(ctx, numberedPod(i), types.MergePatchType, []byte(stepPatch(strconv.Itoa(step))), metav1.PatchOptions{})
 			if err != nil && ctx.Err() == nil {
@@ -304,8 +308,10 @@ func (w *ward) expiring(t *testing.T) *daemon {
 	return h.daemon
 }
 
-// unreviewed has a webhook that no API server knows of.
-func (w *ward) unreviewed(t *testing.T) *daemon { return startHooked(t, w.hooked(t)).daemon }
+// unreviewed has a webhook that no API server knows of. It lists every minute.
+func (w *ward) unreviewed(t *testing.T) *daemon {
+	return startHooked(t, w.hooked(t).with(settings{"RESYNC_INTERVAL": "1m"})).daemon
+}
 
 // slowlyReviewed has a webhook whose caller takes its time.
 func (w *ward) slowlyReviewed(t *testing.T) *daemon {

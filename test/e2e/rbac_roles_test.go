@@ -228,10 +228,11 @@ func (r *restricted) mustName(t *testing.T) {
 			t.Errorf("of %d kinds, one of which may not be listed, nothing was sent", kinds)
 		}
 	}
-	advice := regexp.MustCompile(fmt.Sprintf(`grant the verbs? [^:]*"%s"[^:]* on resource "%s" in API group "%s"`,
+	advice := regexp.MustCompile(fmt.Sprintf(`grant the verbs? [^:]*"%s"[^:]* on resource "%s" in API group "%s"|grant the rights that the command rbac prints`,
 		lacking.verb, lacking.resource, lacking.group))
 	for line := range strings.Lines(r.stderr.String()) {
-		if !strings.Contains(line, "cannot ") {
+		// A progress line says what it waits for, without advice.
+		if !strings.Contains(line, "cannot ") || strings.Contains(line, `"level":"info"`) {
 			continue
 		}
 		text := strings.ReplaceAll(line, `\"`, `"`)

@@ -40,26 +40,39 @@ func StartWith(environment []string, log, program string, args ...string) (*Proc
 	}
 	p := &Process{name: filepath.Base(program), log: log, cmd: exec.Command(program, args...), done: make(chan struct{})}
 	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = environment, file, file
-	p.cmd.SysProcAttr = endWithParent()
-	started := make(chan error)
+	ended, err := Begin(p.cmd)
+	if err != nil {
+		_ = file.Close()
+		return nil, err
+	}
 	go func() {
 		defer close(p.done)
 		defer file.Close()
+		<-ended
+	}()
+	return p, nil
+}
+
+// Begin starts a command that, on Linux, ends with its parent. The channel gets
+// the error of its Wait.
+func Begin(cmd *exec.Cmd) (<-chan error, error) {
+	cmd.SysProcAttr = endWithParent()
+	started, ended := make(chan error), make(chan error, 1)
+	go func() {
 		// The kernel takes the end of the thread that started a child for the
 		// end of its parent, so this thread has to stay.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
-		err := p.cmd.Start()
+		err := cmd.Start()
 		started <- err
 		if err == nil {
-			_ = p.cmd.Wait()
+			ended <- cmd.Wait()
 		}
 	}()
 	if err := <-started; err != nil {
-		<-p.done
-		return nil, fmt.Errorf("start %s: %w", program, err)
+		return nil, fmt.Errorf("start %s: %w", cmd.Path, err)
 	}
-	return p, nil
+	return ended, nil
 }
 
 // Pid is the number of the process.
