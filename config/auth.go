@@ -1,14 +1,14 @@
 package config
 
 import (
-	"cmp"
+	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"regexp"
-	"slices"
 	"strings"
 
 	promconfig "github.com/prometheus/common/config"
@@ -32,15 +32,14 @@ func (h *Headers) Decode(value string) error {
 		name, value, reason := pair(item)
 		canonical := http.CanonicalHeaderKey(name)
 		_, reserved := promconfig.ReservedHeaders[canonical]
-		_, twice := headers[canonical]
 		switch {
 		case reason != "":
 		case !headerName.MatchString(name) || !headerValue.MatchString(value):
 			reason = "is not a header"
 		case reserved:
 			reason = fmt.Sprintf("sets %s, which is not allowed", canonical)
-		case twice:
-			reason = "has a name that was given before"
+		case headers[canonical] != "":
+			reason = twice
 		default:
 			headers[canonical] = value
 			continue
@@ -98,13 +97,15 @@ func (a *Auth) httpClient(v *validation) *promconfig.HTTPClientConfig {
 	}
 	if a.BearerTokenFile != "" {
 		client.Authorization = &promconfig.Authorization{Type: "Bearer", CredentialsFile: a.BearerTokenFile}
+		checkUsable(v, "BEARER_TOKEN_FILE", a.BearerTokenFile, promconfig.HTTPClientConfig{Authorization: client.Authorization})
 	}
 	if a.BasicPasswordFile != "" {
 		client.BasicAuth = &promconfig.BasicAuth{Username: a.BasicUsername, PasswordFile: a.BasicPasswordFile}
+		checkUsable(v, "BASIC_PASSWORD_FILE", a.BasicPasswordFile, promconfig.HTTPClientConfig{BasicAuth: client.BasicAuth})
 	}
-	if a.TLSCaFile != "" && !v.invalid["TLS_CA_FILE"] {
+	if a.TLSCaFile != "" {
 		client.TLSConfig.CAFile = a.TLSCaFile
-		checkUsable(v, "TLS_CA_FILE", a.TLSCaFile, client)
+		checkUsable(v, "TLS_CA_FILE", a.TLSCaFile, promconfig.HTTPClientConfig{TLSConfig: client.TLSConfig})
 	}
 	if len(a.Headers) > 0 {
 		client.HTTPHeaders = &promconfig.Headers{Headers: make(map[string]promconfig.Header)}
@@ -118,52 +119,33 @@ func (a *Auth) httpClient(v *validation) *promconfig.HTTPClientConfig {
 // loadHTTPClient reads the file, and checks the files that it names. It returns
 // nil where it cannot read or parse the file.
 func loadHTTPClient(file string, v *validation) *promconfig.HTTPClientConfig {
-	const name = "HTTP_CLIENT_CONFIG_FILE"
-	if v.invalid[name] {
-		return nil
-	}
 	client, _, err := promconfig.LoadHTTPConfigFile(file)
 	if err != nil {
-		v.add(name, shown(file, yamlReason(err)))
+		v.add("HTTP_CLIENT_CONFIG_FILE", shown(file, yamlReason(err)))
 		return nil
 	}
 	client.FollowRedirects = false
 	if client.ProxyURL.URL == nil && client.NoProxy == "" {
 		client.ProxyFromEnvironment = true
 	}
-	for _, named := range filesOf(client) {
-		if reason, ok := checkFile(named); !ok {
-			v.add(name, shown(file, reason))
-		}
-	}
-	if !v.invalid[name] {
-		checkUsable(v, name, file, client)
-	}
+	checkUsable(v, "HTTP_CLIENT_CONFIG_FILE", file, *client)
 	return client
 }
 
-// filesOf returns the files that the configuration names.
-func filesOf(c *promconfig.HTTPClientConfig) []string {
-	basic := cmp.Or(c.BasicAuth, new(promconfig.BasicAuth))
-	bearer := cmp.Or(c.Authorization, new(promconfig.Authorization))
-	oauth := cmp.Or(c.OAuth2, new(promconfig.OAuth2))
-	headers := cmp.Or(c.HTTPHeaders, new(promconfig.Headers))
-	files := []string{
-		basic.UsernameFile, basic.PasswordFile, bearer.CredentialsFile, oauth.ClientSecretFile, oauth.ClientCertificateKeyFile,
-		c.TLSConfig.CAFile, c.TLSConfig.CertFile, c.TLSConfig.KeyFile,
-		oauth.TLSConfig.CAFile, oauth.TLSConfig.CertFile, oauth.TLSConfig.KeyFile,
+// checkUsable adds what keeps a client from making requests: a file that it cannot
+// read or use. It tries a request that ends where it would connect.
+func checkUsable(v *validation, name, file string, client promconfig.HTTPClientConfig) {
+	client.ProxyConfig = promconfig.ProxyConfig{}
+	connects := false
+	dial := func(context.Context, string, string) (net.Conn, error) {
+		connects = true
+		return nil, errors.New("not needed")
 	}
-	for _, header := range headers.Headers {
-		files = append(files, header.Files...)
+	transport, err := promconfig.NewRoundTripperFromConfig(client, "remote_write", promconfig.WithDialContextFunc(dial))
+	if err == nil {
+		_, err = transport.RoundTrip(&http.Request{Method: http.MethodPost, URL: &url.URL{Scheme: "http", Host: "localhost"}, Header: make(http.Header)})
 	}
-	slices.Sort(files)
-	return slices.DeleteFunc(slices.Compact(files), func(file string) bool { return file == "" })
-}
-
-// checkUsable adds what is wrong with the contents of certificates and keys that
-// the setting names.
-func checkUsable(v *validation, name, file string, client *promconfig.HTTPClientConfig) {
-	if _, err := promconfig.NewRoundTripperFromConfig(*client, "remote_write"); err != nil {
+	if !connects {
 		v.add(name, shown(file, err.Error()))
 	}
 }

@@ -14,58 +14,36 @@ import (
 // shape is what a text may look like.
 type shape struct {
 	accepts string
-	// check reports whether a text has the shape. reason says what is wrong where
-	// accepts does not.
-	check func(text string) (reason string, ok bool)
+	check   func(text string) bool
 }
 
 const dnsLabel = `[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?`
 
 // shapes are the shapes by their names in match tags.
 var shapes = map[string]shape{
-	"address":   {"host:port or :port, with port 0 for any free one", checkAddress},
-	"file":      {"the name of a readable file", checkFile},
+	"address":   {"host:port or :port, with port 0 for any free one", isAddress},
 	"label":     {"a name of lower case letters, digits and -", matching(dnsLabel)},
 	"metric":    {"a metric name: letters, digits, _ and :, no digit first", matching(`([a-zA-Z_:][a-zA-Z0-9_:]*)?`)},
 	"namespace": {"the name of a namespace", matching(dnsLabel)},
 	"path":      {"a path that begins with /, without space, ?, # and %", matching(`/[!"$&->@-~]*`)},
 	"resource": {"a list of plural, plural.group or *.group, such as pods or deployments.apps",
 		matching(dnsLabel + `(\.` + dnsLabel + `)*|\*(\.` + dnsLabel + `)+`)},
-	"token":     {"the name of a readable file", checkToken},
 	"subdomain": {"a name of lower case letters, digits, - and .", matching(dnsLabel + `(\.` + dnsLabel + `)*`)},
 }
 
 // matching accepts what a regular expression matches as a whole.
-func matching(expression string) func(string) (string, bool) {
-	whole := regexp.MustCompile(`^(?:` + expression + `)$`)
-	return func(text string) (string, bool) { return "", whole.MatchString(text) }
+func matching(expression string) func(string) bool {
+	return regexp.MustCompile(`^(?:` + expression + `)$`).MatchString
 }
 
-func checkAddress(text string) (string, bool) {
+func isAddress(text string) bool {
 	_, port, err := net.SplitHostPort(text)
-	return "", err == nil && isPort(port)
+	return err == nil && isPort(port)
 }
 
 func isPort(text string) bool {
 	_, err := strconv.ParseUint(text, 10, 16)
 	return err == nil
-}
-
-func checkFile(name string) (string, bool) {
-	if _, err := os.ReadFile(name); err != nil {
-		return err.Error(), false
-	}
-	return "", true
-}
-
-// checkToken wants a file that can be a header's value: white space around it is not
-// sent, what is within is.
-func checkToken(name string) (string, bool) {
-	text, err := os.ReadFile(name)
-	if err != nil {
-		return err.Error(), false
-	}
-	return "holds more than one line", !strings.ContainsAny(strings.TrimSpace(string(text)), "\r\n")
 }
 
 // accepts says what the setting accepts, as its tags and its type do.
@@ -105,41 +83,38 @@ func (v *validation) check(s *setting) {
 	switch {
 	case isList:
 		for i, item := range list {
-			reason, ok := s.checkText(item)
-			if ok && slices.Contains(list[:i], item) {
-				reason, ok = "is there twice", false // it would be read twice
-			}
-			if !ok {
-				v.add(s.name, shown(item, reason))
+			if !s.acceptsText(item) {
+				v.add(s.name, shown(item, ""))
+			} else if slices.Contains(list[:i], item) {
+				v.add(s.name, shown(item, "is there twice")) // it would be read twice
 			}
 		}
 	case s.tag("max") != "":
 		if !s.inRange() {
 			v.add(s.name, shown(os.Getenv(prefix+"_"+s.name), ""))
 		}
-	case s.field.Type.Kind() == reflect.String:
-		reason, ok := s.checkText(s.value.String())
-		if !ok && s.tag("secret") != "" {
+	case s.field.Type.Kind() == reflect.String && !s.acceptsText(s.value.String()):
+		if s.tag("secret") != "" {
 			v.add(s.name, hidden(secret))
-		} else if !ok {
-			v.add(s.name, shown(s.value.String(), reason))
+		} else {
+			v.add(s.name, shown(s.value.String(), ""))
 		}
 	}
 }
 
-// checkText reports whether the setting accepts the text. One without a default may
-// be empty.
-func (s *setting) checkText(text string) (reason string, ok bool) {
+// acceptsText reports whether the setting accepts the text. One without a default
+// may be empty.
+func (s *setting) acceptsText(text string) bool {
 	words, match := s.tag("oneof"), s.tag("match")
 	switch {
 	case text == "" && s.tag("default") == "":
-		return "", true
+		return true
 	case words != "":
-		return "", slices.Contains(strings.Split(words, ","), text)
+		return slices.Contains(strings.Split(words, ","), text)
 	case match != "":
 		return shapes[match].check(text)
 	}
-	return "", true
+	return true
 }
 
 func (s *setting) inRange() bool {

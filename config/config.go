@@ -69,11 +69,11 @@ type Delivery struct {
 // Auth are the settings of authentication and TLS. Either the file says all of
 // it, or the others do.
 type Auth struct {
-	HTTPClientConfigFile string  `split_words:"true" desc:"file in the format of Prometheus' HTTP client configuration: basic_auth, authorization, oauth2, tls_config, http_headers, proxy_url" match:"file" accepts:"the name of such a YAML file, whose own files are readable, and none of the other settings of authentication and TLS"`
-	BearerTokenFile      string  `split_words:"true" desc:"file with a bearer token, read again for each request" match:"token" also:"without BASIC_USERNAME"`
+	HTTPClientConfigFile string  `split_words:"true" desc:"file in the format of Prometheus' HTTP client configuration: basic_auth, authorization, oauth2, tls_config, http_headers, proxy_url" accepts:"the name of such a YAML file, whose own files are readable, and none of the other settings of authentication and TLS"`
+	BearerTokenFile      string  `split_words:"true" desc:"file with a bearer token, read again for each request" accepts:"the name of a readable file of one line, without BASIC_USERNAME"`
 	BasicUsername        string  `split_words:"true" desc:"user of basic authentication" accepts:"a name, together with BASIC_PASSWORD_FILE"`
-	BasicPasswordFile    string  `split_words:"true" desc:"file with the password of basic authentication, read again for each request" match:"file" also:"together with BASIC_USERNAME"`
-	TLSCaFile            string  `split_words:"true" desc:"file with the certificate authorities to trust in place of the system's, read again when it has changed" match:"file" accepts:"the name of a readable PEM file with certificates"`
+	BasicPasswordFile    string  `split_words:"true" desc:"file with the password of basic authentication, read again for each request" accepts:"the name of a readable file, together with BASIC_USERNAME"`
+	TLSCaFile            string  `split_words:"true" desc:"file with the certificate authorities to trust in place of the system's, read again when it has changed" accepts:"the name of a readable PEM file with certificates"`
 	Headers              Headers `split_words:"true" desc:"headers added to each request, such as X-Scope-OrgID=tenant" accepts:"a list of name=value, each name once, and none that HTTP or remote_write sets itself"`
 	// HTTPClient is made of the settings above. Its files are read when they are
 	// needed.

@@ -42,6 +42,14 @@ func with(settings map[string]string) map[string]string {
 	return all
 }
 
+func settingNames() []string {
+	var names []string
+	for _, s := range settingsOf(new(environment)) {
+		names = append(names, s.name)
+	}
+	return names
+}
+
 // loaded returns what Load makes of the settings, which must be valid.
 func loaded(t *testing.T, settings map[string]string) *Config {
 	t.Helper()
@@ -82,157 +90,85 @@ func patterns(texts ...string) Patterns {
 	return p
 }
 
-func TestLoadDefaults(t *testing.T) {
-	got := loaded(t, map[string]string{"DESTINATION": "http://localhost:9090/api/v1/write"})
-	want := &Config{
-		Labels: LabelSource{
-			Enabled:   true,
-			Filters:   patterns(`.*`),
-			Resources: List{"pods", "namespaces"},
-		},
-		Annotations: LabelSource{
-			Filters:   patterns(`.*`),
-			Exclude:   patterns(`^kubectl\.kubernetes\.io/last-applied-configuration$`),
-			Resources: List{"pods", "namespaces"},
-		},
-		Series: Series{
-			MetricPrefix:  "cloudzero_",
-			Names:         NamesRaw,
-			UnsafeValues:  UnsafeValuesDrop,
-			ValueMaxBytes: 2048,
-		},
-		Delivery: Delivery{
-			Destination:  URL{&url.URL{Scheme: "http", Host: "localhost:9090", Path: "/api/v1/write"}},
-			BatchSize:    500,
-			SendInterval: 10 * time.Second,
-			SendTimeout:  30 * time.Second,
-			Senders:      1,
-			Protocol:     ProtocolAuto,
-			OnRefused:    OnRefusedHalve,
-			Auth:         Auth{HTTPClient: DefaultHTTPClient()},
-		},
-		OnceTimeout:    time.Hour,
-		PageSize:       500,
-		Changes:        ChangesWatch,
-		ResyncInterval: 3 * time.Hour,
-		Webhook: Webhook{
-			WebhookAddress: ":8443",
-			WebhookPath:    "/validate",
-			WebhookName:    "labelstream-webhook",
-		},
-		Leader:          Leader{LeaseName: "labelstream"},
-		ShutdownTimeout: 20 * time.Second,
-		StatusAddress:   ":8080",
-		LogLevel:        "info",
+// TestLoad has the default of every setting, and another value. Those of
+// authentication exclude each other, see TestLoadAuth.
+func TestLoad(t *testing.T) {
+	destination := &url.URL{
+		Scheme: "https", User: url.UserPassword("user", "secret"), Host: "collector.example.com:8443", Path: "/write", RawQuery: "tenant=a@b",
 	}
-	if d := diff(want, got); d != "" {
-		t.Error("-want +got\n" + d)
+	tests := []struct {
+		setting, field string
+		byDefault      any
+		text           string
+		want           any
+	}{
+		{"DESTINATION", "Destination", URL{&url.URL{Scheme: "https", Host: "collector.example.com", Path: "/write"}}, destination.String(), URL{destination}},
+		{"LABELS_ENABLED", "Labels.Enabled", true, "false", false},
+		{"LABELS_FILTERS", "Labels.Filters", patterns(`.*`), "^app$, ^.{1,20}$,team", patterns(`^app$`, `^.{1,20}$`, `team`)},
+		{"LABELS_EXCLUDE", "Labels.Exclude", Patterns(nil), "internal", patterns(`internal`)},
+		{"LABELS_RESOURCES", "Labels.Resources", List{"pods", "namespaces"}, "pods, apps.example.com, *.batch", List{"pods", "apps.example.com", "*.batch"}},
+		{"ANNOTATIONS_ENABLED", "Annotations.Enabled", false, "true", true},
+		{"ANNOTATIONS_FILTERS", "Annotations.Filters", patterns(`.*`), "owner\ncost-center", patterns(`owner`, `cost-center`)},
+		{"ANNOTATIONS_EXCLUDE", "Annotations.Exclude", patterns(`^kubectl\.kubernetes\.io/last-applied-configuration$`), "", Patterns(nil)},
+		{"ANNOTATIONS_RESOURCES", "Annotations.Resources", List{"pods", "namespaces"}, "nodes", List{"nodes"}},
+		{"NAMESPACES", "Namespaces", List(nil), "production,staging", List{"production", "staging"}},
+		{"NAMESPACES_EXCLUDE", "NamespacesExclude", List(nil), "kube-system", List{"kube-system"}},
+		{"METRIC_PREFIX", "MetricPrefix", "cloudzero_", "", ""},
+		{"EXTERNAL_LABELS", "ExternalLabels", Pairs(nil), `cluster = east, team=a\,b`, Pairs{"cluster": "east", "team": "a,b"}},
+		{"NAMES", "Names", NamesRaw, "underscore", NamesUnderscore},
+		{"UNSAFE_VALUES", "UnsafeValues", UnsafeValuesDrop, "keep", UnsafeValuesKeep},
+		{"VALUE_MAX_BYTES", "ValueMaxBytes", 2048, "16", 16},
+		{"BATCH_SIZE", "BatchSize", 500, "10000", 10000},
+		{"SEND_INTERVAL", "SendInterval", 10 * time.Second, "10ms", 10 * time.Millisecond},
+		{"SEND_TIMEOUT", "SendTimeout", 30 * time.Second, "10m", 10 * time.Minute},
+		{"SENDERS", "Senders", 1, "64", 64},
+		{"PROTOCOL", "Protocol", ProtocolAuto, "2.0", Protocol2},
+		{"ON_REFUSED", "OnRefused", OnRefusedHalve, "drop", OnRefusedDrop},
+		{"ONCE_TIMEOUT", "OnceTimeout", time.Hour, "168h", 168 * time.Hour},
+		{"PAGE_SIZE", "PageSize", 500, "1", 1},
+		{"CHANGES", "Changes", ChangesWatch, "none", ChangesNone},
+		{"RESYNC_INTERVAL", "ResyncInterval", 3 * time.Hour, "0", time.Duration(0)},
+		{"LEADER_ELECTION", "LeaderElection", false, "true", true},
+		{"LEASE_NAME", "LeaseName", "labelstream", "labelstream.east", "labelstream.east"},
+		{"POD_NAMESPACE", "PodNamespace", "", "cost", "cost"},
+		{"WEBHOOK_ADDRESS", "WebhookAddress", ":8443", "127.0.0.1:9443", "127.0.0.1:9443"},
+		{"WEBHOOK_PATH", "WebhookPath", "/validate", "/validate/s3cret", "/validate/s3cret"},
+		{"WEBHOOK_CERT_DIR", "WebhookCertDir", "", "/etc/webhook", "/etc/webhook"},
+		{"WEBHOOK_NAME", "WebhookName", "labelstream-webhook", "webhook", "webhook"},
+		{"WEBHOOK_CLIENT_CA_FILE", "WebhookClientCAFile", "", "/etc/clients.crt", "/etc/clients.crt"},
+		{"SHUTDOWN_TIMEOUT", "ShutdownTimeout", 20 * time.Second, "0s", time.Duration(0)},
+		{"STATUS_ADDRESS", "StatusAddress", ":8080", "127.0.0.1:0", "127.0.0.1:0"},
+		{"PPROF", "Pprof", false, "true", true},
+		{"LOG_LEVEL", "LogLevel", "info", "debug", "debug"},
+		{"LOG_FORMAT", "LogFormat", "", "json", "json"},
+	}
+	settings := make(map[string]string)
+	for _, test := range tests {
+		settings[test.setting] = test.text
+	}
+	for _, name := range settingNames() {
+		if _, ok := settings[name]; !ok && !slices.Contains(authSettings, name) {
+			t.Errorf("%s is not in this test", name)
+		}
+	}
+	before, after := loaded(t, with(nil)), loaded(t, settings)
+	for _, test := range tests {
+		if d := diff(test.byDefault, fieldOf(before, test.field)); d != "" {
+			t.Errorf("%s by default: -want +got\n%s", test.setting, d)
+		}
+		if d := diff(test.want, fieldOf(after, test.field)); d != "" {
+			t.Errorf("%s=%s: -want +got\n%s", test.setting, test.text, d)
+		}
 	}
 }
 
-func TestLoadEverySetting(t *testing.T) {
-	settings := map[string]string{
-		"DESTINATION":            "https://user:secret@collector.example.com:8443/write?tenant=a@b",
-		"LABELS_ENABLED":         "false",
-		"LABELS_FILTERS":         "^app$, ^.{1,20}$,team",
-		"LABELS_EXCLUDE":         "internal",
-		"LABELS_RESOURCES":       "pods, deployments.apps, rollouts.argoproj.io, *.batch",
-		"ANNOTATIONS_ENABLED":    "true",
-		"ANNOTATIONS_FILTERS":    "owner\ncost-center",
-		"ANNOTATIONS_EXCLUDE":    "",
-		"ANNOTATIONS_RESOURCES":  "nodes",
-		"NAMESPACES":             "production,staging",
-		"NAMESPACES_EXCLUDE":     "kube-system",
-		"METRIC_PREFIX":          "",
-		"EXTERNAL_LABELS":        `cluster = east, team=a\,b`,
-		"NAMES":                  "underscore",
-		"UNSAFE_VALUES":          "keep",
-		"VALUE_MAX_BYTES":        "16",
-		"BATCH_SIZE":             "10000",
-		"SEND_INTERVAL":          "10ms",
-		"SEND_TIMEOUT":           "10m",
-		"SENDERS":                "64",
-		"PROTOCOL":               "2.0",
-		"ON_REFUSED":             "drop",
-		"ONCE_TIMEOUT":           "168h",
-		"PAGE_SIZE":              "1",
-		"CHANGES":                "none",
-		"RESYNC_INTERVAL":        "0",
-		"LEADER_ELECTION":        "true",
-		"LEASE_NAME":             "labelstream.east",
-		"WEBHOOK_ADDRESS":        "127.0.0.1:9443",
-		"WEBHOOK_PATH":           "/validate/s3cret",
-		"WEBHOOK_CERT_DIR":       "/etc/webhook",
-		"WEBHOOK_NAME":           "webhook",
-		"WEBHOOK_CLIENT_CA_FILE": "/etc/clients.crt",
-		"POD_NAMESPACE":          "cost",
-		"SHUTDOWN_TIMEOUT":       "0s",
-		"PPROF":                  "true",
-		"STATUS_ADDRESS":         "127.0.0.1:0",
-		"LOG_LEVEL":              "debug",
-		"LOG_FORMAT":             "json",
+// fieldOf returns the value of a field, which may be one of a field.
+func fieldOf(cfg *Config, path string) any {
+	value := reflect.ValueOf(cfg).Elem()
+	for name := range strings.SplitSeq(path, ".") {
+		value = value.FieldByName(name)
 	}
-	// Those of authentication exclude each other, see TestLoadAuth.
-	for _, s := range settingsOf(new(environment)) {
-		if _, ok := settings[s.name]; !ok && !slices.Contains(authSettings, s.name) {
-			t.Errorf("%s is not in this test", s.name)
-		}
-	}
-	want := &Config{
-		Labels: LabelSource{
-			Filters:   patterns(`^app$`, `^.{1,20}$`, `team`),
-			Exclude:   patterns(`internal`),
-			Resources: List{"pods", "deployments.apps", "rollouts.argoproj.io", "*.batch"},
-		},
-		Annotations: LabelSource{
-			Enabled:   true,
-			Filters:   patterns(`owner`, `cost-center`),
-			Resources: List{"nodes"},
-		},
-		Namespaces:        List{"production", "staging"},
-		NamespacesExclude: List{"kube-system"},
-		Series: Series{
-			ExternalLabels: Pairs{"cluster": "east", "team": "a,b"},
-			Names:          NamesUnderscore,
-			UnsafeValues:   UnsafeValuesKeep,
-			ValueMaxBytes:  16,
-		},
-		Delivery: Delivery{
-			Destination: URL{&url.URL{
-				Scheme: "https", User: url.UserPassword("user", "secret"),
-				Host: "collector.example.com:8443", Path: "/write", RawQuery: "tenant=a@b",
-			}},
-			BatchSize:    10000,
-			SendInterval: 10 * time.Millisecond,
-			SendTimeout:  10 * time.Minute,
-			Senders:      64,
-			Protocol:     Protocol2,
-			OnRefused:    OnRefusedDrop,
-			Auth:         Auth{HTTPClient: DefaultHTTPClient()},
-		},
-		OnceTimeout: 168 * time.Hour,
-		PageSize:    1,
-		Webhook: Webhook{
-			WebhookAddress:      "127.0.0.1:9443",
-			WebhookPath:         "/validate/s3cret",
-			WebhookCertDir:      "/etc/webhook",
-			WebhookName:         "webhook",
-			WebhookClientCAFile: "/etc/clients.crt",
-		},
-		Leader: Leader{
-			LeaderElection: true,
-			LeaseName:      "labelstream.east",
-			PodNamespace:   "cost",
-		},
-		Changes:       ChangesNone,
-		Pprof:         true,
-		StatusAddress: "127.0.0.1:0",
-		LogLevel:      "debug",
-		LogFormat:     "json",
-	}
-	if d := diff(want, loaded(t, settings)); d != "" {
-		t.Error("-want +got\n" + d)
-	}
+	return value.Interface()
 }
 
 // TestOnlyThePodsNamespaceIsReadWithoutThePrefix sets every name without the
@@ -255,70 +191,34 @@ func TestOnlyThePodsNamespaceIsReadWithoutThePrefix(t *testing.T) {
 	}
 }
 
-func TestLoadDestination(t *testing.T) {
+func TestDryRunNeedsNoDestination(t *testing.T) {
 	setenv(t, nil)
-	cfg, err := Load(true)
-	if err != nil {
-		t.Fatalf("a dry run without a destination: %v", err)
+	if cfg, err := Load(true); err != nil || cfg.Destination.URL != nil {
+		t.Errorf("Load = %v, %v, want no destination", cfg, err)
 	}
-	if cfg.Destination.URL != nil {
-		t.Errorf("destination = %v, want none", cfg.Destination)
-	}
-
 	setenv(t, map[string]string{"DESTINATION": "collector"})
-	if _, err = Load(true); err == nil {
+	if _, err := Load(true); err == nil {
 		t.Error("a dry run accepts a wrong destination")
-	}
-
-	const want = "LABELSTREAM_DESTINATION: is required; want an absolute http or https URL, such as https://collector.example.com/api/v1/write"
-	for name, settings := range map[string]map[string]string{"unset": nil, "empty": {"DESTINATION": " "}} {
-		if d := cmp.Diff([]string{want}, refused(t, settings)); d != "" {
-			t.Errorf("%s: -want +got\n%s", name, d)
-		}
 	}
 }
 
 func TestKeep(t *testing.T) {
-	source := &LabelSource{
-		Filters: patterns(`^app$`, `team`),
-		Exclude: patterns(`internal`, `^x-`),
-	}
+	source := &LabelSource{Filters: patterns(`^app$`, `team`), Exclude: patterns(`internal`, `^x-`)}
 	for key, want := range map[string]bool{
-		"app":                  true,
-		"app2":                 false,
-		"example.com/team":     true,
-		"example.com/teams":    true,
-		"team.internal/team":   false,
-		"x-team":               false,
-		"environment":          false,
-		"":                     false,
-		"internal":             false,
-		"team-x-":              true,
-		"kubernetes.io/app":    false,
-		"a-very-internal-team": false,
+		"app": true, "example.com/teams": true, "team-x-": true,
+		"app2": false, "kubernetes.io/app": false, "": false, "team.internal/team": false, "x-team": false,
 	} {
 		if got := source.Keep(key); got != want {
 			t.Errorf("Keep(%q) = %v, want %v", key, got, want)
 		}
 	}
-	if (&LabelSource{Exclude: patterns(`internal`)}).Keep("app") {
-		t.Error("without filters a key is kept")
-	}
-}
-
-func TestKeepByDefault(t *testing.T) {
 	cfg := loaded(t, with(nil))
 	for key, want := range map[string]bool{
-		"a.example/last-applied-configuration":             true,
-		"b.example/xlast-applied-configuration":            true,
+		"a.example/last-applied-configuration": true, "b.example/xlast-applied-configuration": true,
 		"kubectl.kubernetes.io/last-applied-configuration": false,
-		"owner": true,
 	} {
-		if got := cfg.Annotations.Keep(key); got != want {
-			t.Errorf("annotation %s is kept: %v, want %v", key, got, want)
-		}
-		if !cfg.Labels.Keep(key) {
-			t.Errorf("label %s is not kept", key)
+		if cfg.Annotations.Keep(key) != want || !cfg.Labels.Keep(key) {
+			t.Errorf("by default the annotation %s is kept: %v, want %v, and the label", key, !want, want)
 		}
 	}
 }

@@ -68,54 +68,41 @@ func rows() []string {
 	return lines
 }
 
-var (
-	variable = regexp.MustCompile(`\b` + prefix + `_[A-Z0-9_]*[A-Z0-9]`)
-	// shortened is a variable behind another that begins in the same way.
-	shortened = regexp.MustCompile(`…(_[A-Z0-9_]*[A-Z0-9])`)
-)
+// variable is a setting in a text, or the end of its name behind another that
+// begins in the same way.
+var variable = regexp.MustCompile(`\b` + prefix + `_([A-Z0-9_]*[A-Z0-9])|…(_[A-Z0-9_]*[A-Z0-9])`)
 
-// strangers are no settings, but are named: what service links look like, and
-// those of the tests.
-var strangers = []string{prefix + "_BINARY", prefix + "_SOAK"}
+// strangers are variables of the tests.
+var strangers = []string{"BINARY", "SOAK"}
 
 // TestDocumentsNameSettings wants every variable that a document names to be a
 // setting. The change log may name those that are gone.
 func TestDocumentsNameSettings(t *testing.T) {
-	known := make(map[string]bool)
-	for _, s := range settingsOf(new(environment)) {
-		known[prefix+"_"+s.name] = true
-	}
+	var files []string
 	for _, pattern := range []string{"../*.md", "../docs/*.md", "../manifests/*.md"} {
-		files, err := filepath.Glob(pattern)
+		found, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, file := range files {
-			text, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			history := filepath.Base(file) == "CHANGELOG.md"
-			for _, name := range variable.FindAllString(string(text), -1) {
-				_, gone := renamed[strings.TrimPrefix(name, prefix+"_")]
-				if !known[name] && !(gone && history) && !slices.Contains(strangers, name) {
-					t.Errorf("%s names %s, which is no setting", file, name)
-				}
-			}
-			for _, match := range shortened.FindAllStringSubmatch(string(text), -1) {
-				if !history && !endsOne(match[1], known) {
-					t.Errorf("%s names %s, with which no setting ends", file, match[0])
-				}
+		files = append(files, found...)
+	}
+	known := settingNames()
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		names := slices.Concat(known, strangers)
+		if filepath.Base(file) == "CHANGELOG.md" {
+			names = slices.AppendSeq(names, maps.Keys(renamed))
+		}
+		for _, match := range variable.FindAllStringSubmatch(string(text), -1) {
+			whole, name, suffix := match[0], match[1], match[2]
+			isSetting := slices.Contains(names, name)
+			endsOne := slices.ContainsFunc(names, func(name string) bool { return strings.HasSuffix("_"+name, suffix) })
+			if suffix == "" && !isSetting || suffix != "" && !endsOne {
+				t.Errorf("%s names %s, which is no setting", file, whole)
 			}
 		}
 	}
-}
-
-func endsOne(suffix string, known map[string]bool) bool {
-	for name := range maps.Keys(known) {
-		if strings.HasSuffix(name, suffix) {
-			return true
-		}
-	}
-	return false
 }

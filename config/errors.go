@@ -58,14 +58,9 @@ func (v *validation) addConflict(first, second, problem string) {
 
 // addParse adds the error of a value that did not parse. Numbers, durations and
 // truth values are wrong as a whole, the other types say which part of them is.
-func (v *validation) addParse(name string, err error) {
-	problems := invalidValues{hidden(err.Error())}
-	if parse, ok := errors.AsType[*envconfig.ParseError](err); ok {
-		problems = invalidValues{shown(parse.Value, "")}
-		if parts, ok := errors.AsType[invalidValues](parse.Err); ok {
-			problems = parts
-		}
-	}
+func (v *validation) addParse(name string, err *envconfig.ParseError) {
+	problems := invalidValues{shown(err.Value, "")}
+	errors.As(err.Err, &problems)
 	for _, problem := range problems {
 		v.add(name, problem)
 	}

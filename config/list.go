@@ -27,11 +27,12 @@ func (p *Pairs) Decode(value string) error {
 	var invalid invalidValues
 	for _, item := range split(value) {
 		name, value, reason := pair(item)
-		if pairs[name] != "" && reason == "" {
-			reason = "has a name that was given before"
+		if pairs[name] != "" {
+			reason = twice
 		}
 		if reason != "" {
 			invalid = append(invalid, shown(item, reason))
+			continue
 		}
 		pairs[name] = value
 	}
@@ -42,18 +43,16 @@ func (p *Pairs) Decode(value string) error {
 	return nil
 }
 
+const twice = "has a name that was given before"
+
 // pair returns an item's two sides, or what is wrong with it.
 func pair(item string) (name, value, reason string) {
 	name, value, found := strings.Cut(item, "=")
 	name = strings.TrimSpace(name)
 	value = strings.ReplaceAll(strings.TrimSpace(value), `\,`, ",")
 	switch {
-	case !found:
-		return "", "", "has no ="
-	case name == "":
-		return "", "", "has no name"
-	case value == "":
-		return "", "", "has no value"
+	case !found || name == "" || value == "":
+		return "", "", "is not name=value"
 	case strings.HasPrefix(name, "__"):
 		return "", "", "has a reserved name"
 	case !utf8.ValidString(item):

@@ -23,7 +23,7 @@ func Load(dryRun bool) (*Config, error) {
 	v := &validation{settings: make(map[string]*setting), invalid: make(map[string]bool)}
 	for _, s := range settings {
 		v.settings[s.name] = s
-		if err := s.parse(); err != nil {
+		if err, ok := errors.AsType[*envconfig.ParseError](s.parse()); ok {
 			v.addParse(s.name, err)
 		} else {
 			v.check(s)

@@ -31,15 +31,6 @@ func (p *Patterns) Decode(value string) error {
 	return nil
 }
 
-func (p Patterns) matchAny(key string) bool {
-	for _, pattern := range p {
-		if pattern.MatchString(key) {
-			return true
-		}
-	}
-	return false
-}
-
 // compile returns the pattern, or what is wrong with it.
 func compile(item string) (pattern *regexp.Regexp, reason string) {
 	pattern, err := regexp.Compile(item)
@@ -73,75 +64,58 @@ func correction(item string) string {
 	return ", write " + strings.Join(patterns, ",")
 }
 
-// matchesNoKey reports whether no key of a label or annotation can match the
-// pattern: its program is run with every character that keys have.
-func matchesNoKey(pattern string) bool {
-	parsed, err := syntax.Parse(pattern, syntax.Perl)
-	if err != nil {
-		return true
-	}
-	program, err := syntax.Compile(parsed.Simplify())
-	if err != nil {
-		return true
-	}
-	search := keySearch{program: program, seen: make(map[step]bool)}
-	start := uint32(program.Start)
-	return !search.matches(step{pc: start}) && !search.matches(step{pc: start, inside: true})
-}
-
-// keyCharacters are those of keys but for the slash, of which a key has one at
-// most, and not as its first character.
+// keyCharacters are those of keys but for the slash, of which a key has one at most.
 const keyCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
 
-type keySearch struct {
-	program *syntax.Prog
-	seen    map[step]bool
+// matchesNoKey reports whether no key of a label or annotation can match the
+// pattern, because of the characters that it wants. Where it wants them is not
+// looked at.
+func matchesNoKey(pattern string) bool {
+	re, err := syntax.Parse(pattern, syntax.Perl)
+	return err != nil || slashes(re) > 1
 }
 
-// step is a place in the program, and how it was reached.
-type step struct {
-	pc uint32
-	// inside says that characters of the key come before, slash that the slash is
-	// among them, ended that none may follow.
-	inside, slash, ended bool
+// slashes returns how many slashes a text must have at least to match. A character
+// that no key has counts for two slashes, since no key has two.
+func slashes(re *syntax.Regexp) int {
+	n := 0
+	switch re.Op {
+	case syntax.OpNoMatch:
+		return 2
+	case syntax.OpLiteral:
+		for _, r := range re.Rune {
+			n += slashesIn([]rune{r, r})
+		}
+	case syntax.OpCharClass:
+		n = slashesIn(re.Rune)
+	case syntax.OpCapture, syntax.OpPlus:
+		n = slashes(re.Sub[0])
+	case syntax.OpRepeat:
+		n = re.Min * slashes(re.Sub[0])
+	case syntax.OpConcat:
+		for _, sub := range re.Sub {
+			n += slashes(sub)
+		}
+	case syntax.OpAlternate:
+		n = 2
+		for _, sub := range re.Sub {
+			n = min(n, slashes(sub))
+		}
+	}
+	return min(n, 2)
 }
 
-// matches reports whether a key leads from the step to a match. Where the step was
-// seen before, the answer is given there.
-func (k *keySearch) matches(s step) bool {
-	if k.seen[s] {
-		return false
+// slashesIn returns what one character within the ranges costs at least.
+func slashesIn(ranges []rune) int {
+	n := 2
+	for i := 0; i < len(ranges); i += 2 {
+		within := func(r rune) bool { return ranges[i] <= r && r <= ranges[i+1] }
+		if strings.ContainsFunc(keyCharacters, within) {
+			return 0
+		}
+		if within('/') {
+			n = 1
+		}
 	}
-	k.seen[s] = true
-	inst := &k.program.Inst[s.pc]
-	next := s
-	next.pc = inst.Out
-	switch inst.Op {
-	case syntax.InstMatch:
-		return true
-	case syntax.InstFail:
-		return false
-	case syntax.InstAlt, syntax.InstAltMatch:
-		other := s
-		other.pc = inst.Arg
-		return k.matches(next) || k.matches(other)
-	case syntax.InstEmptyWidth:
-		op := syntax.EmptyOp(inst.Arg)
-		next.ended = s.ended || op&(syntax.EmptyEndText|syntax.EmptyEndLine) != 0
-		return (!s.inside || op&(syntax.EmptyBeginText|syntax.EmptyBeginLine) == 0) && k.matches(next)
-	case syntax.InstRune, syntax.InstRune1, syntax.InstRuneAny, syntax.InstRuneAnyNotNL:
-		return !s.ended && k.reads(inst, next)
-	}
-	return k.matches(next)
-}
-
-// reads reports whether a key goes on with a character of the instruction.
-func (k *keySearch) reads(inst *syntax.Inst, next step) bool {
-	slash := next
-	slash.slash = true
-	if next.inside && !next.slash && inst.MatchRune('/') && k.matches(slash) {
-		return true
-	}
-	next.inside = true
-	return strings.ContainsFunc(keyCharacters, inst.MatchRune) && k.matches(next)
+	return n
 }

@@ -1,5 +1,10 @@
 package config
 
+import (
+	"regexp"
+	"slices"
+)
+
 // LabelSource are the settings of labels, and those of annotations.
 type LabelSource struct {
 	// Enabled says whether the chosen resources give such a series at all.
@@ -13,7 +18,8 @@ type LabelSource struct {
 // Keep reports whether a label or annotation of this key is sent: one of Filters
 // matches somewhere in it, and none of Exclude does. It does not look at Enabled.
 func (s *LabelSource) Keep(key string) bool {
-	return s.Filters.matchAny(key) && !s.Exclude.matchAny(key)
+	matches := func(pattern *regexp.Regexp) bool { return pattern.MatchString(key) }
+	return slices.ContainsFunc(s.Filters, matches) && !slices.ContainsFunc(s.Exclude, matches)
 }
 
 // labelSource and annotationSource are LabelSource with the tags of each. Go

@@ -1,6 +1,7 @@
 package emitter
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -210,11 +211,10 @@ func TestMisconfigured(t *testing.T) {
 			h := newHarness(t, cfg, Options{ProbeInterval: ms, GiveUpAfter: ms})
 			h.put(newRecord(1, "a"))
 			h.Close()
-			err := h.Run(t.Context())
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			err := h.Run(ctx)
 			expect(t, "error", fmt.Sprint(err), fmt.Sprintf("1 records unsent: gave up after 1ms: send to %s: %s", c.url, c.err))
-			if want := "send to " + c.url + ": " + c.err; strings.Contains(want, "status") {
-				expect(t, "error", strings.HasSuffix(err.Error(), c.err), true)
-			}
 			expect(t, "hint", outage.Hint(err), c.hint)
 		})
 	}

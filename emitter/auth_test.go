@@ -2,9 +2,6 @@ package emitter
 
 import (
 	"bytes"
-	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
@@ -84,52 +81,6 @@ func TestAuthentication(t *testing.T) {
 			h := newHarness(t, cfg, Options{})
 			h.deliver(newRecord(1, "a"))
 			expect(t, c.header, header.Load().(http.Header).Get(c.header), c.want)
-		})
-	}
-}
-
-// A receiver that demands a client certificate gets the one of the settings.
-func TestClientCertificate(t *testing.T) {
-	var presented atomic.Pointer[x509.Certificate]
-	s := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		presented.Store(r.TLS.PeerCertificates[0])
-	}))
-	s.TLS = &tls.Config{ClientAuth: tls.RequireAnyClientCert}
-	s.Config.ErrorLog = log.New(io.Discard, "", 0)
-	s.StartTLS()
-	defer s.Close()
-	// One certificate serves both sides; only who presents it matters here.
-	dir := t.TempDir()
-	key, err := x509.MarshalPKCS8PrivateKey(s.TLS.Certificates[0].PrivateKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	encode := func(name, kind string, der []byte) string {
-		return writeFile(t, filepath.Join(dir, name), string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})))
-	}
-	certFile, keyFile := encode("tls.crt", "CERTIFICATE", s.Certificate().Raw), encode("tls.key", "PRIVATE KEY", key)
-	for _, c := range []struct {
-		name     string
-		tls      promconfig.TLSConfig
-		accepted int64
-	}{
-		{"with a certificate", promconfig.TLSConfig{CAFile: certFile, CertFile: certFile, KeyFile: keyFile}, 1},
-		{"without one", promconfig.TLSConfig{CAFile: certFile}, 0},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			presented.Store(nil)
-			cfg := testConfig(t, s.URL)
-			cfg.HTTPClient = clientWith(func(h *promconfig.HTTPClientConfig) { h.TLSConfig = c.tls })
-			h := newHarness(t, cfg, Options{ProbeInterval: ms, GiveUpAfter: ms})
-			h.put(newRecord(1, "a"))
-			h.Close()
-			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-			defer cancel()
-			_ = h.Run(ctx)
-			expect(t, "accepted", h.Totals()["pods"].Accepted, c.accepted)
-			if got := presented.Load(); (got != nil) != (c.accepted == 1) || got != nil && !got.Equal(s.Certificate()) {
-				t.Errorf("the receiver saw the certificate %v", got)
-			}
 		})
 	}
 }

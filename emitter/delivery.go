@@ -75,7 +75,7 @@ func (d *delivery) next() (p part, isWhole bool) {
 // handle gives the records of a part their outcome, or divides it.
 func (d *delivery) handle(p part, a answer, isWhole bool) {
 	isTooLarge := a.status == http.StatusRequestEntityTooLarge
-	if !isWhole && !isTooLarge {
+	if !isWhole {
 		d.requests += a.requests
 	}
 	records, samples, bytes := d.batch.totals(p)

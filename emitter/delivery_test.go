@@ -399,12 +399,13 @@ func TestTooLarge(t *testing.T) {
 		h.start(t.Context())
 		put := func(n int) (requests int) {
 			before := len(d.got())
-			bad := numbered(1, func(uint64) bool { return true })
-			h.put(bad...)
-			for key := range n - 2 {
-				h.put(sized(uint64(key%20), 2000))
+			for key := range n {
+				if key == 0 || key == 497 {
+					h.put(newRecord(100, "bad"))
+				} else {
+					h.put(sized(uint64(key%20), 2000))
+				}
 			}
-			h.put(bad...)
 			h.put(sized(1, 20_000), newRecord(2, "a"))
 			time.Sleep(time.Minute)
 			return len(d.got()) - before

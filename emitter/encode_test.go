@@ -355,17 +355,6 @@ func BenchmarkEncode(b *testing.B) {
 	}
 }
 
-// TestVarintLen holds it against the library that writes varints.
-func TestVarintLen(t *testing.T) {
-	for shift := range 63 {
-		for _, n := range []int{1<<shift - 1, 1 << shift, 1<<shift + 1} {
-			if got, want := varintLen(n), len(binary.AppendUvarint(nil, uint64(n))); got != want {
-				t.Errorf("varintLen(%d) = %d, want %d", n, got, want)
-			}
-		}
-	}
-}
-
 func BenchmarkStamp(b *testing.B) {
 	batch := benchBatch()
 	for i := range batch.entries {

@@ -1,6 +1,7 @@
 package informer
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -130,14 +131,11 @@ type kindState struct {
 func New(client rest.Interface, cfg *config.Config, sink Sink, options Options,
 	registerer prometheus.Registerer, log logrus.FieldLogger,
 ) *Informers {
-	if options.IdleTimeout == 0 {
-		options.IdleTimeout = time.Minute
-	}
-	if options.FinalAfter == 0 {
-		options.FinalAfter = 30 * time.Second
-	}
-	if options.ReviewTime == 0 {
-		options.ReviewTime = 30 * time.Second
+	options.IdleTimeout = cmp.Or(options.IdleTimeout, time.Minute)
+	options.FinalAfter = cmp.Or(options.FinalAfter, 30*time.Second)
+	options.ReviewTime = cmp.Or(options.ReviewTime, 30*time.Second)
+	if options.Once {
+		options.ResyncInterval = 0
 	}
 	in := &Informers{
 		client:    client,
@@ -170,20 +168,17 @@ func (in *Informers) Add(kinds []*Kind) {
 	}
 	for _, kind := range kinds {
 		before := in.kinds[kind.GVR.GroupResource()]
+		if before != nil && before.GVR == kind.GVR && before.Namespaced == kind.Namespaced {
+			continue
+		}
 		if before != nil {
-			if before.GVR == kind.GVR && before.Namespaced == kind.Namespaced {
-				continue
-			}
 			in.remove(before)
 		}
-		in.add(kind, before != nil)
-	}
-	if in.begun {
-		in.startFactories()
+		in.add(kind)
 	}
 }
 
-func (in *Informers) add(kind *Kind, again bool) {
+func (in *Informers) add(kind *Kind) {
 	k := &kindState{
 		Kind: kind, records: make(map[reason]prometheus.Counter),
 		builder: record.NewBuilder(&kind.Kind, in.cfg), reviewer: record.NewBuilder(&kind.Kind, in.cfg),
@@ -197,7 +192,9 @@ func (in *Informers) add(kind *Kind, again bool) {
 		s := in.newSource(k, scope)
 		k.sources = append(k.sources, s)
 		in.sources = append(in.sources, s)
-		in.inform(s, again)
+		if in.begun {
+			in.running.Go(s.run)
+		}
 	}
 }
 
@@ -225,11 +222,11 @@ func (in *Informers) newSource(k *kindState, scope Scope) *Source {
 		requested: make(chan struct{}, 1),
 		next:      reasonFirst,
 	}
+	s.informer = in.informer(s)
 	s.path, s.params = location(k.Kind, scope)
 	s.ctx, s.stop = context.WithCancel(in.ctx)
 	s.status.changed = in.changed
 	s.status.status = Status{Resource: k.Resource, Namespace: scope.String(), Total: -1}
-	s.status.resting = true
 	if !in.options.Once {
 		s.ledger = ledger.New()
 		s.observe = func(r *record.Record) bool { return s.ledger.Observe(r.Key, r.Hash()) }
@@ -240,6 +237,9 @@ func (in *Informers) newSource(k *kindState, scope Scope) *Source {
 	return s
 }
 
+// run runs the source's informer until the source ends.
+func (s *Source) run() { s.informer.RunWithContext(s.ctx) }
+
 // close ends a source for good.
 func (s *Source) close() {
 	s.stop()
@@ -248,10 +248,10 @@ func (s *Source) close() {
 	}
 }
 
-// inform gives a source its informer: one of a factory where client-go has a type
-// for the kind, unless the factory may have had one before.
-func (in *Informers) inform(s *Source, again bool) {
-	newInformer := func(kubernetes.Interface, time.Duration) cache.SharedIndexInformer {
+// informer returns the informer of a source, from its namespace's factory where
+// client-go has a type for the kind.
+func (in *Informers) informer(s *Source) cache.SharedIndexInformer {
+	build := func(kubernetes.Interface, time.Duration) cache.SharedIndexInformer {
 		informer := cache.NewSharedIndexInformerWithOptions(s, &metav1.PartialObjectMetadata{},
 			cache.SharedIndexInformerOptions{ObjectDescription: s.kind.Resource})
 		// Sources report their errors themselves. The only error is that the
@@ -259,61 +259,36 @@ func (in *Informers) inform(s *Source, again bool) {
 		_ = informer.SetWatchErrorHandlerWithContext(func(context.Context, *cache.Reflector, error) {})
 		return informer
 	}
-	if typed, err := scheme.Scheme.New(s.kind.GVK); err == nil && !again {
-		in.factory(s.scope.String()).InformerFor(typed, newInformer)
-		return
+	typed, err := scheme.Scheme.New(s.kind.GVK)
+	if err != nil {
+		return build(nil, 0)
 	}
-	s.informer = newInformer(nil, 0)
-	if in.begun {
-		in.running.Go(func() { s.informer.RunWithContext(s.ctx) })
-	}
-}
-
-func (in *Informers) factory(namespace string) informers.SharedInformerFactory {
-	factory, ok := in.factories[namespace]
-	if !ok {
+	namespace := s.scope.String()
+	if in.factories[namespace] == nil {
 		// No client: every informer of ours brings its own ListerWatcher.
-		factory = informers.NewSharedInformerFactoryWithOptions(nil, 0, informers.WithNamespace(namespace))
-		in.factories[namespace] = factory
+		in.factories[namespace] = informers.NewSharedInformerFactoryWithOptions(nil, 0, informers.WithNamespace(namespace))
 	}
-	return factory
+	return in.factories[namespace].InformerFor(typed, build)
 }
 
 // Run runs the informers until ctx ends, and returns when all that they started
 // has ended. It can be called once.
 func (in *Informers) Run(ctx context.Context) {
-	in.begin()
+	in.mu.Lock()
+	in.begun = true
+	for _, s := range in.sources {
+		in.running.Go(s.run)
+	}
+	in.mu.Unlock()
 	<-ctx.Done()
 	in.mu.Lock()
 	in.ended = true
 	in.mu.Unlock()
 	in.stop()
-	for _, factory := range in.factories {
-		factory.Shutdown()
-	}
 	in.running.Wait()
 	in.calls.close()
 	for _, s := range in.sources {
 		s.close()
-	}
-}
-
-func (in *Informers) begin() {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	in.begun = true
-	for _, s := range in.sources {
-		if s.informer != nil {
-			in.running.Go(func() { s.informer.RunWithContext(s.ctx) })
-		}
-	}
-	in.startFactories()
-}
-
-// startFactories starts their informers that do not run yet.
-func (in *Informers) startFactories() {
-	for _, factory := range in.factories {
-		factory.StartWithContext(in.ctx)
 	}
 }
 
@@ -368,7 +343,7 @@ func (in *Informers) Status() []Status {
 	sources := in.all()
 	statuses := make([]Status, len(sources))
 	for i, s := range sources {
-		statuses[i], _ = s.status.snapshot()
+		statuses[i] = s.status.snapshot()
 		if s.ledger != nil {
 			statuses[i].LedgerEntries, statuses[i].LedgerBytes = s.ledger.Len(), s.ledger.Bytes()
 		}
@@ -376,14 +351,15 @@ func (in *Informers) Status() []Status {
 	return statuses
 }
 
-// Alive returns an error that names a kind without progress for half an hour. A
-// failure that is known, and a queue that is full, are not for a restart to
-// mend. now must be read from the clock as it is: what counts is monotonic time.
+// Alive returns an error that names a kind whose list or watch has made no progress
+// for half an hour. A failure that is known, and a queue that is full, are not for
+// a restart to mend. now must be read from the clock as it is: what counts is
+// monotonic time.
 func (in *Informers) Alive(now time.Time, queueFull bool) error {
 	for _, s := range in.all() {
-		status, resting := s.status.snapshot()
+		status := s.status.snapshot()
 		idle := now.Sub(status.Progress)
-		if idle < stuckAfter || resting || queueFull || status.Err != nil || status.WatchErr != nil {
+		if idle < stuckAfter || !status.Listing && !status.Watching || queueFull || status.Err != nil || status.WatchErr != nil {
 			continue
 		}
 		return fmt.Errorf("%s has made no progress for %s", s.kind.Resource, idle.Round(time.Second))

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"labelstream/config"
 )
 
 const (
@@ -270,6 +272,7 @@ func TestListVersion(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := newBench(t)
+				b.options.Changes, b.options.ResyncInterval = config.ChangesWatch, time.Minute
 				b.api.objects[widgetsPath], b.api.script[widgetsPath] = pods(60), script
 				stop := b.start(t, widgetsKind())
 				defer stop()

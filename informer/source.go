@@ -86,9 +86,8 @@ type Source struct {
 	requested chan struct{}
 
 	// ctx ends with Run, or when the kind is served differently.
-	ctx  context.Context
-	stop context.CancelFunc
-	// informer is nil where a factory has it.
+	ctx      context.Context
+	stop     context.CancelFunc
 	informer cache.SharedIndexInformer
 
 	// The reflector lists and watches in turn, so what follows needs no lock.
@@ -121,7 +120,6 @@ func (s *Source) ListWithContext(context.Context, metav1.ListOptions) (runtime.O
 // error is the context's.
 func (s *Source) list(ctx context.Context) (version string, err error) {
 	l := s.beginList()
-	defer s.status.progress(func(st *Status) { st.Listing = false })
 	if s.in.options.reviews() {
 		// What was shown before can be read then, or never will be; what is shown
 		// meanwhile is newer than the list.
@@ -156,8 +154,7 @@ func (s *Source) beginList() *list {
 	if s.ledger != nil {
 		s.ledger.BeginList(why == reasonResync)
 	}
-	s.status.resume()
-	s.status.progress(func(st *Status) { st.Listing, st.Read, st.Excluded, st.Total = true, 0, 0, -1 })
+	s.status.progress(func(st *Status) { st.Read, st.Excluded, st.Total = 0, 0, -1 })
 	return &list{
 		source: s, why: why, began: now, records: s.kind.records[why],
 		limit: min(firstLimit, s.in.options.PageSize), ordered: true,
@@ -227,7 +224,6 @@ func (l *list) run(ctx context.Context) error {
 // page fails.
 func (l *list) pages(ctx context.Context) error {
 	s := l.source
-	s.status.rest()
 	var d *decode.ListDecoder
 	select {
 	case d = <-s.in.slots:
@@ -235,7 +231,8 @@ func (l *list) pages(ctx context.Context) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	s.status.resume()
+	s.status.progress(func(st *Status) { st.Listing = true })
+	defer s.status.progress(func(st *Status) { st.Listing = false })
 	for {
 		page, err := l.page(ctx, d)
 		if l.version == "" {
@@ -460,7 +457,6 @@ func (s *Source) follow(ctx context.Context, version string) error {
 		defer func() { s.reached = w.version }()
 		return w.run(ctx)
 	}
-	s.status.rest()
 	select {
 	case <-s.requested:
 		s.next = reasonRequested
@@ -527,7 +523,6 @@ func (w *watcher) watch(ctx context.Context) error {
 	timeout := watchTimeout + rand.N(watchTimeout)
 	request := s.request(decode.AcceptWatch).Param("watch", "true").Param("allowWatchBookmarks", "true").
 		Param("resourceVersion", w.version).Param("timeoutSeconds", strconv.Itoa(int(timeout.Seconds())))
-	s.status.resume()
 	b, err := open(attempt, request, timeout+watchGrace, cancel)
 	if err != nil {
 		return err
@@ -553,8 +548,7 @@ func (w *watcher) watch(ctx context.Context) error {
 		return fmt.Errorf("it ended after %s: %w", readable(lasted), err)
 	}
 	w.works()
-	if errors.Is(err, io.EOF) {
-		// Its time was over, and nothing more had happened.
+	if errors.Is(err, io.EOF) { // its time was over
 		w.current()
 	}
 	return nil
@@ -576,7 +570,6 @@ func (w *watcher) events(ctx context.Context, d *decode.WatchDecoder) (seen bool
 			return seen, lostError{err}
 		}
 		seen = true
-		w.works()
 		w.current()
 		if err := w.deliver(ctx, typ, o); err != nil {
 			return seen, err
@@ -615,6 +608,7 @@ func (w *watcher) works() {
 // current takes that the server has sent something, or was silent as a watch may
 // be: nothing is missing.
 func (w *watcher) current() {
+	w.works()
 	now := time.Now()
 	w.source.status.progress(func(s *Status) { s.Current = now })
 }

@@ -2,6 +2,7 @@ package informer
 
 import (
 	"cmp"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,8 +26,8 @@ type Status struct {
 	Seen, Sent, Vanished int64
 	// Drops counts the values that were left out or truncated so far.
 	Drops record.Drops
-	// Listing is true while a list runs. Synced is true once one was handed over
-	// whole, Listed is when the last one was, and Took how long it took.
+	// Listing is true while pages are read. Synced is true once a list was handed
+	// over whole, Listed is when the last one was, and Took how long it took.
 	Listing, Synced bool
 	Listed          time.Time
 	Took            time.Duration
@@ -60,16 +61,14 @@ type tracker struct {
 
 	mu     sync.Mutex
 	status Status
-	// resting is true while the source waits for what may take any time.
-	resting bool
 }
 
-func (t *tracker) snapshot() (status Status, resting bool) {
+func (t *tracker) snapshot() Status {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	status = t.status
+	status := t.status
 	status.Sent = t.sent.Load()
-	return status, t.resting
+	return status
 }
 
 // progress notes that the source has got on, and changes the status.
@@ -87,16 +86,6 @@ func (t *tracker) update(change func(*Status)) {
 	case t.changed <- struct{}{}:
 	default:
 	}
-}
-
-// rest notes that the source waits: for its turn, or for the next list.
-func (t *tracker) rest() { t.setResting(true) }
-
-// resume notes that it goes on.
-func (t *tracker) resume() { t.setResting(false) }
-
-func (t *tracker) setResting(resting bool) {
-	t.progress(func(*Status) { t.resting = resting })
 }
 
 // ByKind adds up the statuses of a kind's namespaces: the kind is synced and
@@ -133,16 +122,9 @@ func (s *Status) add(more *Status) {
 	s.Watching = s.Watching && more.Watching
 	s.Watches += more.Watches
 	s.WatchErr = cmp.Or(s.WatchErr, more.WatchErr)
-	s.Listed = earlier(s.Listed, more.Listed)
-	s.Current = earlier(s.Current, more.Current)
-	s.Progress = earlier(s.Progress, more.Progress)
+	s.Listed = slices.MinFunc([]time.Time{s.Listed, more.Listed}, time.Time.Compare)
+	s.Current = slices.MinFunc([]time.Time{s.Current, more.Current}, time.Time.Compare)
+	s.Progress = slices.MinFunc([]time.Time{s.Progress, more.Progress}, time.Time.Compare)
 	s.LedgerEntries += more.LedgerEntries
 	s.LedgerBytes += more.LedgerBytes
-}
-
-func earlier(a, b time.Time) time.Time {
-	if b.Before(a) {
-		return b
-	}
-	return a
 }

@@ -5,15 +5,13 @@ package ledger
 import "sync"
 
 // An entry's state is the hash of what was last sent, with these flags in its
-// lower bits. With 61 bits, one change in 2^61 is taken for none; with 64 bits
-// of key, two of a million objects have the same key once in 37 million
-// processes.
+// lower bits. One change in 2^61 is taken for none; two of a million objects have
+// the same key once in 37 million processes.
 const (
 	// used marks every entry: a free slot is 0.
 	used = 1 << iota
-	// seen says that the list that runs, or ran last, or something after it has
-	// shown the object. Without it, written says that the object was deleted
-	// while the list runs: the list may still show it.
+	// seen says that the object was shown since the last list began. Without it,
+	// written says that it was deleted while a list runs, which may still show it.
 	seen
 	// written says that a review has, which is newer than what the list shows.
 	written

@@ -11,8 +11,8 @@ const (
 	spillSlots = 32
 
 	// fullPercent is how full a table may get: entries then stand 5 slots from
-	// where they belong on average. It grows by an eighth, and shrinks once it is
-	// less than sparsePercent full, to shrinkPercent.
+	// their places on average. It grows by an eighth, and shrinks once it is less
+	// than sparsePercent full.
 	fullPercent   = 90
 	shrinkPercent = 80
 	sparsePercent = 70
@@ -38,8 +38,7 @@ func home(key uint64, slots int) int {
 	return int(hi)
 }
 
-// search returns the slot of the key, or that where it would be inserted, which
-// may be the one behind the last.
+// search returns the slot of the key, or that where it would be inserted.
 func (t *table) search(key uint64) (at int, found bool) {
 	if len(t.slots) == 0 {
 		return 0, false
@@ -69,8 +68,7 @@ func (t *table) insert(key, state uint64) {
 	}
 }
 
-// put gives the key a slot. It returns false where there is none behind its
-// place.
+// put gives the key a slot, if there is a free one behind its place.
 func (t *table) put(key, state uint64) bool {
 	at, _ := t.search(key)
 	free := at
@@ -86,8 +84,7 @@ func (t *table) put(key, state uint64) bool {
 	return true
 }
 
-// remove removes a key that may be in the table, and moves the displaced entries
-// behind it back.
+// remove removes a key, and moves the displaced entries behind it back.
 func (t *table) remove(key uint64) {
 	at, found := t.search(key)
 	if !found {
@@ -102,8 +99,8 @@ func (t *table) remove(key uint64) {
 	t.count--
 }
 
-// filter calls keep once for each entry and removes those for which it returns
-// false. It gives back the memory that is not needed then.
+// filter removes the entries for which keep returns false, which is called once
+// for each, and gives back the memory that is not needed then.
 func (t *table) filter(keep func(*entry) bool) {
 	t.gather(keep)
 	slots := len(t.slots)
@@ -140,8 +137,7 @@ func (t *table) spread(slots int) {
 	if slots > len(t.slots) {
 		t.slots = resize(t.slots, slots)
 	}
-	// What is laid out from the front never overtakes what waits at the back,
-	// because the last one fits.
+	// What is laid out from the front never overtakes what waits at the back.
 	from := slots - t.count
 	copy(t.slots[from:slots], t.slots[:t.count])
 	clear(t.slots[:min(from, t.count)])

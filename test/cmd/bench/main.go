@@ -108,7 +108,7 @@ func run(ctx context.Context, args []string) error {
 		}
 		r, err := measure(ctx, s, programs, o)
 		if err != nil {
-			return fmt.Errorf("scenario %q: %w", s.name, err)
+			return fmt.Errorf("%s: %s: %w", s.section, s.name, err)
 		}
 		results = append(results, r)
 	}

@@ -69,8 +69,8 @@ const introduction = "# Benchmarks\n\n" +
 	"webhook with a Go TLS server that reads the body and answers a constant; and other settings with the defaults. No GOGC or GOMEMLIMIT\n" +
 	"is set. The API server is synthetic (`test/synthetic`): it computes the objects while it writes them. Alike ones are the pods of\n" +
 	"Deployments, with 8 to 10 labels; mixed ones are of operators, charts, workflows, Jobs and nobody, with 5 to 40 labels: neighbours\n" +
-	"have hardly a key in common, and half of the values are unique. Each run must deliver each series exactly once, and each review must\n" +
-	"be allowed and become one sample.\n\n" +
+	"have hardly a key in common, and half of the values are unique. Each run must deliver each series exactly once, each review must be\n" +
+	"allowed, and those at 1,000 a second must become one sample each.\n\n" +
 	"CPU is user and system time, the median of the runs with the least and the most; rates are by wall time, and all but memory are\n" +
 	"medians; memory is the highest of all runs. Ratios are labelstream's by the reference's, medians over the pairs.\n"
 

@@ -29,6 +29,7 @@ type reviewer struct {
 	daemonProcess
 	loadTime time.Duration
 	client   *reviews.Client
+	paced    int // reviews at 1,000 a second
 }
 
 // begin waits until the backfill has arrived. That takes a while: the first list
@@ -42,16 +43,25 @@ func (r *reviewer) begin(ctx context.Context) error {
 }
 
 func (r *reviewer) step(ctx context.Context, i int) (usage, error) {
-	return load(ctx, r.client, i, r.loadTime, r.process.Pid())
+	u, err := load(ctx, r.client, i, r.loadTime, r.process.Pid())
+	if i == stepPaced {
+		r.paced = u.Items
+	}
+	return u, err
 }
 
-// end demands that each review has become a sample.
+// end demands that no review has become more than one sample, and each that was
+// paced one. What connections send without a pause may find the queue full.
 func (r *reviewer) end(ctx context.Context) error {
 	r.client.Close()
-	if err := r.daemonProcess.end(ctx); err != nil {
+	if err := r.daemonProcess.end(ctx); err != nil || r.process == nil {
 		return err
 	}
-	return r.await(ctx, r.client.Sent())
+	got, err := r.fixture.received(ctx)
+	if got -= r.expected; err == nil && (got < r.paced || got > r.client.Sent()) {
+		err = fmt.Errorf("labelstream delivered %d samples of %d reviews, %d of them paced", got, r.client.Sent(), r.paced)
+	}
+	return err
 }
 
 // bareServer reads the reviews and answers a constant.
