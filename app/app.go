@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -63,7 +64,8 @@ type app struct {
 	finder   *informer.Finder
 	webhook  *webhookServer
 	election *election
-	leading  leading
+	// leading is true while this process reads and sends.
+	leading atomic.Bool
 }
 
 // Run runs what the flags ask for. It returns nil only if all was done: roles
@@ -164,39 +166,29 @@ func (a *app) serve(ctx context.Context) (stop func()) {
 }
 
 // transfer runs the sink beside read, which feeds it until it is done or its
-// context ends. What the sink holds then is still sent, unless the lease ends.
+// context ends. What the sink holds when ctx ends may still be sent within
+// SHUTDOWN_TIMEOUT. When the lease ends, everything does at once.
 func (a *app) transfer(ctx, lease context.Context, read func(context.Context)) error {
-	reading, stop := context.WithCancel(lease)
-	defer stop()
-	defer context.AfterFunc(ctx, stop)()
+	reading, stopReading := context.WithCancel(lease)
+	defer stopReading()
+	sending, stopSending := context.WithCancelCause(lease)
+	defer stopSending(nil)
+	defer context.AfterFunc(ctx, func() {
+		a.log.WithError(stopCause(ctx)).Warn("Stopping; sending what is held")
+		stopReading()
+		timer := time.AfterFunc(a.cfg.ShutdownTimeout, func() {
+			stopSending(fmt.Errorf("%w, and what was held could not be sent within %s", stopCause(ctx), a.cfg.ShutdownTimeout))
+		})
+		context.AfterFunc(sending, func() { timer.Stop() })
+	})()
 	sent := make(chan error, 1)
 	go func() {
-		sent <- a.deliver(ctx, lease)
-		stop()
+		sent <- a.sink.Run(sending)
+		stopReading()
 	}()
 	read(reading)
 	a.sink.Close()
 	return <-sent
-}
-
-// deliver runs the sink. What it holds when ctx ends may be sent within
-// SHUTDOWN_TIMEOUT, unless the lease ends.
-func (a *app) deliver(ctx, lease context.Context) error {
-	sending, stop := context.WithCancelCause(lease)
-	defer stop(nil)
-	defer context.AfterFunc(ctx, func() {
-		a.log.WithError(stopCause(ctx)).Warn("Stopping; sending what is held")
-		timer := time.AfterFunc(a.cfg.ShutdownTimeout, func() {
-			stop(fmt.Errorf("%w, and what was held could not be sent within %s", stopCause(ctx), a.cfg.ShutdownTimeout))
-		})
-		context.AfterFunc(sending, func() { timer.Stop() })
-	})()
-	err := a.sink.Run(sending)
-	if cause := stopCause(ctx); err != nil && cause != nil && !errors.Is(err, cause) {
-		// Not both wrapped: each of joined errors is a line in the log.
-		return fmt.Errorf("%v: %w", cause, err)
-	}
-	return err
 }
 
 var errStopped = errors.New("stopped by a signal")

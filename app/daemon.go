@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,24 +17,17 @@ import (
 	"labelstream/status"
 )
 
-// leading tells whether this process reads and sends. It is a metric.
-type leading struct{ atomic.Bool }
-
-func (l *leading) register(registerer prometheus.Registerer) {
-	registerer.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+// addDaemon makes what a one-shot run does without.
+func (a *app) addDaemon(ctx context.Context, cluster *rest.Config) (err error) {
+	a.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "labelstream_leader",
 		Help: "1 while this process reads and sends, 0 while another replica does.",
 	}, func() float64 {
-		if l.Load() {
+		if a.leading.Load() {
 			return 1
 		}
 		return 0
 	}))
-}
-
-// addDaemon makes what a one-shot run does without.
-func (a *app) addDaemon(ctx context.Context, cluster *rest.Config) (err error) {
-	a.leading.register(a.registry)
 	a.status, err = status.Listen(a.cfg.StatusAddress, status.Options{
 		Gatherer: a.registry,
 		Alive:    func() error { return a.alive(time.Now()) },

@@ -149,6 +149,20 @@ func TestFollower(t *testing.T) {
 	}
 }
 
+// TestLeaderAsksBeforeItSends keeps a process that does not hold the Lease from
+// sending, though it has read.
+func TestLeaderAsksBeforeItSends(t *testing.T) {
+	receiver := newFakeReceiver(t)
+	cfg := loadConfig(t, receiver.URL, map[string]string{"LEADER_ELECTION": "true", "POD_NAMESPACE": "metering"})
+	a := newTestApp(t, cfg, newFakeCluster(t, "a").URL)
+	if err := a.lead(t.Context(), t.Context()); !errors.Is(err, errLeaseLost) {
+		t.Errorf("lead ends with %v, want %v", err, errLeaseLost)
+	}
+	if n := len(receiver.samples); n > 0 {
+		t.Errorf("%d samples were sent", n)
+	}
+}
+
 // TestMetricsFollowPrometheusPractice lints every metric of a daemon.
 func TestMetricsFollowPrometheusPractice(t *testing.T) {
 	for changes, settings := range map[string]map[string]string{

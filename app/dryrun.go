@@ -6,13 +6,14 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"regexp"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/prometheus/common/model"
 
 	"labelstream/emitter"
 	"labelstream/record"
@@ -25,10 +26,9 @@ type printer struct {
 	terminal bool
 	closed   chan struct{}
 
-	mu    sync.Mutex
-	out   *bufio.Writer
-	line  []byte
-	names map[string]string
+	mu   sync.Mutex
+	out  *bufio.Writer
+	line []byte
 	// printed counts the records of each kind.
 	printed map[string]emitter.Totals
 	err     error
@@ -39,7 +39,6 @@ func newPrinter(w io.Writer) *printer {
 		terminal: isTerminal(w),
 		closed:   make(chan struct{}),
 		out:      bufio.NewWriter(w),
-		names:    make(map[string]string),
 		printed:  make(map[string]emitter.Totals),
 	}
 }
@@ -74,10 +73,7 @@ func (p *printer) Totals() map[string]emitter.Totals {
 	return maps.Clone(p.printed)
 }
 
-var (
-	classicName = regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_]*$`)
-	escapeValue = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`)
-)
+var escapeValue = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`)
 
 func (p *printer) appendSeries(dst []byte, cursor *record.Cursor, at int64) []byte {
 	var metric string
@@ -91,7 +87,7 @@ func (p *printer) appendSeries(dst []byte, cursor *record.Cursor, at int64) []by
 		if len(labels) > 0 {
 			labels = append(labels, ',')
 		}
-		labels = append(append(labels, p.name(name)...), `="`...)
+		labels = append(append(labels, p.name(string(name))...), `="`...)
 		labels = append(append(labels, p.escape(string(value))...), '"')
 	}
 	dst = append(append(append(append(dst, metric...), '{'), labels...), "} 1 "...)
@@ -99,16 +95,11 @@ func (p *printer) appendSeries(dst []byte, cursor *record.Cursor, at int64) []by
 }
 
 // name returns a label name as it is written.
-func (p *printer) name(name []byte) string {
-	if written, ok := p.names[string(name)]; ok {
-		return written
+func (p *printer) name(name string) string {
+	if model.LegacyValidation.IsValidLabelName(name) {
+		return name
 	}
-	written := string(name)
-	if !classicName.Match(name) {
-		written = `"` + p.escape(written) + `"`
-	}
-	p.names[string(name)] = written
-	return written
+	return `"` + p.escape(name) + `"`
 }
 
 // escape escapes text as the format does, and on a terminal what is not graphic
