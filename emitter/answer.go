@@ -56,8 +56,6 @@ type answer struct {
 	err error
 	// after is how long to wait: the Retry-After, zero without one.
 	after time.Duration
-	// requests is how many it took.
-	requests int
 }
 
 // outcomeOf is the table of what a status means by itself.
@@ -94,12 +92,10 @@ func (c *client) classify(resp *http.Response, text string, m message) answer {
 	if a.outcome == misconfigured && hint == "" {
 		hint = hintFor(resp)
 	}
-	a.err = fmt.Errorf("send to %s: status %d %s%s%s", c.name, a.status, http.StatusText(a.status), note, said)
-	if hint != "" {
-		a.err = outage.WithHint(a.err, hint)
-	}
+	err := fmt.Errorf("send to %s: status %d %s%s%s", c.name, a.status, http.StatusText(a.status), note, said)
+	a.err = outage.WithHint(err, hint)
 	if a.outcome == retryable {
-		a.after = retryAfter(resp.Header.Get("Retry-After"), c.now())
+		a.after = retryAfter(resp.Header.Get("Retry-After"))
 	}
 	return a
 }
@@ -164,7 +160,7 @@ func hintFor(resp *http.Response) string {
 
 // retryAfter reads a Retry-After header: seconds, or a date. It returns zero
 // for none and for what has passed.
-func retryAfter(header string, now time.Time) time.Duration {
+func retryAfter(header string) time.Duration {
 	if seconds, err := strconv.ParseInt(header, 10, 64); err == nil {
 		// Bounded before it is multiplied, which could overflow.
 		return time.Duration(min(max(seconds, 0), int64(maxRetryAfter/time.Second))) * time.Second
@@ -173,7 +169,7 @@ func retryAfter(header string, now time.Time) time.Duration {
 	if err != nil {
 		return 0
 	}
-	return min(max(0, date.Sub(now)), maxRetryAfter)
+	return min(max(0, time.Until(date)), maxRetryAfter)
 }
 
 // failure is a request without an answer.
@@ -193,10 +189,7 @@ func (c *client) failure(ctx context.Context, err error) answer {
 		// What the token server says may repeat the client's secret.
 		err = fmt.Errorf("fetch an OAuth2 token: status %s", token.Response.Status)
 	}
-	a.err = fmt.Errorf("send to %s: %w", c.name, c.redactError(err))
-	if hint != "" {
-		a.err = outage.WithHint(a.err, hint)
-	}
+	a.err = outage.WithHint(fmt.Errorf("send to %s: %w", c.name, c.redactError(err)), hint)
 	return a
 }
 
@@ -205,37 +198,37 @@ func (c *client) failure(ctx context.Context, err error) answer {
 // wrong, "" where none is.
 func causeOf(err error) (cause, hint string) {
 	const credentials = "check the credentials for LABELSTREAM_DESTINATION"
-	if _, ok := errors.AsType[*net.DNSError](err); ok {
+	var timeout net.Error
+	errno, isErrno := errors.AsType[syscall.Errno](err)
+	switch {
+	case is[*net.DNSError](err):
 		return "name resolution", ""
-	}
-	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+	case is[*tls.CertificateVerificationError](err):
 		return "certificate", "check LABELSTREAM_TLS_CA_FILE and the destination's certificate"
-	}
-	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok || errors.Is(err, http.ErrSchemeMismatch) {
+	case is[tls.RecordHeaderError](err), errors.Is(err, http.ErrSchemeMismatch):
 		return "scheme", "nobody speaks TLS there: check the scheme and the port of LABELSTREAM_DESTINATION"
-	}
-	if lacksCredentials(err) {
+	case lacksCredentials(err):
 		return "credentials", credentials
-	}
 	// net/http has no type for it. Such a value is a file's with a line break in it.
-	if strings.Contains(err.Error(), "invalid header field value") {
+	case strings.Contains(err.Error(), "invalid header field value"):
 		return "header", credentials + " and its headers: one holds a line break, or what no header may"
-	}
-	if errno, ok := errors.AsType[syscall.Errno](err); ok {
+	case isErrno:
 		return errno.Error(), ""
-	}
-	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
+	case errors.As(err, &timeout) && timeout.Timeout():
 		return "timeout", ""
+	default:
+		return "connection", ""
 	}
-	return "connection", ""
 }
 
 // lacksCredentials tells whether there was nothing to authenticate with: a file
 // that cannot be read, or a token that was not granted.
 func lacksCredentials(err error) bool {
-	if _, ok := errors.AsType[*fs.PathError](err); ok {
-		return true
-	}
 	token, ok := errors.AsType[*oauth2.RetrieveError](err)
-	return ok && token.Response != nil && outcomeOf(token.Response.StatusCode) != retryable
+	return is[*fs.PathError](err) || ok && token.Response != nil && outcomeOf(token.Response.StatusCode) != retryable
+}
+
+func is[T error](err error) bool {
+	_, ok := errors.AsType[T](err)
+	return ok
 }

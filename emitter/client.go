@@ -26,27 +26,22 @@ type client struct {
 	name    string
 	agent   string
 	timeout time.Duration
-	now     func() time.Time
 	// secrets are those of the settings' URLs.
 	secrets []string
 }
 
 // newClient fails where the settings of authentication or TLS cannot be used.
-func newClient(cfg *config.Delivery, opts Options) (*client, error) {
+func newClient(cfg *config.Delivery, userAgent string) (*client, error) {
 	c := &client{
 		url:     cfg.Destination.String(),
 		name:    redactURL(cfg.Destination.URL),
-		agent:   opts.UserAgent,
+		agent:   userAgent,
 		timeout: cfg.SendTimeout,
-		now:     opts.Now,
 		secrets: secretsOf(cfg),
 	}
-	transport := opts.Transport
-	if transport == nil {
-		var err error
-		if transport, err = newTransport(cfg.HTTPClient); err != nil {
-			return nil, fmt.Errorf("prepare sending to %s: %w", c.name, c.redactError(err))
-		}
+	transport, err := newTransport(cfg.HTTPClient)
+	if err != nil {
+		return nil, fmt.Errorf("prepare sending to %s: %w", c.name, c.redactError(err))
 	}
 	c.http = &http.Client{
 		Transport: transport,

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"strings"
 	"sync"
 	"time"
@@ -30,9 +29,6 @@ const maxIdle = 30 * time.Minute
 type Options struct {
 	// UserAgent is sent with each request, such as "labelstream/1.2.3".
 	UserAgent string
-	// Transport carries the requests. Nil means a pooled one that authenticates
-	// as the settings say.
-	Transport http.RoundTripper
 	// Registerer takes the metrics. Nil means that nobody reads them.
 	Registerer prometheus.Registerer
 	// Logger is required.
@@ -41,8 +37,6 @@ type Options struct {
 	// end of ctx does, and nothing more is sent; it must not block. Nil means
 	// that requests are always allowed.
 	AllowSend func() error
-	// Now is the clock that samples are stamped with. Nil means time.Now.
-	Now func() time.Time
 	// ProbeInterval is how often one batch is tried while the destination
 	// rejects the settings or refuses every record. Zero means a minute.
 	ProbeInterval time.Duration
@@ -52,9 +46,6 @@ type Options struct {
 }
 
 func (o *Options) setDefaults() {
-	if o.Now == nil {
-		o.Now = time.Now
-	}
 	if o.AllowSend == nil {
 		o.AllowSend = func() error { return nil }
 	}
@@ -70,7 +61,7 @@ type Emitter struct {
 	client   *client
 	stats    *stats
 	refusals *refusalLog
-	// start is where the durations in queues and senders begin.
+	// start is what the durations in queues and senders count from.
 	start time.Time
 }
 
@@ -79,12 +70,12 @@ type Emitter struct {
 // setting of authentication or TLS cannot be used.
 func New(cfg *config.Delivery, opts Options) (*Emitter, error) {
 	opts.setDefaults()
-	client, err := newClient(cfg, opts)
+	client, err := newClient(cfg, opts.UserAgent)
 	if err != nil {
 		return nil, err
 	}
 	opts.Logger = opts.Logger.WithField("destination", client.name)
-	e := &Emitter{client: client, refusals: newRefusalLog(opts.Logger), start: opts.Now()}
+	e := &Emitter{client: client, refusals: newRefusalLog(opts.Logger), start: time.Now()}
 	size := sizeQueue(cfg)
 	e.stats = newStats(opts.Registerer, e, cfg.Senders*size.batches*size.records)
 	for id := range cfg.Senders {

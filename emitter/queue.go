@@ -42,8 +42,6 @@ type queue struct {
 	// age is the time since the emitter was made, by its clock.
 	age    func() time.Duration
 	unsent *atomic.Int64
-	// limit is the bytes that close a batch now: size.bytes or less.
-	limit atomic.Int64
 	// batches are all there are; each is in free, open, in full, or being
 	// sent. Both channels have room for all, so that writing never blocks.
 	batches    []*batch
@@ -74,7 +72,6 @@ func newQueue(size queueSize, interval time.Duration, age func() time.Duration, 
 		room:     make(chan struct{}, 1),
 		due:      time.NewTimer(interval),
 	}
-	q.limit.Store(int64(size.bytes))
 	for range size.batches {
 		b := &batch{}
 		q.batches = append(q.batches, b)
@@ -131,7 +128,7 @@ func (q *queue) tryPut(rec *record.Record, want func(*record.Record) bool) (sent
 // fits tells whether the open batch takes a record of so many encoded bytes. What
 // is larger than a batch goes alone.
 func (q *queue) fits(size int) bool {
-	return q.open != nil && q.open.size+size <= int(q.limit.Load())
+	return q.open != nil && q.open.size+size <= q.size.bytes
 }
 
 // append adds the record, for which there is room.
