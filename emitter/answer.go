@@ -20,22 +20,17 @@ import (
 	"labelstream/status/outage"
 )
 
-// maxRetryAfter bounds how long a receiver can make us wait, so that one wrong
-// date does not stop the sending.
+// maxRetryAfter bounds how long a receiver can make us wait.
 const maxRetryAfter = 5 * time.Minute
 
-// outcome is what an answer means for what was sent.
+// outcome is what an answer means for the records sent.
 type outcome int
 
 const (
-	// accepted: the receiver has it, or as much of it as it says.
-	accepted outcome = iota
-	// refused: the same records will not be accepted.
-	refused
-	// retryable: the same records may be accepted later.
-	retryable
-	// misconfigured: no records will be accepted before a setting is changed.
-	misconfigured
+	accepted      outcome = iota // all, or as much as the answer says
+	refused                      // never accepted as they are
+	retryable                    // perhaps accepted later
+	misconfigured                // none is accepted before a setting is changed
 )
 
 // notSaid is where an answer does not say how many samples were written.
@@ -76,7 +71,7 @@ func outcomeOf(status int) outcome {
 
 // classify reads an answer as the delivery table of the design.
 func (c *client) classify(resp *http.Response, text string, m message) answer {
-	a := answer{outcome: outcomeOf(resp.StatusCode), status: resp.StatusCode, written: notSaid, cause: strconv.Itoa(resp.StatusCode)}
+	a := answer{outcome: outcomeOf(resp.StatusCode), status: resp.StatusCode, written: notSaid}
 	if m.version == v2 {
 		a.written = written(resp.Header, m.samples)
 	}
@@ -84,13 +79,11 @@ func (c *client) classify(resp *http.Response, text string, m message) answer {
 	if a.outcome == accepted && note == "" {
 		return a
 	}
+	a.cause = strconv.Itoa(a.status) + note
 	said := ""
 	if text = strings.TrimSpace(c.redact(text, resp.Request)); text != "" {
 		// Quoted: it ends up on terminals, and is not to be trusted.
 		said = fmt.Sprintf(", receiver says %q", text)
-	}
-	if a.outcome == misconfigured && hint == "" {
-		hint = hintFor(resp)
 	}
 	err := fmt.Errorf("send to %s: status %d %s%s%s", c.name, a.status, http.StatusText(a.status), note, said)
 	a.err = outage.WithHint(err, hint)
@@ -105,21 +98,23 @@ func (c *client) classify(resp *http.Response, text string, m message) answer {
 func (a *answer) weigh(resp *http.Response, m message) (note, hint string) {
 	isSuccess := a.status/100 == 2
 	switch {
-	case a.status == http.StatusConflict || a.outcome > refused:
+	case a.outcome == misconfigured:
+		return "", hintFor(resp)
+	case a.status == http.StatusConflict || a.outcome == retryable:
 	case isSuccess && a.written <= 0 && isHTML(resp.Header):
-		a.outcome, a.cause = misconfigured, "HTML"
+		a.outcome = misconfigured
 		return " with a page of HTML", "this is not where the receiver is: check LABELSTREAM_DESTINATION and what stands before it"
 	case isSuccess && m.version == v2 && a.written == notSaid:
-		a.outcome, a.cause = misconfigured, "not 2.0"
+		a.outcome = misconfigured
 		return " without the samples written", "it does not speak remote_write 2.0; set LABELSTREAM_PROTOCOL to auto or 1.0"
 	case a.written == m.samples:
 		a.outcome = accepted
-	case a.written != notSaid:
+	case a.written > 0:
 		a.outcome = accepted
-		if a.written == 0 {
-			a.outcome = refused
-		}
 		return fmt.Sprintf(", %d of %d samples written", a.written, m.samples), ""
+	case a.written == 0:
+		a.outcome = refused
+		return fmt.Sprintf(", 0 of %d samples written", m.samples), ""
 	}
 	return "", ""
 }
@@ -149,10 +144,11 @@ func hintFor(resp *http.Response) string {
 	case resp.StatusCode == http.StatusNotFound:
 		return "check the path of LABELSTREAM_DESTINATION"
 	case resp.StatusCode/100 == 3:
+		hint := "redirects are not followed, set LABELSTREAM_DESTINATION to the final URL"
 		if to, err := resp.Location(); err == nil {
-			return fmt.Sprintf("redirects are not followed, set LABELSTREAM_DESTINATION to the final URL (%s)", redactURL(to))
+			hint += " (" + redactURL(to) + ")"
 		}
-		return "redirects are not followed, set LABELSTREAM_DESTINATION to the final URL"
+		return hint
 	default:
 		return "check that LABELSTREAM_DESTINATION takes Prometheus remote_write"
 	}

@@ -27,7 +27,7 @@ const maxIdle = 30 * time.Minute
 
 // Options are what an Emitter needs beside its settings.
 type Options struct {
-	// UserAgent is sent with each request, such as "labelstream/1.2.3".
+	// UserAgent is a header of each request, such as "labelstream/1.2.3".
 	UserAgent string
 	// Registerer takes the metrics. Nil means that nobody reads them.
 	Registerer prometheus.Registerer
@@ -45,15 +45,6 @@ type Options struct {
 	GiveUpAfter time.Duration
 }
 
-func (o *Options) setDefaults() {
-	if o.AllowSend == nil {
-		o.AllowSend = func() error { return nil }
-	}
-	if o.ProbeInterval == 0 {
-		o.ProbeInterval = time.Minute
-	}
-}
-
 // Emitter queues records and sends them in batches. Its methods are safe for
 // concurrent use.
 type Emitter struct {
@@ -69,10 +60,15 @@ type Emitter struct {
 // are taken as validated, and must not change. The error says which file or
 // setting of authentication or TLS cannot be used.
 func New(cfg *config.Delivery, opts Options) (*Emitter, error) {
-	opts.setDefaults()
 	client, err := newClient(cfg, opts.UserAgent)
 	if err != nil {
 		return nil, err
+	}
+	if opts.AllowSend == nil {
+		opts.AllowSend = func() error { return nil }
+	}
+	if opts.ProbeInterval == 0 {
+		opts.ProbeInterval = time.Minute
 	}
 	opts.Logger = opts.Logger.WithField("destination", client.name)
 	e := &Emitter{client: client, refusals: newRefusalLog(opts.Logger), start: time.Now()}
@@ -184,9 +180,9 @@ func (e *Emitter) Alive(now time.Time) error {
 // oldest is how long the oldest record without an outcome has waited, zero
 // without any.
 func (e *Emitter) oldest() time.Duration {
-	var oldest time.Duration
+	oldest, now := time.Duration(0), time.Since(e.start)
 	for _, s := range e.senders {
-		oldest = max(oldest, s.queue.oldest(s.queue.age()))
+		oldest = max(oldest, s.queue.oldest(now))
 	}
 	return oldest
 }

@@ -83,23 +83,27 @@ func newQueue(size queueSize, interval time.Duration, age func() time.Duration, 
 // put waits without the lock, so that each of several that wait can leave.
 func (q *queue) put(ctx context.Context, rec *record.Record, want func(*record.Record) bool) (bool, error) {
 	sent, room, err := q.tryPut(rec, want)
-	if room || err != nil {
-		return sent, err
+	for !room && err == nil {
+		if err = q.wait(ctx); err != nil {
+			return false, err
+		}
+		sent, room, err = q.tryPut(rec, want)
 	}
+	q.wakeNext()
+	return sent, err
+}
+
+// wait returns once there may be room.
+func (q *queue) wait(ctx context.Context) error {
 	q.waiting.Add(1)
 	defer q.waiting.Add(-1)
-	for {
-		select {
-		case <-q.room:
-		case <-q.closed:
-			return false, ErrClosed
-		case <-ctx.Done():
-			return false, fmt.Errorf("wait for room in the send queue: %w", context.Cause(ctx))
-		}
-		if sent, room, err = q.tryPut(rec, want); room || err != nil {
-			q.wakeNext()
-			return sent, err
-		}
+	select {
+	case <-q.room:
+		return nil
+	case <-q.closed:
+		return ErrClosed
+	case <-ctx.Done():
+		return fmt.Errorf("wait for room in the send queue: %w", context.Cause(ctx))
 	}
 }
 
