@@ -65,7 +65,7 @@ func reference(p *part) *prompb.WriteRequest {
 // referenceV2 makes the 2.0 request of it.
 func referenceV2(older *prompb.WriteRequest) *writev2.Request {
 	table := writev2.NewSymbolTable()
-	metadata := writev2.Metadata{Type: writev2.Metadata_METRIC_TYPE_GAUGE, HelpRef: table.Symbolize(help)}
+	metadata := writev2.Metadata{Type: writev2.Metadata_METRIC_TYPE_GAUGE, HelpRef: table.Symbolize(string(help))}
 	req := &writev2.Request{}
 	for _, series := range older.Timeseries {
 		ts := writev2.TimeSeries{Samples: []writev2.Sample{{Value: 1, Timestamp: series.Samples[0].Timestamp}}, Metadata: metadata}

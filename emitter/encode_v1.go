@@ -1,0 +1,95 @@
+package emitter
+
+import (
+	"encoding/binary"
+	"slices"
+
+	"github.com/prometheus/prometheus/prompb"
+
+	"labelstream/record"
+)
+
+// messageV1 is the WriteRequest of one record, its slices used again.
+type messageV1 struct {
+	request prompb.WriteRequest
+	labels  []prompb.Label
+	// sample is that of all series.
+	sample []prompb.Sample
+}
+
+func newMessageV1() messageV1 {
+	return messageV1{sample: []prompb.Sample{{Value: 1}}}
+}
+
+// encodeV1 appends the records as a 1.0 WriteRequest. Protobuf messages that
+// follow each other are one: each record is a WriteRequest, and all of them
+// together are too.
+func (e *encoder) encodeV1(p *part, first int64) {
+	_, size := p.totals()
+	e.out = binary.AppendUvarint(e.out, uint64(size))
+	for i := range p.entries {
+		entry := &p.entries[i]
+		e.v1.set(p.series(entry), int(entry.series), first+int64(entry.tick))
+		from := len(e.wire)
+		e.wire = slices.Grow(e.wire, int(entry.size))[:from+int(entry.size)]
+		// It fails for no message of these types.
+		_, _ = e.v1.request.MarshalToSizedBuffer(e.wire[from:])
+		e.compress(snappyBlock)
+	}
+	// The labels must not keep the batch's buffer alive.
+	clear(e.v1.labels[:cap(e.v1.labels)])
+}
+
+// set makes it the message of one record.
+func (m *messageV1) set(series record.Cursor, count int, at int64) {
+	m.sample[0].Timestamp = at
+	all := m.request.Timeseries[:0]
+	m.labels = m.labels[:0]
+	for range count {
+		from := len(m.labels)
+		for range series.Count() {
+			name, value := series.Label()
+			label := m.nextLabel()
+			label.Name, label.Value = text(name), text(value)
+		}
+		all = append(all, prompb.TimeSeries{Labels: m.labels[from:], Samples: m.sample})
+	}
+	m.request.Timeseries = all
+}
+
+// nextLabel appends a label and returns it: to fill one where it is takes less
+// time than to copy it.
+func (m *messageV1) nextLabel() *prompb.Label {
+	n := len(m.labels)
+	if n == cap(m.labels) {
+		m.labels = append(m.labels, prompb.Label{})
+	}
+	m.labels = m.labels[:n+1]
+	return &m.labels[n]
+}
+
+// sampleSize is what the sample of a series takes: a tag and a length, the value
+// behind its tag, and a timestamp of six bytes (see minStamp) behind its own.
+const sampleSize = 2 + 1 + 8 + 1 + 6
+
+// recordSize is how many bytes of a WriteRequest the record takes.
+func recordSize(rec *record.Record) int {
+	size := 0
+	series := record.Cursor(rec.Series)
+	for range rec.Count {
+		body := labelsSize(&series) + sampleSize
+		size += 1 + varintLen(body) + body
+	}
+	return size
+}
+
+// labelsSize is how many bytes the next series' labels take. The flat form of a
+// label has its lengths too, and lacks its two tags.
+func labelsSize(series *record.Cursor) int {
+	size := 0
+	for range series.Count() {
+		label := 2 + len(series.Flat())
+		size += 1 + varintLen(label) + label
+	}
+	return size
+}
