@@ -18,19 +18,26 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/sirupsen/logrus"
 
 	"labelstream/config"
 	"labelstream/record"
 )
 
+// The backoff doubles; where the destination says how long to wait, that counts.
 func TestBackoff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDestination(codes(503, 500, 502, 503, 503, 503, 503, 503, 503, 503, 503, 200))
-		h := newTestEmitter(t, d)
+		after := map[int]string{2: "7", 3: time.Now().Add(20 * time.Second).UTC().Format(http.TimeFormat), 4: "86400"}
+		d := newDestination(func(n int, r request, req *http.Request) (*http.Response, error) {
+			resp, err := codes(503, 500, 429, 503, 408, 503, 503, 503, 503, 503, 503, 200)(n, r, req)
+			resp.Header.Set("Retry-After", after[n])
+			return resp, err
+		})
+		h := newHarness(t, d)
 		h.deliver(records("a", "b")...)
 		expect(t, "times", d.times(), []time.Duration{
-			0, 100 * ms, 300 * ms, 700 * ms, 1500 * ms, 3100 * ms, 6300 * ms, 12700 * ms, 25500 * ms, 51100 * ms,
-			81100 * ms, 111100 * ms,
+			0, 100 * ms, 300 * ms, 7300 * ms, 20 * time.Second, 320 * time.Second,
+			323200 * ms, 329600 * ms, 342400 * ms, 368 * time.Second, 398 * time.Second, 428 * time.Second,
 		})
 		expect(t, "stored", d.stored(), []string{"a", "b"})
 	})
@@ -48,22 +55,6 @@ func TestUpperHalf(t *testing.T) {
 	}
 }
 
-func TestRetryAfterIsWaitedFor(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d := newDestination(func(n int, _ request, _ *http.Request) (*http.Response, error) {
-			date := time.Now().Add(20 * time.Second).UTC().Format(http.TimeFormat)
-			after := []string{"7", date, "86400", "0", "soon", ""}[n]
-			return respond([]int{429, 503, 503, 408, 500, 200}[n], "", "Retry-After", after), nil
-		})
-		newTestEmitter(t, d).deliver(newRecord(1, "a"))
-		// Without one the backoff doubled at each attempt: the fourth is 0.8 s,
-		// the fifth 1.6 s.
-		expect(t, "times", d.times(), []time.Duration{
-			0, 7 * time.Second, 27 * time.Second, 327 * time.Second, 327800 * ms, 329400 * ms,
-		})
-	})
-}
-
 func TestTimeoutAndConnectionErrors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDestination(func(n int, r request, req *http.Request) (*http.Response, error) {
@@ -77,7 +68,7 @@ func TestTimeoutAndConnectionErrors(t *testing.T) {
 			}
 			return respond(200, ""), nil
 		})
-		h := newTestEmitter(t, d)
+		h := newHarness(t, d)
 		h.deliver(newRecord(1, "a"))
 		expect(t, "times", d.times(), []time.Duration{0, 30100 * ms, 30300 * ms, 30700 * ms})
 		expect(t, "log", h.lines(), []string{
@@ -94,7 +85,7 @@ func TestTimeoutAndConnectionErrors(t *testing.T) {
 func TestSettingsAreWrong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDestination(codes(401, 401, 403, 401, 200))
-		h := newTestEmitter(t, d)
+		h := newHarness(t, d)
 		h.deliver(records("a", "b", "c")...)
 		expect(t, "times", d.times(), []time.Duration{
 			0, time.Minute, 2 * time.Minute, 3 * time.Minute, 4 * time.Minute, 4 * time.Minute,
@@ -113,30 +104,39 @@ func TestSettingsAreWrong(t *testing.T) {
 func TestFailureAmongWrongSettings(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDestination(codes(404, 503, 503, 404, 200))
-		h := newHarness(t, testConfig(t, "http://destination/write"), Options{Transport: d, GiveUpAfter: 70 * time.Second})
+		h := newHarness(t, d, probing(0, 70*time.Second))
 		h.deliver(newRecord(1, "a"))
 		expect(t, "times", d.times(), []time.Duration{0, 60 * time.Second, 60100 * ms, 60300 * ms, 120300 * ms})
 	})
 }
 
+// A one-shot run gives up after 30 s, here with a probe every 8 s, where no setting
+// or no record is right.
 func TestGiveUp(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d := newDestination(codes(401))
-		cfg := testConfig(t, "http://destination/write")
-		cfg.Senders = 2
-		h := newHarness(t, cfg, Options{Transport: d, ProbeInterval: 8 * time.Second, GiveUpAfter: 30 * time.Second})
-		for key := range uint64(9) {
-			h.put(newRecord(key, "a"))
-		}
-		start := time.Now()
-		h.start(t.Context())
-		err := <-h.done
-		expect(t, "time", time.Since(start), 30*time.Second)
-		const want = "9 records unsent: gave up after 30s: send to http://destination/write: status 401 Unauthorized"
-		expect(t, "Run", fmt.Sprint(err), want)
-		expect(t, "unsent", h.Unsent(), 9)
-		expect(t, "requests of two senders, every 8 s", len(d.got()), 2*4)
-	})
+	const text = "send to http://destination/write: status 4"
+	for status, c := range map[int]struct {
+		records, requests int
+		err               string
+	}{
+		401: {9, 2 * 4, "9 records unsent: gave up after 30s: " + text + "01 Unauthorized"},
+		// Each sender is refused five batches of two records at once, then one every 8 s.
+		400: {100, 2 * (5 + 3) * 3, "16 records unsent: gave up after 30s: 16 records in a row were refused, the last: " + text + "00 Bad Request"},
+	} {
+		bubble(t, fmt.Sprint(status), func(t *testing.T) {
+			d := newDestination(codes(status))
+			h := newHarness(t, d, probing(8*time.Second, 30*time.Second), func(c *config.Delivery, _ *Options) { c.Senders = 2 })
+			h.start(t.Context())
+			start := time.Now()
+			for key := range uint64(c.records) {
+				if _, err := h.Put(t.Context(), newRecord(key, "a"), nil); err != nil {
+					break
+				}
+			}
+			expect(t, "Run", fmt.Sprint(<-h.done), c.err)
+			expect(t, "time", time.Since(start), 30*time.Second)
+			expect(t, "requests", len(d.got()), c.requests)
+		})
+	}
 }
 
 // Whatever the sender is at, the end of the context ends Run at once, and it says
@@ -170,7 +170,7 @@ func TestShutdown(t *testing.T) {
 		{"rejects", codes(404), config.Protocol1, 20 * time.Second, before + "status 404 Not Found"},
 	} {
 		bubble(t, "destination "+tc.name, func(t *testing.T) {
-			h := newTestEmitter(t, newDestination(tc.answer), speaking(tc.protocol))
+			h := newHarness(t, newDestination(tc.answer), speaking(tc.protocol))
 			ctx, cancel := context.WithCancelCause(t.Context())
 			defer cancel(nil)
 			h.start(ctx)
@@ -192,32 +192,19 @@ func TestShutdown(t *testing.T) {
 	}
 }
 
-// The end of the context ends Run without Close too, and nothing is sent then.
-func TestShutdownIdle(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d := newDestination(codes(200))
-		h := newTestEmitter(t, d)
-		ctx, cancel := context.WithCancel(t.Context())
-		h.start(ctx)
-		h.put(newRecord(1, "a"))
-		synctest.Wait()
-		cancel()
-		expect(t, "Run", fmt.Sprint(<-h.done), "1 records unsent: context canceled")
-		expect(t, "requests", d.got(), nil)
-	})
-}
-
 // The second attempt with the first of two batches is not allowed.
 func TestAllowSend(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDestination(codes(503))
 		notAny, asked := errors.New("not any more"), 0
-		h := newHarness(t, testConfig(t, "http://destination/write"), Options{Transport: d, AllowSend: func() error {
-			if asked++; asked > 1 {
-				return notAny
+		h := newHarness(t, d, func(_ *config.Delivery, o *Options) {
+			o.AllowSend = func() error {
+				if asked++; asked > 1 {
+					return notAny
+				}
+				return nil
 			}
-			return nil
-		}})
+		})
 		h.start(t.Context())
 		h.put(records("a", "b", "c")...)
 		err := <-h.done
@@ -275,7 +262,7 @@ func TestBadRecords(t *testing.T) {
 	} {
 		bubble(t, c.name, func(t *testing.T) {
 			d := newDestination(refusing(400))
-			h := newTestEmitter(t, d, batchSize(500))
+			h := newHarness(t, d, batchSize(500))
 			h.deliver(numbered(5000, func(key uint64) bool { return slices.Contains(c.bad, key) })...)
 			expect(t, "totals", h.Totals(), map[string]Totals{"pods": {Accepted: 4997, Refused: 3}})
 			expect(t, "stored", len(d.stored()), 4997)
@@ -306,7 +293,7 @@ func TestTooManyBadRecords(t *testing.T) {
 	} {
 		bubble(t, string(c.protocol), func(t *testing.T) {
 			d := newDestination(refusing(422))
-			h := newTestEmitter(t, d, speaking(c.protocol), batchSize(512))
+			h := newHarness(t, d, speaking(c.protocol), batchSize(512))
 			h.deliver(numbered(512, c.isBad)...)
 			if n := len(d.got()); n > c.requests || n < c.requests-3 {
 				t.Errorf("%d requests, want about %d", n, c.requests)
@@ -324,7 +311,7 @@ func TestTooManyBadRecords(t *testing.T) {
 
 func TestOnRefusedDrop(t *testing.T) {
 	d := newDestination(refusing(400))
-	h := newTestEmitter(t, d, batchSize(4), func(c *config.Delivery) { c.OnRefused = config.OnRefusedDrop })
+	h := newHarness(t, d, batchSize(4), func(c *config.Delivery, _ *Options) { c.OnRefused = config.OnRefusedDrop })
 	h.deliver(numbered(12, func(key uint64) bool { return key == 5 })...)
 	expect(t, "requests", len(d.got()), 3)
 	expect(t, "totals", h.Totals(), map[string]Totals{"pods": {Accepted: 8, Refused: 4}})
@@ -341,7 +328,7 @@ func TestRefusesEverything(t *testing.T) {
 			}
 			return respond(200, ""), nil
 		})
-		h := newTestEmitter(t, d, batchSize(8))
+		h := newHarness(t, d, batchSize(8))
 		h.deliver(numbered(40, func(uint64) bool { return false })...)
 		// Two batches at once, 15 requests each, then one a minute later.
 		expect(t, "times", slices.Compact(d.times()), []time.Duration{0, time.Minute, 2 * time.Minute})
@@ -358,31 +345,9 @@ func TestRefusesEverything(t *testing.T) {
 // with one among them that is accepted.
 func TestRefusalsApart(t *testing.T) {
 	d := newDestination(refusing(400))
-	h := newHarness(t, testConfig(t, "http://destination/write"), Options{Transport: d, ProbeInterval: 1000 * time.Hour})
+	h := newHarness(t, d, probing(1000*time.Hour, 0))
 	h.deliver(numbered(30, func(key uint64) bool { return key%10 != 9 })...)
 	expect(t, "totals", h.Totals(), map[string]Totals{"pods": {Accepted: 3, Refused: 27}})
-}
-
-// A one-shot run gives a destination up that refuses everything.
-func TestGivesUpOnRefusals(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d := newDestination(codes(400))
-		h := newHarness(t, testConfig(t, "http://destination/write"),
-			Options{Transport: d, ProbeInterval: 5 * time.Second, GiveUpAfter: 30 * time.Second})
-		h.start(t.Context())
-		go func() {
-			for key := range uint64(100) {
-				if _, err := h.Put(t.Context(), newRecord(key, "a"), nil); err != nil {
-					return
-				}
-			}
-		}()
-		if err := <-h.done; err == nil || !strings.Contains(err.Error(), "gave up after 30s: ") {
-			t.Errorf("Run: %v", err)
-		}
-		// Five batches of two records at once, then one every 5 s.
-		expect(t, "requests", len(d.got()), (5+5)*3)
-	})
 }
 
 // A receiver that takes 16 KB at once gets all that fits by itself, though bad
@@ -395,7 +360,7 @@ func TestTooLarge(t *testing.T) {
 			}
 			return refusing(400)(n, r, req)
 		})
-		h := newTestEmitter(t, d, batchSize(500))
+		h := newHarness(t, d, batchSize(500))
 		h.start(t.Context())
 		put := func(n int) (requests int) {
 			before := len(d.got())
@@ -435,18 +400,18 @@ func TestTooLarge(t *testing.T) {
 // So many refused records are named in a minute, and each reason without names once.
 func TestNamesAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newTestEmitter(t, newDestination(codes(200)))
+		h := newHarness(t, newDestination(codes(200)))
 		log := h.refusals
 		for range 2*maxNamed + 50 {
-			log.add(reasonBadRequest, io.EOF, 1, identity{kind: pods})
+			log.add(reasonBadRequest, io.EOF, 1, logrus.Fields{})
 		}
-		log.add(reasonUndecided, io.EOF, 5, identity{})
-		log.add(reasonUndecided, io.EOF, 5, identity{})
+		log.add(reasonUndecided, io.EOF, 5, nil)
+		log.add(reasonUndecided, io.EOF, 5, nil)
 		expect(t, "lines", len(h.lines()), maxNamed+1)
 		time.Sleep(time.Minute)
-		log.add(reasonBadRequest, io.EOF, 1, identity{kind: pods, name: "late"})
+		log.add(reasonBadRequest, io.EOF, 1, logrus.Fields{"name": "late"})
 		expect(t, "a minute later", h.lines()[maxNamed+1:], []string{
-			"error: The destination refused a record kind=pods name=late reason=bad_request error=EOF",
+			"error: The destination refused a record name=late reason=bad_request error=EOF",
 		})
 	})
 }
@@ -480,11 +445,10 @@ func TestOrderUnderRetries(t *testing.T) {
 		})
 		// A clock that jumps back by half a minute now and then.
 		clock := func() time.Time { return time.Now().Add(-time.Duration(time.Now().Unix()%3) * 10 * time.Second) }
-		cfg := testConfig(t, "http://destination/write")
-		cfg.BatchSize, cfg.Protocol, cfg.Senders = 100, config.ProtocolAuto, 8
-		h := newHarness(t, cfg, Options{Transport: d, ProbeInterval: time.Second, Now: clock})
+		h := newHarness(t, d, batchSize(100), speaking(config.ProtocolAuto), probing(time.Second, 0),
+			func(c *config.Delivery, _ *Options) { c.Senders = 8 })
 		for _, s := range h.senders {
-			s.jitter = upperHalf
+			s.jitter, s.clock.now = upperHalf, clock
 		}
 		h.start(t.Context())
 		for update := range updates {

@@ -48,16 +48,16 @@ func newEncoder(limit int) *encoder {
 	}
 }
 
-// encode returns a part of the batch as a compressed message of the version, with
-// the time of tick zero. The encoded batch is never in memory as a whole:
+// encode returns a part as a compressed message of the version, with the time of
+// tick zero. The encoded part is never in memory as a whole:
 // snappy's format needs its length first, and then takes one block after the
 // other.
-func (e *encoder) encode(b *batch, p part, v version, first int64) []byte {
+func (e *encoder) encode(p *part, v version, first int64) []byte {
 	e.recycle()
 	if v == v2 {
-		e.encodeV2(b, p, first)
+		e.encodeV2(p, first)
 	} else {
-		e.encodeV1(b, p, first)
+		e.encodeV1(p, first)
 	}
 	e.compress(1)
 	return e.out

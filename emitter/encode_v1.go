@@ -24,15 +24,12 @@ func newMessageV1() messageV1 {
 // encodeV1 appends the records as a 1.0 WriteRequest. Protobuf messages that
 // follow each other are one: each record is a WriteRequest, and all of them
 // together are too.
-func (e *encoder) encodeV1(b *batch, p part, first int64) {
-	_, _, size := b.totals(p)
+func (e *encoder) encodeV1(p *part, first int64) {
+	_, size := p.totals()
 	e.out = binary.AppendUvarint(e.out, uint64(size))
-	for i := p.from; i < p.to; i++ {
-		entry := &b.entries[i]
-		if entry.dropped {
-			continue
-		}
-		e.v1.set(b.series(i), int(entry.series), first+int64(entry.tick))
+	for i := range p.entries {
+		entry := &p.entries[i]
+		e.v1.set(p.series(entry), int(entry.series), first+int64(entry.tick))
 		from := len(e.wire)
 		e.wire = slices.Grow(e.wire, int(entry.size))[:from+int(entry.size)]
 		// It fails for no message of these types.

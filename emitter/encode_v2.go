@@ -50,17 +50,16 @@ func newMessageV2() messageV2 {
 // encodeV2 appends the records as a 2.0 Request. Its symbols stand first, and
 // are known last: so the series are encoded to a buffer of their own, in which
 // a label takes a few bytes.
-func (e *encoder) encodeV2(b *batch, p part, first int64) {
+func (e *encoder) encodeV2(p *part, first int64) {
 	m := &e.v2
 	m.symbols.reset(noText, help)
 	clear(m.last[0][:])
 	clear(m.last[1][:])
-	for i := p.from; i < p.to; i++ {
-		if entry := &b.entries[i]; !entry.dropped {
-			series := b.series(i)
-			for nth := range int(entry.series) {
-				m.append(nth, &series, first+int64(entry.tick))
-			}
+	for i := range p.entries {
+		entry := &p.entries[i]
+		series := p.series(entry)
+		for nth := range int(entry.series) {
+			m.append(nth, &series, first+int64(entry.tick))
 		}
 	}
 	e.out = binary.AppendUvarint(e.out, uint64(m.symbols.size+len(m.series)))

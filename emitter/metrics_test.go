@@ -24,7 +24,7 @@ func TestMetrics(t *testing.T) {
 			}
 			return codes(200, 409, 422)(n, r, req)
 		})
-		h := newTestEmitter(t, d)
+		h := newHarness(t, d)
 		h.put(newRecord(1, "a", "b"), newRecord(2, "c"))
 		time.Sleep(3 * time.Second)
 		h.put(newRecord(3, "d"))
@@ -85,7 +85,6 @@ func TestRequest(t *testing.T) {
 		w.Header().Set(samplesWritten, "1")
 	}))
 	defer s.Close()
-	cfg := testConfig(t, strings.Replace(s.URL, "http://", "http://user:secret@", 1))
 	want := http.Header{
 		"Content-Type":                      {"application/x-protobuf"},
 		"Content-Encoding":                  {"snappy"},
@@ -94,8 +93,9 @@ func TestRequest(t *testing.T) {
 		"Authorization":                     {"Basic dXNlcjpzZWNyZXQ="},
 	}
 	for _, protocol := range []config.Protocol{config.Protocol1, config.Protocol2} {
-		headers, cfg.Protocol = nil, protocol
-		newHarness(t, cfg, Options{}).deliver(newRecord(1, "a"))
+		headers = nil
+		to := sendingTo(strings.Replace(s.URL, "http://", "http://user:secret@", 1), nil)
+		newHarness(t, nil, to, speaking(protocol)).deliver(newRecord(1, "a"))
 		headers[0].Del("Content-Length")
 		expect(t, "headers of "+string(protocol), headers, []http.Header{want})
 		want["Content-Type"] = []string{"application/x-protobuf;proto=io.prometheus.write.v2.Request"}
