@@ -88,7 +88,7 @@ func recordSize(rec *record.Record) int {
 func labelsSize(series *record.Cursor) int {
 	size := 0
 	for range series.Count() {
-		label := 2 + len(series.Flat())
+		label := 2 + len(series.RawLabel())
 		size += 1 + varintLen(label) + label
 	}
 	return size

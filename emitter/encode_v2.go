@@ -93,10 +93,10 @@ func (m *messageV2) append(nth int, series *record.Cursor, at int64) {
 // refs returns the references of the next label. The record before mostly had the
 // same label at the same place: to compare is cheaper than to look both texts up.
 func (m *messageV2) refs(last *lastLabel, series *record.Cursor) (name, value uint32) {
-	if len(last.flat) > 0 && series.Pass(last.flat) {
+	if len(last.flat) > 0 && series.SkipIf(last.flat) {
 		return last.name, last.value
 	}
-	flat := series.Flat()
+	flat := series.RawLabel()
 	label := record.Cursor(flat)
 	nameText, valueText := label.Label()
 	*last = lastLabel{flat: flat, name: m.symbols.ref(nameText), value: m.symbols.ref(valueText)}
