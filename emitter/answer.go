@@ -20,22 +20,17 @@ import (
 	"labelstream/status/outage"
 )
 
-// maxRetryAfter bounds how long a receiver can make us wait, so that one wrong
-// date does not stop the sending.
+// maxRetryAfter bounds how long a receiver can make us wait.
 const maxRetryAfter = 5 * time.Minute
 
-// outcome is what an answer means for what was sent.
+// outcome is what an answer means for the records sent.
 type outcome int
 
 const (
-	// accepted: the receiver has it, or as much of it as it says.
-	accepted outcome = iota
-	// refused: the same records will not be accepted.
-	refused
-	// retryable: the same records may be accepted later.
-	retryable
-	// misconfigured: no records will be accepted before a setting is changed.
-	misconfigured
+	accepted      outcome = iota // all, or as much as the answer says
+	refused                      // never accepted as they are
+	retryable                    // perhaps accepted later
+	misconfigured                // none is accepted before a setting is changed
 )
 
 // notSaid is where an answer does not say how many samples were written.
@@ -56,8 +51,6 @@ type answer struct {
 	err error
 	// after is how long to wait: the Retry-After, zero without one.
 	after time.Duration
-	// requests is how many it took.
-	requests int
 }
 
 // outcomeOf is the table of what a status means by itself.
@@ -78,7 +71,7 @@ func outcomeOf(status int) outcome {
 
 // classify reads an answer as the delivery table of the design.
 func (c *client) classify(resp *http.Response, text string, m message) answer {
-	a := answer{outcome: outcomeOf(resp.StatusCode), status: resp.StatusCode, written: notSaid, cause: strconv.Itoa(resp.StatusCode)}
+	a := answer{outcome: outcomeOf(resp.StatusCode), status: resp.StatusCode, written: notSaid}
 	if m.version == v2 {
 		a.written = written(resp.Header, m.samples)
 	}
@@ -86,20 +79,16 @@ func (c *client) classify(resp *http.Response, text string, m message) answer {
 	if a.outcome == accepted && note == "" {
 		return a
 	}
+	a.cause = strconv.Itoa(a.status) + note
 	said := ""
 	if text = strings.TrimSpace(c.redact(text, resp.Request)); text != "" {
 		// Quoted: it ends up on terminals, and is not to be trusted.
 		said = fmt.Sprintf(", receiver says %q", text)
 	}
-	if a.outcome == misconfigured && hint == "" {
-		hint = hintFor(resp)
-	}
-	a.err = fmt.Errorf("send to %s: status %d %s%s%s", c.name, a.status, http.StatusText(a.status), note, said)
-	if hint != "" {
-		a.err = outage.WithHint(a.err, hint)
-	}
+	err := fmt.Errorf("send to %s: status %d %s%s%s", c.name, a.status, http.StatusText(a.status), note, said)
+	a.err = outage.WithHint(err, hint)
 	if a.outcome == retryable {
-		a.after = retryAfter(resp.Header.Get("Retry-After"), c.now())
+		a.after = retryAfter(resp.Header.Get("Retry-After"))
 	}
 	return a
 }
@@ -109,21 +98,23 @@ func (c *client) classify(resp *http.Response, text string, m message) answer {
 func (a *answer) weigh(resp *http.Response, m message) (note, hint string) {
 	isSuccess := a.status/100 == 2
 	switch {
-	case a.status == http.StatusConflict || a.outcome > refused:
+	case a.outcome == misconfigured:
+		return "", hintFor(resp)
+	case a.status == http.StatusConflict || a.outcome == retryable:
 	case isSuccess && a.written <= 0 && isHTML(resp.Header):
-		a.outcome, a.cause = misconfigured, "HTML"
+		a.outcome = misconfigured
 		return " with a page of HTML", "this is not where the receiver is: check LABELSTREAM_DESTINATION and what stands before it"
 	case isSuccess && m.version == v2 && a.written == notSaid:
-		a.outcome, a.cause = misconfigured, "not 2.0"
+		a.outcome = misconfigured
 		return " without the samples written", "it does not speak remote_write 2.0; set LABELSTREAM_PROTOCOL to auto or 1.0"
 	case a.written == m.samples:
 		a.outcome = accepted
-	case a.written != notSaid:
+	case a.written > 0:
 		a.outcome = accepted
-		if a.written == 0 {
-			a.outcome = refused
-		}
 		return fmt.Sprintf(", %d of %d samples written", a.written, m.samples), ""
+	case a.written == 0:
+		a.outcome = refused
+		return fmt.Sprintf(", 0 of %d samples written", m.samples), ""
 	}
 	return "", ""
 }
@@ -153,10 +144,11 @@ func hintFor(resp *http.Response) string {
 	case resp.StatusCode == http.StatusNotFound:
 		return "check the path of LABELSTREAM_DESTINATION"
 	case resp.StatusCode/100 == 3:
+		hint := "redirects are not followed, set LABELSTREAM_DESTINATION to the final URL"
 		if to, err := resp.Location(); err == nil {
-			return fmt.Sprintf("redirects are not followed, set LABELSTREAM_DESTINATION to the final URL (%s)", redactURL(to))
+			hint += " (" + redactURL(to) + ")"
 		}
-		return "redirects are not followed, set LABELSTREAM_DESTINATION to the final URL"
+		return hint
 	default:
 		return "check that LABELSTREAM_DESTINATION takes Prometheus remote_write"
 	}
@@ -164,7 +156,7 @@ func hintFor(resp *http.Response) string {
 
 // retryAfter reads a Retry-After header: seconds, or a date. It returns zero
 // for none and for what has passed.
-func retryAfter(header string, now time.Time) time.Duration {
+func retryAfter(header string) time.Duration {
 	if seconds, err := strconv.ParseInt(header, 10, 64); err == nil {
 		// Bounded before it is multiplied, which could overflow.
 		return time.Duration(min(max(seconds, 0), int64(maxRetryAfter/time.Second))) * time.Second
@@ -173,7 +165,7 @@ func retryAfter(header string, now time.Time) time.Duration {
 	if err != nil {
 		return 0
 	}
-	return min(max(0, date.Sub(now)), maxRetryAfter)
+	return min(max(0, time.Until(date)), maxRetryAfter)
 }
 
 // failure is a request without an answer.
@@ -193,10 +185,7 @@ func (c *client) failure(ctx context.Context, err error) answer {
 		// What the token server says may repeat the client's secret.
 		err = fmt.Errorf("fetch an OAuth2 token: status %s", token.Response.Status)
 	}
-	a.err = fmt.Errorf("send to %s: %w", c.name, c.redactError(err))
-	if hint != "" {
-		a.err = outage.WithHint(a.err, hint)
-	}
+	a.err = outage.WithHint(fmt.Errorf("send to %s: %w", c.name, c.redactError(err)), hint)
 	return a
 }
 
@@ -205,37 +194,37 @@ func (c *client) failure(ctx context.Context, err error) answer {
 // wrong, "" where none is.
 func causeOf(err error) (cause, hint string) {
 	const credentials = "check the credentials for LABELSTREAM_DESTINATION"
-	if _, ok := errors.AsType[*net.DNSError](err); ok {
+	var timeout net.Error
+	errno, isErrno := errors.AsType[syscall.Errno](err)
+	switch {
+	case is[*net.DNSError](err):
 		return "name resolution", ""
-	}
-	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+	case is[*tls.CertificateVerificationError](err):
 		return "certificate", "check LABELSTREAM_TLS_CA_FILE and the destination's certificate"
-	}
-	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok || errors.Is(err, http.ErrSchemeMismatch) {
+	case is[tls.RecordHeaderError](err), errors.Is(err, http.ErrSchemeMismatch):
 		return "scheme", "nobody speaks TLS there: check the scheme and the port of LABELSTREAM_DESTINATION"
-	}
-	if lacksCredentials(err) {
+	case lacksCredentials(err):
 		return "credentials", credentials
-	}
 	// net/http has no type for it. Such a value is a file's with a line break in it.
-	if strings.Contains(err.Error(), "invalid header field value") {
+	case strings.Contains(err.Error(), "invalid header field value"):
 		return "header", credentials + " and its headers: one holds a line break, or what no header may"
-	}
-	if errno, ok := errors.AsType[syscall.Errno](err); ok {
+	case isErrno:
 		return errno.Error(), ""
-	}
-	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
+	case errors.As(err, &timeout) && timeout.Timeout():
 		return "timeout", ""
+	default:
+		return "connection", ""
 	}
-	return "connection", ""
 }
 
 // lacksCredentials tells whether there was nothing to authenticate with: a file
 // that cannot be read, or a token that was not granted.
 func lacksCredentials(err error) bool {
-	if _, ok := errors.AsType[*fs.PathError](err); ok {
-		return true
-	}
 	token, ok := errors.AsType[*oauth2.RetrieveError](err)
-	return ok && token.Response != nil && outcomeOf(token.Response.StatusCode) != retryable
+	return is[*fs.PathError](err) || ok && token.Response != nil && outcomeOf(token.Response.StatusCode) != retryable
+}
+
+func is[T error](err error) bool {
+	_, ok := errors.AsType[T](err)
+	return ok
 }

@@ -6,18 +6,19 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"labelstream/config"
 	"labelstream/status/outage"
@@ -73,7 +74,7 @@ func TestStatusMatrix(t *testing.T) {
 	}
 }
 
-func deliverOne(t *testing.T, status int, protocol config.Protocol, long bool) took {
+func deliverOne(t *testing.T, status int, protocol config.Protocol, long bool) (got took) {
 	up := time.Now().Add(40 * time.Second)
 	d := newDestination(func(int, request, *http.Request) (*http.Response, error) {
 		if time.Now().Before(up) {
@@ -81,26 +82,16 @@ func deliverOne(t *testing.T, status int, protocol config.Protocol, long bool) t
 		}
 		return respond(200, "", samplesWritten, "2"), nil
 	})
-	cfg := testConfig(t, "http://destination/write")
-	cfg.Protocol = protocol
-	opts := Options{Transport: d, ProbeInterval: 5 * time.Second, GiveUpAfter: 30 * time.Second}
+	settings := probing(5*time.Second, 30*time.Second)
 	if long {
-		opts.ProbeInterval, opts.GiveUpAfter = 0, 0
+		settings = probing(time.Minute, 0)
 	}
-	h := newHarness(t, cfg, opts)
+	h := newHarness(t, d, speaking(protocol), settings)
 	h.put(newRecord(1, "a", "b"))
 	h.Close()
 	err := h.Run(t.Context())
-	totals := h.Totals()["pods"]
-	var got took
-	switch [3]int64{totals.Accepted, totals.Refused, h.Unsent()} {
-	case [3]int64{1, 0, 0}:
-		got.Result = "accepted"
-	case [3]int64{0, 1, 0}:
-		got.Result = "refused"
-	case [3]int64{0, 0, 1}:
-		got.Result = "unsent"
-	}
+	got.Result = map[[3]int64]string{{1, 0, 0}: "accepted", {0, 1, 0}: "refused", {0, 0, 1}: "unsent"}[[3]int64{
+		h.Totals()["pods"].Accepted, h.Totals()["pods"].Refused, h.Unsent()}]
 	if (err != nil) != (got.Result == "unsent") {
 		t.Errorf("Run: %v, and the record is %s", err, got.Result)
 	}
@@ -117,7 +108,7 @@ func deliverOne(t *testing.T, status int, protocol config.Protocol, long bool) t
 // Answers of a 2.0 receiver that says what it has of six samples, in three
 // records. Its words are logged and change nothing.
 func TestWritten(t *testing.T) {
-	const spelling = "X-Prometheus-Remote-Write-Written-Samples"
+	const ofAll, spelling = samplesWritten, "X-Prometheus-Remote-Write-Written-Samples"
 	const auto, fixed = config.ProtocolAuto, config.Protocol2
 	for _, c := range []struct {
 		name              string
@@ -127,19 +118,19 @@ func TestWritten(t *testing.T) {
 		written           int
 		accepted, refused int64
 		versions          []version
-		samples           string
+		samples           float64
 	}{
-		{"all", fixed, 204, samplesWritten, 6, 3, 0, []version{v2}, "6"},
-		{"all in the other spelling", auto, 200, spelling, 6, 3, 0, []version{v2}, "6"},
-		{"more than there are", fixed, 200, samplesWritten, 60, 3, 0, []version{v2}, "6"},
-		{"one less", auto, 204, samplesWritten, 5, 2, 1, []version{v2}, "5"},
-		{"some of a refusal", fixed, 400, samplesWritten, 4, 2, 1, []version{v2}, "4"},
-		{"half of a refusal", fixed, 422, samplesWritten, 3, 1, 2, []version{v2}, "3"},
-		{"less than none", fixed, 400, samplesWritten, -5, 0, 3, []version{v2}, "0"},
-		{"none of a success", fixed, 200, samplesWritten, 0, 0, 3, []version{v2}, "0"},
-		{"some, and a conflict", fixed, 409, samplesWritten, 4, 3, 0, []version{v2}, "6"},
-		{"some of a refusal, with 1.0 to be asked first", auto, 400, samplesWritten, 4, 3, 0, []version{v2, v1}, "6"},
-		{"none of a success, with 1.0 to be asked first", auto, 200, samplesWritten, 0, 3, 0, []version{v2, v1}, "6"},
+		{"all", fixed, 204, ofAll, 6, 3, 0, []version{v2}, 6},
+		{"all in the other spelling", auto, 200, spelling, 6, 3, 0, []version{v2}, 6},
+		{"more than there are", fixed, 200, ofAll, 60, 3, 0, []version{v2}, 6},
+		{"one less", auto, 204, ofAll, 5, 2, 1, []version{v2}, 5},
+		{"some of a refusal", fixed, 400, ofAll, 4, 2, 1, []version{v2}, 4},
+		{"half of a refusal", fixed, 422, ofAll, 3, 1, 2, []version{v2}, 3},
+		{"less than none", fixed, 400, ofAll, -5, 0, 3, []version{v2}, 0},
+		{"none of a success", fixed, 200, ofAll, 0, 0, 3, []version{v2}, 0},
+		{"some, and a conflict", fixed, 409, ofAll, 4, 3, 0, []version{v2}, 6},
+		{"some of a refusal, with 1.0 to be asked first", auto, 400, ofAll, 4, 3, 0, []version{v2, v1}, 6},
+		{"none of a success, with 1.0 to be asked first", auto, 200, ofAll, 0, 3, 0, []version{v2, v1}, 6},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			const words = `series {namespace="", pod="p2"} is bad`
@@ -149,15 +140,11 @@ func TestWritten(t *testing.T) {
 				}
 				return respond(c.status, words, c.header, strconv.Itoa(c.written)), nil
 			})
-			h := newTestEmitter(t, d, speaking(c.protocol), batchSize(3))
+			h := newHarness(t, d, speaking(c.protocol), batchSize(3))
 			h.deliver(newRecord(1, "a", "a2"), newRecord(2, "b", "b2"), newRecord(3, "c", "c2"))
 			expect(t, "versions", d.versions(), c.versions)
 			expect(t, "totals", h.Totals()["pods"], Totals{Accepted: c.accepted, Refused: c.refused})
-			h.expectMetrics(fmt.Sprintf(`
-				# HELP labelstream_samples_sent_total Samples that the destination accepted.
-				# TYPE labelstream_samples_sent_total counter
-				labelstream_samples_sent_total %s
-			`, c.samples), "labelstream_samples_sent_total")
+			expect(t, "samples", testutil.ToFloat64(h.stats.samplesSent), c.samples)
 			if c.refused > 0 {
 				expect(t, "log", h.lines(), []string{fmt.Sprintf("error: The destination refused records reason=not_written records=%d "+
 					"error=send to http://destination/write: status %d %s, %d of 6 samples written, receiver says %q",
@@ -172,43 +159,42 @@ func TestWrittenOfSeveralKinds(t *testing.T) {
 	d := newDestination(func(int, request, *http.Request) (*http.Response, error) {
 		return respond(204, "", samplesWritten, "2"), nil
 	})
-	h := newTestEmitter(t, d, speaking(config.Protocol2), batchSize(3))
+	h := newHarness(t, d, speaking(config.Protocol2), batchSize(3))
 	node := newRecord(3, "c")
 	node.Kind = nodes
 	h.deliver(newRecord(1, "a"), newRecord(2, "b"), node)
 	expect(t, "totals", h.Totals(), map[string]Totals{"pods": {Accepted: 2}, "nodes": {Accepted: 1}, "": {Refused: 1}})
-	expect(t, "unsent", h.Unsent(), 0)
 }
 
 // What is a matter of settings is not tried again as if it would pass.
 func TestMisconfigured(t *testing.T) {
-	plain := httptest.NewServer(http.NotFoundHandler())
-	defer plain.Close()
-	login := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	handler := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		_, _ = io.WriteString(w, "<html>Please log in")
-	}))
-	defer login.Close()
-	token := writeFile(t, filepath.Join(t.TempDir(), "token"), "first-line\nsecond-line\n")
+	})
+	plain, secure := httptest.NewServer(handler), httptest.NewUnstartedServer(handler)
+	defer plain.Close()
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
+	secure.StartTLS()
+	defer secure.Close()
+	token := writeFile(t, "first-line\nsecond-line\n")
+	const credentials = "check the credentials for LABELSTREAM_DESTINATION"
 	for _, c := range []struct {
-		name, url string
-		token     string
-		err, hint string
+		name, url, token string
+		err, hint        string
 	}{
 		{"https to an http port", strings.Replace(plain.URL, "http:", "https:", 1), "", "http: server gave HTTP response to HTTPS client",
 			"nobody speaks TLS there: check the scheme and the port of LABELSTREAM_DESTINATION"},
-		{"a page of HTML", login.URL, "", `status 200 OK with a page of HTML, receiver says "<html>Please log in"`,
+		{"a page of HTML", plain.URL, "", `status 200 OK with a page of HTML, receiver says "<html>Please log in"`,
 			"this is not where the receiver is: check LABELSTREAM_DESTINATION and what stands before it"},
 		{"a token with a line break", plain.URL, token, `net/http: invalid header field value for "Authorization"`,
-			"check the credentials for LABELSTREAM_DESTINATION and its headers: one holds a line break, or what no header may"},
+			credentials + " and its headers: one holds a line break, or what no header may"},
+		{"no file with the token", plain.URL, "/none", "unable to read authorization credentials: unable to read file /none: open /none: no such file or directory", credentials},
+		{"another authority's certificate", secure.URL, "", "tls: failed to verify certificate: x509: certificate signed by unknown authority",
+			"check LABELSTREAM_TLS_CA_FILE and the destination's certificate"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			cfg := testConfig(t, c.url)
-			cfg.Protocol = config.ProtocolAuto
-			if c.token != "" {
-				cfg.HTTPClient = bearer(c.token)
-			}
-			h := newHarness(t, cfg, Options{ProbeInterval: ms, GiveUpAfter: ms})
+			h := newHarness(t, nil, sendingTo(c.url, bearer(c.token)), speaking(config.ProtocolAuto), probing(ms, ms))
 			h.put(newRecord(1, "a"))
 			h.Close()
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
@@ -221,22 +207,23 @@ func TestMisconfigured(t *testing.T) {
 }
 
 func TestRetryAfter(t *testing.T) {
-	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	for header, want := range map[string]time.Duration{
-		"":                              0,
-		"0":                             0,
-		"-5":                            0,
-		"1":                             time.Second,
-		"301":                           5 * time.Minute,
-		"9223372036854775807":           5 * time.Minute,
-		"99999999999999999999":          0,
-		"soon":                          0,
-		"Sun, 01 Mar 2026 12:00:42 GMT": 42 * time.Second,
-		"Sun, 01 Mar 2026 11:00:00 GMT": 0,
-		"Sun, 01 Mar 2026 13:00:00 GMT": 5 * time.Minute,
-	} {
-		expect(t, fmt.Sprintf("%q", header), retryAfter(header, now), want)
-	}
+	synctest.Test(t, func(t *testing.T) { // It is midnight of 1 January 2000.
+		for header, want := range map[string]time.Duration{
+			"":                              0,
+			"0":                             0,
+			"-5":                            0,
+			"1":                             time.Second,
+			"301":                           5 * time.Minute,
+			"9223372036854775807":           5 * time.Minute,
+			"99999999999999999999":          0,
+			"soon":                          0,
+			"Sat, 01 Jan 2000 00:00:42 GMT": 42 * time.Second,
+			"Fri, 31 Dec 1999 23:00:00 GMT": 0,
+			"Sat, 01 Jan 2000 01:00:00 GMT": 5 * time.Minute,
+		} {
+			expect(t, fmt.Sprintf("%q", header), retryAfter(header), want)
+		}
+	})
 }
 
 func TestCauseOf(t *testing.T) {
@@ -266,13 +253,9 @@ func TestBodyIsReadUntilClosed(t *testing.T) {
 		kept = append(kept, req.Body, again)
 		return respond(200, ""), nil
 	})
-	c, err := newClient(testConfig(t, "http://destination/"), Options{Transport: transport, Now: time.Now})
-	if err != nil {
-		t.Fatal(err)
-	}
 	var reading atomic.Int32
 	m := message{version: v1, body: []byte("message"), reading: &reading}
-	expect(t, "outcome", c.post(t.Context(), m).outcome, accepted)
+	expect(t, "outcome", newHarness(t, transport).client.post(t.Context(), m).outcome, accepted)
 	for left := len(kept); left > 0; left-- {
 		expect(t, "readers", reading.Load(), int32(left))
 		body := kept[left-1]
@@ -306,14 +289,12 @@ func TestConnections(t *testing.T) {
 	}
 	s.Start()
 	defer s.Close()
-	h := newHarness(t, testConfig(t, s.URL), Options{})
+	h := newHarness(t, nil, sendingTo(s.URL, nil))
 	h.deliver(records("a", "b", "c", "d", "e")...)
 	<-closed
 	expect(t, "requests", requests.Load(), 3)
 	expect(t, "connections", connections.Load(), 1)
 	want := fmt.Sprintf("error: The destination refused a record kind=pods name=p5 reason=bad_request "+
 		"error=send to %s: status 400 Bad Request, receiver says %q", s.URL, strings.Repeat("x", 3000))
-	if diff := cmp.Diff([]string{want}, h.lines()); diff != "" {
-		t.Errorf("log (-want +got):\n%s", diff)
-	}
+	expect(t, "log", h.lines(), []string{want})
 }

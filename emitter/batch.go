@@ -4,6 +4,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sirupsen/logrus"
+
 	"labelstream/record"
 )
 
@@ -11,12 +13,11 @@ import (
 // records need, so that a small cluster has small buffers.
 const minArena = 16 << 10
 
-// batch is what one request carries. One goroutine has it at a time: those
-// that put, under their queue's lock, then the sender.
+// batch is the records that are queued and sent together. One goroutine has it at a
+// time: those that put, under their queue's lock, then the sender.
 type batch struct {
-	// arena holds the records' series in flat form, one after the other.
-	arena []byte
-	// entries describe the records, in the same order.
+	// arena holds the records' encoded series, one after the other.
+	arena   []byte
 	entries []entry
 	// size is the bytes of all records, encoded as 1.0.
 	size int
@@ -31,18 +32,16 @@ type entry struct {
 	key  uint64
 	// queued is when the record came, as the time since the emitter was made.
 	queued time.Duration
-	// end is where the record's series end in the arena; they begin where
-	// those of the record before end.
-	end int32
+	// from and to are where the record's series are in the arena.
+	from, to int32
 	// size is the record's bytes, encoded as 1.0.
 	size int32
 	// series is how many there are, with one sample each.
 	series int32
 	// tick is how many milliseconds after the first record of its part this one
 	// is stamped, see [clock.stamp].
-	tick int32
-	// deleted is record.Record.Deleted; dropped deletions are not sent any more.
-	deleted, dropped bool
+	tick    int32
+	deleted bool
 }
 
 // add copies the record. The buffer grows to the limit rather than past it.
@@ -50,13 +49,14 @@ func (b *batch) add(rec *record.Record, size int, now time.Duration, limit int) 
 	if len(b.entries) == 0 {
 		b.since.Store(int64(now) + 1)
 	}
-	if need := len(b.arena) + len(rec.Series); need > cap(b.arena) {
+	from := len(b.arena)
+	if need := from + len(rec.Series); need > cap(b.arena) {
 		b.arena = append(make([]byte, 0, max(need, min(limit, max(minArena, 2*cap(b.arena))))), b.arena...)
 	}
 	b.arena = append(b.arena, rec.Series...)
 	b.entries = append(b.entries, entry{
 		kind: rec.Kind, key: rec.Key, queued: now, deleted: rec.Deleted,
-		end: int32(len(b.arena)), size: int32(size), series: int32(rec.Count),
+		from: int32(from), to: int32(len(b.arena)), size: int32(size), series: int32(rec.Count),
 	})
 	b.size += size
 }
@@ -73,82 +73,69 @@ func (b *batch) reset(limit int) {
 	b.since.Store(0)
 }
 
-// part is the records of a batch from one up to, but not including, another.
-type part struct{ from, to int }
-
-func (p part) len() int { return p.to - p.from }
-
-func (b *batch) all() part { return part{to: len(b.entries)} }
-
-// of returns the entries of a part.
-func (b *batch) of(p part) []entry { return b.entries[p.from:p.to] }
-
-// series are those of record i.
-func (b *batch) series(i int) record.Cursor {
-	start := int32(0)
-	if i > 0 {
-		start = b.entries[i-1].end
-	}
-	return record.Cursor(b.arena[start:b.entries[i].end])
+// part is what one request carries: some records of a batch.
+type part struct {
+	batch   *batch
+	entries []entry
+	// isWhole says that it is no piece of something refused.
+	isWhole bool
 }
 
-// totals are the records of a part that are to be sent, their samples, and their
-// bytes, encoded as 1.0.
-func (b *batch) totals(p part) (records, samples, bytes int) {
-	for i := range b.of(p) {
-		if e := &b.entries[p.from+i]; !e.dropped {
-			records++
-			samples += int(e.series)
-			bytes += int(e.size)
-		}
+func (b *batch) all() part { return part{b, b.entries, true} }
+
+func (p *part) series(e *entry) record.Cursor { return record.Cursor(p.batch.arena[e.from:e.to]) }
+
+// totals are the samples of the records, and their bytes, encoded as 1.0.
+func (p *part) totals() (samples, bytes int) {
+	for i := range p.entries {
+		samples += int(p.entries[i].series)
+		bytes += int(p.entries[i].size)
 	}
-	return records, samples, bytes
+	return samples, bytes
 }
 
-// firstPart is the largest one from there on that holds no more than so many
-// bytes, and a record at least.
-func (b *batch) firstPart(from, limit int) part {
-	to, bytes := from, 0
-	for to < len(b.entries) && (to == from || bytes+int(b.entries[to].size) <= limit) {
-		bytes += int(b.entries[to].size)
-		to++
-	}
-	return part{from, to}
+// cut divides a part before the record at an index.
+func (p *part) cut(at int, isWhole bool) (left, right part) {
+	return part{p.batch, p.entries[:at], isWhole}, part{p.batch, p.entries[at:], isWhole}
 }
 
-// byResource counts the records that were not dropped by the resource of their
-// kind.
-func byResource(entries []entry) map[string]int {
-	n := make(map[string]int)
-	for i := range entries {
-		if e := &entries[i]; !e.dropped {
-			n[e.kind.Resource]++
-		}
+// fitting is how many records from the first on have no more than so many bytes,
+// one at least.
+func (p *part) fitting(limit int) int {
+	n, bytes := 0, 0
+	for n < len(p.entries) && (n == 0 || bytes+int(p.entries[n].size) <= limit) {
+		bytes += int(p.entries[n].size)
+		n++
 	}
 	return n
 }
 
-// identity says which object a record is of.
-type identity struct {
-	kind            *record.Kind
-	namespace, name string
+// byResource counts the records by the resource of their kind.
+func (p *part) byResource() map[string]int {
+	n := make(map[string]int)
+	for i := range p.entries {
+		n[p.entries[i].kind.Resource]++
+	}
+	return n
 }
 
-// identity reads it from the labels of the record's first series, so that the
-// queue need not hold it.
-func (b *batch) identity(i int) identity {
-	id := identity{kind: b.entries[i].kind}
-	series := b.series(i)
-	if len(series) == 0 {
-		return id
+// identity says in the log which object the only record is of; nil where there are
+// several. It is read from the labels of the first series, so that the queue need
+// not hold it.
+func (p *part) identity() logrus.Fields {
+	if len(p.entries) != 1 {
+		return nil
 	}
+	kind := p.entries[0].kind
+	id := logrus.Fields{"kind": kind.Resource}
+	series := p.series(&p.entries[0])
 	for range series.Count() {
 		switch name, value := series.Label(); string(name) {
-		case id.kind.NameLabel:
-			id.name = string(value)
+		case kind.NameLabel:
+			id["name"] = string(value)
 		case "namespace":
-			if id.kind.Namespaced {
-				id.namespace = string(value)
+			if kind.Namespaced {
+				id["namespace"] = string(value)
 			}
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"sync/atomic"
 	"time"
 
@@ -21,37 +22,31 @@ const maxBody = 4 << 10
 // client makes single requests.
 type client struct {
 	http *http.Client
-	url  string
+	url  *url.URL
 	// name is the URL without what may be secret, for logs and errors.
 	name    string
 	agent   string
 	timeout time.Duration
-	now     func() time.Time
 	// secrets are those of the settings' URLs.
 	secrets []string
 }
 
 // newClient fails where the settings of authentication or TLS cannot be used.
-func newClient(cfg *config.Delivery, opts Options) (*client, error) {
+func newClient(cfg *config.Delivery, userAgent string) (*client, error) {
 	c := &client{
-		url:     cfg.Destination.String(),
+		url:     cfg.Destination.URL,
 		name:    redactURL(cfg.Destination.URL),
-		agent:   opts.UserAgent,
+		agent:   userAgent,
 		timeout: cfg.SendTimeout,
-		now:     opts.Now,
 		secrets: secretsOf(cfg),
 	}
-	transport := opts.Transport
-	if transport == nil {
-		var err error
-		if transport, err = newTransport(cfg.HTTPClient); err != nil {
-			return nil, fmt.Errorf("prepare sending to %s: %w", c.name, c.redactError(err))
-		}
+	transport, err := newTransport(cfg.HTTPClient)
+	if err != nil {
+		return nil, fmt.Errorf("prepare sending to %s: %w", c.name, c.redactError(err))
 	}
 	c.http = &http.Client{
 		Transport: transport,
-		// A redirected POST may arrive as a GET, and credentials would follow
-		// to wherever it leads.
+		// A redirected POST may become a GET, and credentials would follow.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	return c, nil
@@ -84,11 +79,7 @@ type message struct {
 func (c *client) post(ctx context.Context, m message) answer {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	req, err := c.request(ctx, m)
-	if err != nil {
-		return c.failure(ctx, err)
-	}
-	resp, err := c.http.Do(req)
+	resp, err := c.http.Do(c.request(ctx, m))
 	if err != nil {
 		return c.failure(ctx, err)
 	}
@@ -99,27 +90,29 @@ func (c *client) post(ctx context.Context, m message) answer {
 	return c.classify(resp, string(text), m)
 }
 
-func (c *client) request(ctx context.Context, m message) (*http.Request, error) {
+func (c *client) request(ctx context.Context, m message) *http.Request {
+	contentType, version := "application/x-protobuf", "0.1.0"
+	if m.version == v2 {
+		contentType, version = "application/x-protobuf;proto=io.prometheus.write.v2.Request", "2.0.0"
+	}
 	open := func() (io.ReadCloser, error) {
 		m.reading.Add(1)
 		return &body{Reader: bytes.NewReader(m.body), reading: m.reading}, nil
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url, nil)
-	if err != nil {
-		return nil, err
+	req := &http.Request{
+		Method: http.MethodPost,
+		URL:    c.url,
+		Header: http.Header{
+			"Content-Type":                      {contentType},
+			"Content-Encoding":                  {"snappy"},
+			"User-Agent":                        {c.agent},
+			"X-Prometheus-Remote-Write-Version": {version},
+		},
+		GetBody:       open,
+		ContentLength: int64(len(m.body)),
 	}
 	req.Body, _ = open()
-	req.GetBody = open
-	req.ContentLength = int64(len(m.body))
-	req.Header.Set("Content-Type", "application/x-protobuf")
-	req.Header.Set("X-Prometheus-Remote-Write-Version", "0.1.0")
-	if m.version == v2 {
-		req.Header.Set("Content-Type", "application/x-protobuf;proto=io.prometheus.write.v2.Request")
-		req.Header.Set("X-Prometheus-Remote-Write-Version", "2.0.0")
-	}
-	req.Header.Set("Content-Encoding", "snappy")
-	req.Header.Set("User-Agent", c.agent)
-	return req, nil
+	return req.WithContext(ctx)
 }
 
 // body is a request's. A transport may read it even after it has returned the

@@ -25,8 +25,8 @@ type clock struct {
 	seen map[uint64]struct{}
 }
 
-func newClock(now func() time.Time, log logrus.FieldLogger) *clock {
-	return &clock{now: now, log: log, seen: make(map[uint64]struct{})}
+func newClock(log logrus.FieldLogger) *clock {
+	return &clock{now: time.Now, log: log, seen: make(map[uint64]struct{})}
 }
 
 // stamp gives the records their ticks, and returns the time of tick zero in
@@ -37,9 +37,6 @@ func (c *clock) stamp(entries []entry) (first int64) {
 	tick := int32(0)
 	clear(c.seen)
 	for i := range entries {
-		if entries[i].dropped {
-			continue
-		}
 		if _, again := c.seen[entries[i].key]; again {
 			tick++
 			clear(c.seen)

@@ -24,16 +24,9 @@ const (
 // delivery is the way of one batch to the outcomes of its records.
 type delivery struct {
 	sender *sender
-	batch  *batch
-	// from is the first record without an outcome.
-	from int
-	// ends are where the parts end that are to be sent, the next one last. The
-	// first part begins at from, each other where the one before it ends.
-	ends []int
-	// whole is where the last part begins that is no piece of something refused.
-	whole int
-	// requests are those that searched for bad records.
-	requests int
+	// requests are those that searched for bad records, pending the parts that the
+	// search has still to send.
+	requests, pending int
 	// accepted and refused count records.
 	accepted, refused int
 	conflict          bool
@@ -45,16 +38,9 @@ func (s *sender) deliver(ctx context.Context, b *batch) error {
 	if err := s.startBatch(ctx); err != nil {
 		return err
 	}
-	d := delivery{sender: s, batch: b}
-	for d.from < len(b.entries) {
-		p, isWhole := d.next()
-		a, err := s.send(ctx, b, p, isWhole)
-		if err != nil {
-			return err
-		}
-		// The place for a step between refused and retryable: a part whose failure
-		// looks like its own could be divided here too.
-		d.handle(p, a, isWhole)
+	d := delivery{sender: s}
+	if err := d.sendAll(ctx, b.all()); err != nil {
+		return err
 	}
 	if d.accepted+d.refused > 0 {
 		s.stats.batches.WithLabelValues(string(d.result())).Inc()
@@ -62,93 +48,89 @@ func (s *sender) deliver(ctx context.Context, b *batch) error {
 	return nil
 }
 
-// next is the part to send. A batch that is larger than the limit by now is sent
-// in several. isWhole says that the part is no piece of something refused.
-func (d *delivery) next() (p part, isWhole bool) {
-	if len(d.ends) == 0 {
-		d.whole = d.from
-		d.ends = append(d.ends, d.batch.firstPart(d.from, int(d.sender.queue.limit.Load())).to)
+// sendAll sends the records in as many requests as the limit of bytes needs.
+func (d *delivery) sendAll(ctx context.Context, rest part) error {
+	for len(rest.entries) > 0 {
+		var p part
+		p, rest = rest.cut(rest.fitting(d.sender.limit), true)
+		if err := d.send(ctx, p); err != nil {
+			return err
+		}
 	}
-	return part{d.from, d.ends[len(d.ends)-1]}, len(d.ends) == 1 && d.from == d.whole
+	return nil
 }
 
-// handle gives the records of a part their outcome, or divides it.
-func (d *delivery) handle(p part, a answer, isWhole bool) {
-	isTooLarge := a.status == http.StatusRequestEntityTooLarge
-	if !isWhole {
-		d.requests += a.requests
+// send gives the records of a part their outcome, or divides it.
+func (d *delivery) send(ctx context.Context, p part) error {
+	if !p.isWhole {
+		d.requests += d.sender.protocol.requests()
 	}
-	records, samples, bytes := d.batch.totals(p)
+	// A step between refused and retryable belongs here: a part whose failure looks
+	// like its own could be divided too.
+	a, err := d.sender.send(ctx, &p)
+	records := len(p.entries)
+	if err != nil || records == 0 {
+		return err
+	}
+	isTooLarge := a.status == http.StatusRequestEntityTooLarge
 	if isTooLarge && records > 1 {
+		_, bytes := p.totals()
 		d.sender.lowerLimit(bytes / 2)
 	}
 	switch {
 	case a.outcome == accepted:
-		d.accept(p, a, records, samples)
-	case records == 1 || d.sender.onRefused == config.OnRefusedDrop:
-		d.refuse(p, a, records, reasonOf(a))
+		d.accept(&p, a)
+	case records == 1 || d.sender.cfg.OnRefused == config.OnRefusedDrop:
+		d.refuse(&p, a, reasonOf(a))
 	case isTooLarge:
-		d.ends = d.ends[:0] // in parts below the limit
+		return d.sendAll(ctx, p)
 	case a.written == 0:
-		d.refuse(p, a, records, reasonNotWritten)
-	case d.canDivide():
-		d.ends = append(d.ends, p.from+p.len()/2)
+		d.refuse(&p, a, reasonNotWritten)
+	case d.requests+d.sender.protocol.requests()*(d.pending+2) < maxRequests:
+		return d.divide(ctx, &p)
 	default:
-		d.refuse(p, a, records, reasonUndecided)
+		d.refuse(&p, a, reasonUndecided)
 	}
+	return nil
 }
 
-// canDivide tells whether there are requests left to send the halves of a part,
-// and all that is pending.
-func (d *delivery) canDivide() bool {
-	each := 1
-	if d.sender.protocol.version() == unknown {
-		each = 2
+// divide searches for bad records in the halves of a part.
+func (d *delivery) divide(ctx context.Context, p *part) error {
+	left, right := p.cut(len(p.entries)/2, false)
+	d.pending++
+	err := d.send(ctx, left)
+	d.pending--
+	if err != nil {
+		return err
 	}
-	return d.requests+each*(len(d.ends)+1) < maxRequests
+	return d.send(ctx, right)
 }
 
 // accept counts records that were accepted. Of those that an answer leaves out is
 // known how many samples they have, and no record is blamed.
-func (d *delivery) accept(p part, a answer, records, samples int) {
-	d.end(p, records)
-	if records == 0 {
-		return
-	}
-	leftOut, written := 0, samples
-	if a.written != notSaid && a.status != http.StatusConflict {
+func (d *delivery) accept(p *part, a answer) {
+	samples, _ := p.totals()
+	records, leftOut, written := len(p.entries), 0, samples
+	if a.written != notSaid && a.written < samples && a.status != http.StatusConflict {
 		written = a.written
 		leftOut = ((samples-written)*records + samples - 1) / samples
-		d.refused += leftOut
 	}
 	d.accepted += records - leftOut
+	d.refused += leftOut
 	d.conflict = d.conflict || a.status == http.StatusConflict
-	d.sender.stats.accept(d.batch.of(p), leftOut, written, d.sender.clock.now())
+	d.sender.stats.accept(p, leftOut, written)
 	if leftOut > 0 {
-		d.sender.refusals.add(reasonNotWritten, a.err, leftOut, identity{})
+		d.sender.refusals.add(reasonNotWritten, a.err, leftOut, nil)
 	}
 	d.sender.recovered()
 }
 
-func (d *delivery) refuse(p part, a answer, records int, reason string) {
-	d.end(p, records)
+func (d *delivery) refuse(p *part, a answer, reason string) {
+	records := len(p.entries)
 	d.refused += records
-	for resource, n := range byResource(d.batch.of(p)) {
-		d.sender.stats.refuse(resource, reason, n)
-	}
-	id := identity{}
-	if p.len() == 1 {
-		id = d.batch.identity(p.from)
-	}
-	d.sender.refusals.add(reason, a.err, records, id)
+	d.sender.stats.refuse(p, reason)
+	d.sender.refusals.add(reason, a.err, records, p.identity())
 	d.sender.refusedMore(records, a.err)
-}
-
-// end moves on to what follows the part.
-func (d *delivery) end(p part, records int) {
-	d.from = p.to
-	d.ends = d.ends[:len(d.ends)-1]
-	d.sender.stats.unsent.Add(-int64(records))
 }
 
 // result is the batch's.

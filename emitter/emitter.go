@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"strings"
 	"sync"
 	"time"
@@ -28,11 +27,8 @@ const maxIdle = 30 * time.Minute
 
 // Options are what an Emitter needs beside its settings.
 type Options struct {
-	// UserAgent is sent with each request, such as "labelstream/1.2.3".
+	// UserAgent is a header of each request, such as "labelstream/1.2.3".
 	UserAgent string
-	// Transport carries the requests. Nil means a pooled one that authenticates
-	// as the settings say.
-	Transport http.RoundTripper
 	// Registerer takes the metrics. Nil means that nobody reads them.
 	Registerer prometheus.Registerer
 	// Logger is required.
@@ -41,26 +37,12 @@ type Options struct {
 	// end of ctx does, and nothing more is sent; it must not block. Nil means
 	// that requests are always allowed.
 	AllowSend func() error
-	// Now is the clock that samples are stamped with. Nil means time.Now.
-	Now func() time.Time
 	// ProbeInterval is how often one batch is tried while the destination
 	// rejects the settings or refuses every record. Zero means a minute.
 	ProbeInterval time.Duration
 	// GiveUpAfter ends Run when the destination has done so for so long. Zero
 	// means never.
 	GiveUpAfter time.Duration
-}
-
-func (o *Options) setDefaults() {
-	if o.Now == nil {
-		o.Now = time.Now
-	}
-	if o.AllowSend == nil {
-		o.AllowSend = func() error { return nil }
-	}
-	if o.ProbeInterval == 0 {
-		o.ProbeInterval = time.Minute
-	}
 }
 
 // Emitter queues records and sends them in batches. Its methods are safe for
@@ -70,7 +52,7 @@ type Emitter struct {
 	client   *client
 	stats    *stats
 	refusals *refusalLog
-	// start is where the durations in queues and senders begin.
+	// start is what the durations in queues and senders count from.
 	start time.Time
 }
 
@@ -78,13 +60,18 @@ type Emitter struct {
 // are taken as validated, and must not change. The error says which file or
 // setting of authentication or TLS cannot be used.
 func New(cfg *config.Delivery, opts Options) (*Emitter, error) {
-	opts.setDefaults()
-	client, err := newClient(cfg, opts)
+	client, err := newClient(cfg, opts.UserAgent)
 	if err != nil {
 		return nil, err
 	}
+	if opts.AllowSend == nil {
+		opts.AllowSend = func() error { return nil }
+	}
+	if opts.ProbeInterval == 0 {
+		opts.ProbeInterval = time.Minute
+	}
 	opts.Logger = opts.Logger.WithField("destination", client.name)
-	e := &Emitter{client: client, refusals: newRefusalLog(opts.Logger), start: opts.Now()}
+	e := &Emitter{client: client, refusals: newRefusalLog(opts.Logger), start: time.Now()}
 	size := sizeQueue(cfg)
 	e.stats = newStats(opts.Registerer, e, cfg.Senders*size.batches*size.records)
 	for id := range cfg.Senders {
@@ -193,9 +180,9 @@ func (e *Emitter) Alive(now time.Time) error {
 // oldest is how long the oldest record without an outcome has waited, zero
 // without any.
 func (e *Emitter) oldest() time.Duration {
-	var oldest time.Duration
+	oldest, now := time.Duration(0), time.Since(e.start)
 	for _, s := range e.senders {
-		oldest = max(oldest, s.queue.oldest(s.queue.age()))
+		oldest = max(oldest, s.queue.oldest(now))
 	}
 	return oldest
 }

@@ -3,27 +3,27 @@ package emitter
 import (
 	"encoding/binary"
 	"slices"
-
-	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
+	"unsafe"
 
 	"labelstream/record"
 )
 
-var (
-	// The specification has every table begin with the empty string.
-	noText = []byte{}
-	// help is the second symbol: all series share one help text.
-	help = []byte("Labels or annotations of a Kubernetes object, at the time of the sample.")
-)
+// metadata of all series: a gauge, whose help is symbol 1.
+const metadata = "\x2a\x04" + "\x08\x02" + "\x18\x01"
+
+// help is the text that all series share.
+const help = "Labels or annotations of a Kubernetes object, at the time of the sample."
 
 // messageV2 is a Request, its memory used again.
 type messageV2 struct {
-	symbols *symbols
-	// series are all that were encoded, one is the Request of the next.
+	// symbols are the distinct texts of all series, each at its reference. They
+	// share the bytes of the batch, which must not change meanwhile.
+	symbols []string
+	refOf   map[string]uint32
+	// series are those encoded so far.
 	series []byte
-	one    writev2.Request
-	// tail is where one is encoded to: at its end.
-	tail []byte
+	// refs are the encoded references of one series.
+	refs []byte
 	// last has the labels at each place of the record before, for each of its
 	// two series.
 	last [2][maxPlaces]lastLabel
@@ -39,67 +39,81 @@ type lastLabel struct {
 // places share them.
 const maxPlaces = 64
 
-func newMessageV2() messageV2 {
-	series := writev2.TimeSeries{
-		Samples:  []writev2.Sample{{Value: 1}},
-		Metadata: writev2.Metadata{Type: writev2.Metadata_METRIC_TYPE_GAUGE, HelpRef: 1},
-	}
-	return messageV2{symbols: newSymbols(), one: writev2.Request{Timeseries: []writev2.TimeSeries{series}}}
-}
-
-// encodeV2 appends the records as a 2.0 Request. Its symbols stand first, and
-// are known last: so the series are encoded to a buffer of their own, in which
-// a label takes a few bytes.
-func (e *encoder) encodeV2(b *batch, p part, first int64) {
+// encodeV2 appends the records as a 2.0 Request. Its symbols, field 4, stand first,
+// and are known last: so the series, field 5, are encoded to a buffer of their own,
+// in which a label takes a few bytes.
+func (e *encoder) encodeV2(p *part, first int64) {
 	m := &e.v2
-	m.symbols.reset(noText, help)
-	clear(m.last[0][:])
-	clear(m.last[1][:])
-	for i := p.from; i < p.to; i++ {
-		if entry := &b.entries[i]; !entry.dropped {
-			series := b.series(i)
-			for nth := range int(entry.series) {
-				m.append(nth, &series, first+int64(entry.tick))
-			}
+	m.ref("") // every table begins with it
+	m.ref(help)
+	for i := range p.entries {
+		entry := &p.entries[i]
+		series := p.series(entry)
+		for nth := range int(entry.series) {
+			m.append(nth, &series, first+int64(entry.tick))
 		}
 	}
-	e.out = binary.AppendUvarint(e.out, uint64(m.symbols.size+len(m.series)))
-	for _, text := range m.symbols.texts {
-		e.wire = appendSymbol(e.wire, text)
+	size := len(m.series)
+	for _, symbol := range m.symbols {
+		size += fieldSize(len(symbol))
+	}
+	e.out = binary.AppendUvarint(e.out, uint64(size))
+	for _, symbol := range m.symbols {
+		e.wire = append(appendLength(e.wire, 4, len(symbol)), symbol...)
 		e.compress(snappyBlock)
 	}
 	for block := range slices.Chunk(m.series, snappyBlock) {
 		e.wire = append(e.wire, block...)
 		e.compress(snappyBlock)
 	}
+	m.reset()
 }
 
-// append encodes the next series, the nth of its record.
+// reset forgets all that points into the batch.
+func (m *messageV2) reset() {
+	clear(m.symbols)
+	clear(m.refOf)
+	m.symbols = m.symbols[:0]
+	m.last = [2][maxPlaces]lastLabel{}
+}
+
+// append encodes the next series, the nth of its record: references of its labels
+// (field 1), sample and metadata.
 func (m *messageV2) append(nth int, series *record.Cursor, at int64) {
-	one := &m.one.Timeseries[0]
-	one.Samples[0].Timestamp = at
-	one.LabelsRefs = one.LabelsRefs[:0]
+	m.refs = m.refs[:0]
 	for place := range series.Count() {
-		name, value := m.refs(&m.last[nth%len(m.last)][place%maxPlaces], series)
-		one.LabelsRefs = append(one.LabelsRefs, name, value)
+		last := &m.last[nth%len(m.last)][place%maxPlaces]
+		// The record before mostly had the same label at the same place: to
+		// compare is cheaper than to look both texts up.
+		if len(last.flat) == 0 || !series.Pass(last.flat) {
+			*last = m.label(series)
+		}
+		m.refs = binary.AppendUvarint(m.refs, uint64(last.name))
+		m.refs = binary.AppendUvarint(m.refs, uint64(last.value))
 	}
-	// A reference takes five bytes at most, all else far less than a hundred.
-	size := 100 + 5*len(one.LabelsRefs)
-	m.tail = slices.Grow(m.tail[:0], size)[:size]
-	// It fails for no message of these types.
-	n, _ := m.one.OptimizedMarshalToSizedBuffer(m.tail)
-	m.series = append(m.series, m.tail[size-n:]...)
+	m.series = appendLength(m.series, 5, fieldSize(len(m.refs))+len(sampleOne)+timeSize+len(metadata))
+	m.series = appendField(m.series, 1, m.refs)
+	m.series = appendSample(m.series, at)
+	m.series = append(m.series, metadata...)
 }
 
-// refs returns the references of the next label. The record before mostly had the
-// same label at the same place: to compare is cheaper than to look both texts up.
-func (m *messageV2) refs(last *lastLabel, series *record.Cursor) (name, value uint32) {
-	if len(last.flat) > 0 && series.Pass(last.flat) {
-		return last.name, last.value
-	}
+func (m *messageV2) label(series *record.Cursor) lastLabel {
 	flat := series.Flat()
 	label := record.Cursor(flat)
-	nameText, valueText := label.Label()
-	*last = lastLabel{flat: flat, name: m.symbols.ref(nameText), value: m.symbols.ref(valueText)}
-	return last.name, last.value
+	name, value := label.Label()
+	return lastLabel{flat: flat, name: m.ref(text(name)), value: m.ref(text(value))}
 }
+
+// ref returns the reference of a symbol.
+func (m *messageV2) ref(symbol string) uint32 {
+	ref, ok := m.refOf[symbol]
+	if !ok {
+		ref = uint32(len(m.symbols))
+		m.symbols = append(m.symbols, symbol)
+		m.refOf[symbol] = ref
+	}
+	return ref
+}
+
+// text is a string that shares the bytes.
+func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }

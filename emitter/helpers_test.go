@@ -3,7 +3,6 @@ package emitter
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -17,8 +16,10 @@ import (
 
 	"github.com/golang/snappy"
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	promconfig "github.com/prometheus/common/config"
 	"github.com/prometheus/prometheus/prompb"
 	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
 	"github.com/sirupsen/logrus"
@@ -86,51 +87,32 @@ func benchRecord(key uint64) *record.Record {
 	return rec
 }
 
-// decode reads a request's body with the reference implementation.
-func decode(body []byte) (*prompb.WriteRequest, error) {
-	plain, err := snappy.Decode(nil, body)
-	if err != nil {
-		return nil, err
-	}
-	req := &prompb.WriteRequest{}
-	return req, req.Unmarshal(plain)
-}
-
-func decodeV2(body []byte) (*writev2.Request, error) {
-	plain, err := snappy.Decode(nil, body)
-	if err != nil {
-		return nil, err
-	}
-	req := &writev2.Request{}
-	return req, req.Unmarshal(plain)
-}
-
 // sample is one as the destination reads it: its series' name, and its time.
 type sample struct {
 	Name string
 	At   int64
 }
 
-func decodeSamples(header http.Header, body []byte) (version, []sample, error) {
-	var samples []sample
-	if strings.Contains(header.Get("Content-Type"), "write.v2") {
-		message, err := decodeV2(body)
-		if err != nil {
-			return unknown, nil, err
-		}
-		for _, s := range message.Timeseries {
-			samples = append(samples, sample{Name: message.Symbols[s.LabelsRefs[1]], At: s.Samples[0].Timestamp})
-		}
-		return v2, samples, nil
-	}
-	message, err := decode(body)
+// decodeSamples reads a request's body with the reference implementation.
+func decodeSamples(header http.Header, body []byte) (v version, samples []sample, err error) {
+	plain, err := snappy.Decode(nil, body)
 	if err != nil {
 		return unknown, nil, err
 	}
+	if strings.Contains(header.Get("Content-Type"), "write.v2") {
+		var message writev2.Request
+		err = message.Unmarshal(plain)
+		for _, s := range message.Timeseries {
+			samples = append(samples, sample{Name: message.Symbols[s.LabelsRefs[1]], At: s.Samples[0].Timestamp})
+		}
+		return v2, samples, err
+	}
+	var message prompb.WriteRequest
+	err = message.Unmarshal(plain)
 	for _, s := range message.Timeseries {
 		samples = append(samples, sample{Name: s.Labels[0].Value, At: s.Samples[0].Timestamp})
 	}
-	return v1, samples, nil
+	return v1, samples, err
 }
 
 // request is one that the fake destination got, and what it answered.
@@ -174,12 +156,11 @@ func (d *destination) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	v, samples, err := decodeSamples(req.Header, body)
-	if err != nil {
+	got := request{After: time.Since(d.start)}
+	if got.Version, got.Samples, err = decodeSamples(req.Header, body); err != nil {
 		return nil, err
 	}
-	size, _ := snappy.DecodedLen(body)
-	got := request{After: time.Since(d.start), Version: v, Samples: samples, Size: size}
+	got.Size, _ = snappy.DecodedLen(body)
 	d.mu.Lock()
 	n := len(d.requests)
 	d.requests = append(d.requests, got)
@@ -187,8 +168,8 @@ func (d *destination) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, err := d.answer(n, got, req)
 	if resp != nil {
 		d.mu.Lock()
+		defer d.mu.Unlock()
 		d.requests[n].Status = resp.StatusCode
-		d.mu.Unlock()
 	}
 	return resp, err
 }
@@ -249,6 +230,17 @@ func codes(list ...int) answerer {
 	}
 }
 
+// upAfter fails for so long.
+func upAfter(d time.Duration) answerer {
+	up := time.Now().Add(d)
+	return func(n int, r request, req *http.Request) (*http.Response, error) {
+		if time.Now().Before(up) {
+			return respond(503, ""), nil
+		}
+		return codes(200)(n, r, req)
+	}
+}
+
 // hang answers nothing until the request ends.
 func hang(_ int, _ request, req *http.Request) (*http.Response, error) {
 	<-req.Context().Done()
@@ -264,15 +256,32 @@ type harness struct {
 	done chan error
 }
 
-// testConfig has one sender, and batches of two records.
-func testConfig(t testing.TB, destination string) *config.Delivery {
-	t.Helper()
-	u, err := url.Parse(destination)
-	if err != nil {
-		t.Fatal(err)
+// changed is a change of the settings that a harness has otherwise.
+type changed = func(*config.Delivery, *Options)
+
+func batchSize(n int) changed { return func(c *config.Delivery, _ *Options) { c.BatchSize = n } }
+
+func speaking(p config.Protocol) changed {
+	return func(c *config.Delivery, _ *Options) { c.Protocol = p }
+}
+
+func sendingTo(url string, client *promconfig.HTTPClientConfig) changed {
+	return func(c *config.Delivery, _ *Options) {
+		_ = c.Destination.Decode(url)
+		c.HTTPClient = client
 	}
-	return &config.Delivery{
-		Destination:  config.URL{URL: u},
+}
+
+func probing(interval, giveUpAfter time.Duration) changed {
+	return func(_ *config.Delivery, o *Options) { o.ProbeInterval, o.GiveUpAfter = interval, giveUpAfter }
+}
+
+// newEmitter sends by d, nil for the network, with one sender, and batches of two
+// records.
+func newEmitter(tb testing.TB, d http.RoundTripper, log logrus.FieldLogger, changes ...changed) *Emitter {
+	tb.Helper()
+	cfg := &config.Delivery{
+		Destination:  config.URL{URL: &url.URL{Scheme: "http", Host: "destination", Path: "/write"}},
 		BatchSize:    2,
 		SendInterval: 10 * time.Second,
 		SendTimeout:  30 * time.Second,
@@ -280,40 +289,30 @@ func testConfig(t testing.TB, destination string) *config.Delivery {
 		Protocol:     config.Protocol1,
 		OnRefused:    config.OnRefusedHalve,
 	}
-}
-
-func newHarness(t *testing.T, cfg *config.Delivery, opts Options) *harness {
-	t.Helper()
-	h := &harness{t: t, reg: prometheus.NewRegistry(), done: make(chan error, 1)}
-	logger, hook := logtest.NewNullLogger()
-	logger.SetLevel(logrus.DebugLevel)
-	h.logs = hook
-	opts.Logger, opts.Registerer, opts.UserAgent = logger, h.reg, "labelstream/test"
+	opts := Options{UserAgent: "labelstream/test", Logger: log}
+	for _, change := range changes {
+		change(cfg, &opts)
+	}
 	e, err := New(cfg, opts)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	h.Emitter = e
+	if d != nil {
+		e.client.http.Transport = d
+	}
 	for _, s := range e.senders {
 		s.jitter = func(d time.Duration) time.Duration { return d }
 	}
-	return h
+	return e
 }
 
-// newTestEmitter sends to d, with the settings changed.
-func newTestEmitter(t *testing.T, d http.RoundTripper, change ...func(*config.Delivery)) *harness {
+func newHarness(t *testing.T, d http.RoundTripper, changes ...changed) *harness {
 	t.Helper()
-	cfg := testConfig(t, "http://destination/write")
-	for _, f := range change {
-		f(cfg)
-	}
-	return newHarness(t, cfg, Options{Transport: d})
-}
-
-func batchSize(n int) func(*config.Delivery) { return func(c *config.Delivery) { c.BatchSize = n } }
-
-func speaking(p config.Protocol) func(*config.Delivery) {
-	return func(c *config.Delivery) { c.Protocol = p }
+	logger, logs := logtest.NewNullLogger()
+	logger.SetLevel(logrus.DebugLevel)
+	reg := prometheus.NewRegistry()
+	changes = append(changes, func(_ *config.Delivery, o *Options) { o.Registerer = reg })
+	return &harness{Emitter: newEmitter(t, d, logger, changes...), t: t, reg: reg, logs: logs, done: make(chan error, 1)}
 }
 
 func (h *harness) start(ctx context.Context) {
@@ -372,10 +371,7 @@ func (h *harness) expectMetrics(want string, names ...string) {
 
 func expect[T any](t *testing.T, what string, got, want T) {
 	t.Helper()
-	compareErrors := cmp.Comparer(func(a, b error) bool {
-		return errors.Is(a, b) || a != nil && b != nil && a.Error() == b.Error()
-	})
-	if diff := cmp.Diff(want, got, compareErrors); diff != "" {
+	if diff := cmp.Diff(want, got, cmpopts.EquateErrors()); diff != "" {
 		t.Errorf("%s (-want +got):\n%s", what, diff)
 	}
 }

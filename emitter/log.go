@@ -28,8 +28,8 @@ func newRefusalLog(log logrus.FieldLogger) *refusalLog {
 	return &refusalLog{log: log, said: make(map[string]bool)}
 }
 
-// add records refused records: one with its identity, or several without.
-func (l *refusalLog) add(reason string, err error, records int, id identity) {
+// add records refused records: one with its identity, or several, whose id is nil.
+func (l *refusalLog) add(reason string, err error, records int, id logrus.Fields) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if time.Since(l.since) >= time.Minute {
@@ -38,11 +38,10 @@ func (l *refusalLog) add(reason string, err error, records int, id identity) {
 	}
 	log := l.log.WithError(err).WithField("reason", reason)
 	switch {
-	case id.kind != nil && l.named < maxNamed:
+	case id != nil && l.named < maxNamed:
 		l.named++
-		log.WithFields(logrus.Fields{"kind": id.kind.Resource, "namespace": id.namespace, "name": id.name}).
-			Error("The destination refused a record")
-	case id.kind == nil && !l.said[reason]:
+		log.WithFields(id).Error("The destination refused a record")
+	case id == nil && !l.said[reason]:
 		l.said[reason] = true
 		log.WithField("records", records).Error("The destination refused records")
 	}

@@ -4,7 +4,6 @@ import (
 	"maps"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
@@ -91,8 +90,9 @@ func (s *stats) registerState(auto promauto.Factory, e *Emitter, capacity int) {
 
 // accept counts records that were accepted but for so many that were left out,
 // and the samples that the destination has.
-func (s *stats) accept(entries []entry, leftOut, samples int, now time.Time) {
-	resources, blamed := byResource(entries), ""
+func (s *stats) accept(p *part, leftOut, samples int) {
+	s.unsent.Add(-int64(len(p.entries)))
+	resources, blamed := p.byResource(), ""
 	if len(resources) == 1 {
 		for blamed = range resources {
 			resources[blamed] -= leftOut
@@ -102,14 +102,21 @@ func (s *stats) accept(entries []entry, leftOut, samples int, now time.Time) {
 		s.add(resource, Totals{Accepted: int64(records)})
 	}
 	if leftOut > 0 {
-		s.refuse(blamed, reasonNotWritten, leftOut)
+		s.addRefused(blamed, reasonNotWritten, leftOut)
 	}
 	s.samplesSent.Add(float64(samples))
-	s.lastSuccess.Set(float64(now.UnixMilli()) / 1000)
+	s.lastSuccess.SetToCurrentTime()
 }
 
 // refuse counts records that were refused.
-func (s *stats) refuse(resource, reason string, records int) {
+func (s *stats) refuse(p *part, reason string) {
+	s.unsent.Add(-int64(len(p.entries)))
+	for resource, records := range p.byResource() {
+		s.addRefused(resource, reason, records)
+	}
+}
+
+func (s *stats) addRefused(resource, reason string, records int) {
 	s.add(resource, Totals{Refused: int64(records)})
 	s.recordsRefused.WithLabelValues(resource, reason).Add(float64(records))
 }

@@ -35,9 +35,18 @@ func (p *protocol) version() version {
 	return version(p.inUse.Load())
 }
 
-// settle records that the destination has accepted samples in this version.
-func (p *protocol) settle(v version) {
-	if p.auto && p.version() != v {
+// requests is how many a part takes at most: where the version is not known, one of
+// each.
+func (p *protocol) requests() int {
+	if p.version() == unknown {
+		return 2
+	}
+	return 1
+}
+
+// settle records the final answer to a request of this version.
+func (p *protocol) settle(v version, a answer) {
+	if p.auto && a.outcome == accepted && p.version() != v {
 		p.inUse.Store(int32(v))
 		p.until = time.Now().Add(askAgainAfter)
 	}

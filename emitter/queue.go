@@ -42,8 +42,6 @@ type queue struct {
 	// age is the time since the emitter was made, by its clock.
 	age    func() time.Duration
 	unsent *atomic.Int64
-	// limit is the bytes that close a batch now: size.bytes or less.
-	limit atomic.Int64
 	// batches are all there are; each is in free, open, in full, or being
 	// sent. Both channels have room for all, so that writing never blocks.
 	batches    []*batch
@@ -74,7 +72,6 @@ func newQueue(size queueSize, interval time.Duration, age func() time.Duration, 
 		room:     make(chan struct{}, 1),
 		due:      time.NewTimer(interval),
 	}
-	q.limit.Store(int64(size.bytes))
 	for range size.batches {
 		b := &batch{}
 		q.batches = append(q.batches, b)
@@ -86,23 +83,27 @@ func newQueue(size queueSize, interval time.Duration, age func() time.Duration, 
 // put waits without the lock, so that each of several that wait can leave.
 func (q *queue) put(ctx context.Context, rec *record.Record, want func(*record.Record) bool) (bool, error) {
 	sent, room, err := q.tryPut(rec, want)
-	if room || err != nil {
-		return sent, err
+	for !room && err == nil {
+		if err = q.wait(ctx); err != nil {
+			return false, err
+		}
+		sent, room, err = q.tryPut(rec, want)
 	}
+	q.wakeNext()
+	return sent, err
+}
+
+// wait returns once there may be room.
+func (q *queue) wait(ctx context.Context) error {
 	q.waiting.Add(1)
 	defer q.waiting.Add(-1)
-	for {
-		select {
-		case <-q.room:
-		case <-q.closed:
-			return false, ErrClosed
-		case <-ctx.Done():
-			return false, fmt.Errorf("wait for room in the send queue: %w", context.Cause(ctx))
-		}
-		if sent, room, err = q.tryPut(rec, want); room || err != nil {
-			q.wakeNext()
-			return sent, err
-		}
+	select {
+	case <-q.room:
+		return nil
+	case <-q.closed:
+		return ErrClosed
+	case <-ctx.Done():
+		return fmt.Errorf("wait for room in the send queue: %w", context.Cause(ctx))
 	}
 }
 
@@ -131,7 +132,7 @@ func (q *queue) tryPut(rec *record.Record, want func(*record.Record) bool) (sent
 // fits tells whether the open batch takes a record of so many encoded bytes. What
 // is larger than a batch goes alone.
 func (q *queue) fits(size int) bool {
-	return q.open != nil && q.open.size+size <= int(q.limit.Load())
+	return q.open != nil && q.open.size+size <= q.size.bytes
 }
 
 // append adds the record, for which there is room.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,9 +24,8 @@ func TestSizeQueue(t *testing.T) {
 		64: {batches: 2, records: 500, bytes: 64 << 10},
 	} {
 		got := sizeQueue(&config.Delivery{BatchSize: 500, Senders: senders})
-		expect(t, fmt.Sprint(senders, " senders"), [3]int{got.batches, got.records, got.bytes}, [3]int{want.batches, want.records, want.bytes})
-		if total := senders * got.batches * got.bytes; total > queueBytes {
-			t.Errorf("the queue holds %d bytes, more than %d", total, queueBytes)
+		if total := senders * got.batches * got.bytes; got != want || total > queueBytes {
+			t.Errorf("%d senders: %+v, %d bytes in all, want %+v", senders, got, total, want)
 		}
 	}
 }
@@ -44,10 +44,9 @@ func TestBatchCloses(t *testing.T) {
 	} {
 		bubble(t, tc.name, func(t *testing.T) {
 			d := newDestination(codes(200))
-			h := newTestEmitter(t, d, batchSize(tc.records))
+			h := newHarness(t, d, batchSize(tc.records))
 			q := h.senders[0].queue
 			q.size.bytes = 1000
-			q.limit.Store(1000)
 			h.start(t.Context())
 			for i, size := range tc.sizes {
 				h.put(sized(uint64(i), size))
@@ -79,10 +78,15 @@ func TestBatchBuffer(t *testing.T) {
 	expect(t, "capacity kept", cap(b.arena), limit)
 }
 
+// A batch is due an interval after its first record; while another one is being
+// sent it goes on filling.
 func TestIntervalClosesBatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDestination(codes(200))
-		h := newTestEmitter(t, d)
+		d := newDestination(func(n int, _ request, _ *http.Request) (*http.Response, error) {
+			time.Sleep(time.Duration(n/3) * 25 * time.Second)
+			return respond(200, ""), nil
+		})
+		h := newHarness(t, d)
 		h.start(t.Context())
 		time.Sleep(4 * time.Second)
 		h.put(newRecord(1, "a")) // due at 14 s
@@ -91,28 +95,12 @@ func TestIntervalClosesBatch(t *testing.T) {
 		time.Sleep(time.Minute)
 		h.put(newRecord(4, "d")) // due at 80 s
 		time.Sleep(time.Minute)
-		expect(t, "times", d.times(), []time.Duration{10 * time.Second, 20 * time.Second, 80 * time.Second})
-		expect(t, "requests", d.names(), [][]string{{"a", "b"}, {"c"}, {"d"}})
-		h.finish()
-	})
-}
-
-// A batch that is due while another one is being sent goes on filling.
-func TestIntervalWhileSending(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d := newDestination(func(int, request, *http.Request) (*http.Response, error) {
-			time.Sleep(25 * time.Second)
-			return respond(200, ""), nil
-		})
-		h := newTestEmitter(t, d)
-		h.start(t.Context())
-		h.put(records("a", "b", "c")...)
+		h.put(records("e", "f", "g")...)
 		time.Sleep(20 * time.Second)
-		h.put(newRecord(4, "d"))
-		time.Sleep(time.Minute)
-		expect(t, "times", d.times(), []time.Duration{0, 25 * time.Second})
-		expect(t, "requests", d.names(), [][]string{{"a", "b"}, {"c", "d"}})
+		h.put(newRecord(4, "h"))
 		h.finish()
+		expect(t, "times", d.times(), []time.Duration{10 * time.Second, 20 * time.Second, 80 * time.Second, 130 * time.Second, 155 * time.Second})
+		expect(t, "requests", d.names(), [][]string{{"a", "b"}, {"c"}, {"d"}, {"e", "f"}, {"g", "h"}})
 	})
 }
 
@@ -125,39 +113,42 @@ func TestPutWaitsForRoom(t *testing.T) {
 			<-answer
 			return respond(200, ""), nil
 		})
-		h := newTestEmitter(t, d, func(c *config.Delivery) { c.SendTimeout = 24 * time.Hour })
+		h := newHarness(t, d)
 		h.start(t.Context())
 		// Four batches of two, the first of them in flight.
 		for key := range uint64(8) {
 			h.put(newRecord(key, fmt.Sprint(key)))
 		}
-		expect(t, "full", h.Full(), false)
 		asked := 0
 		want := func(rec *record.Record) bool {
 			asked++
 			return rec.Key != 9
 		}
-		type result struct {
-			sent bool
-			err  error
-		}
-		results := make(chan result)
+		results := make(chan error)
 		put := func(ctx context.Context, key uint64) {
 			sent, err := h.Put(ctx, newRecord(key, fmt.Sprint(key)), want)
-			results <- result{sent, err}
+			if err == nil && sent == (key == 9) {
+				err = fmt.Errorf("record %d: sent is %v", key, sent)
+			}
+			results <- err
 		}
+		tryPut := func(key uint64, wantSent, wantRoom bool) {
+			t.Helper()
+			sent, room := h.TryPut(newRecord(key, fmt.Sprint(key)), want)
+			expect(t, "TryPut", []bool{sent, room}, []bool{wantSent, wantRoom})
+		}
+		expect(t, "full", h.Full(), false)
 		ctx, cancel := context.WithCancelCause(t.Context())
 		go put(ctx, 8)
 		synctest.Wait()
 		expect(t, "full", h.Full(), true)
 		reason := errors.New("the source stops")
 		cancel(reason)
-		if r := <-results; r.sent || !errors.Is(r.err, reason) {
-			t.Errorf("Put returns %v, want the context's cause", r)
+		if err := <-results; !errors.Is(err, reason) {
+			t.Errorf("Put returns %v, want the context's cause", err)
 		}
 		expect(t, "full", h.Full(), false)
-		sent, room := h.TryPut(newRecord(8, "8"), want)
-		expect(t, "TryPut", []bool{sent, room}, []bool{false, false})
+		tryPut(8, false, false)
 		expect(t, "unsent", h.Unsent(), 8)
 
 		go put(t.Context(), 9)
@@ -165,49 +156,38 @@ func TestPutWaitsForRoom(t *testing.T) {
 		synctest.Wait()
 		expect(t, "times that want was asked", asked, 0)
 		close(answer)
-		both := []result{<-results, <-results}
-		if both[0].sent == both[1].sent || both[0].err != nil || both[1].err != nil {
-			t.Errorf("Put returns %v, want one record sent", both)
-		}
-		expect(t, "times that want was asked", asked, 2)
-		sent, room = h.TryPut(newRecord(9, "9"), want)
-		expect(t, "TryPut", []bool{sent, room}, []bool{false, true})
-		sent, room = h.TryPut(newRecord(11, "11"), want)
-		expect(t, "TryPut", []bool{sent, room}, []bool{true, true})
+		expect(t, "Put", <-results, nil)
+		expect(t, "Put", <-results, nil)
+		tryPut(9, false, true)
+		tryPut(11, true, true)
+		expect(t, "times that want was asked", asked, 4)
 		h.finish()
 		expect(t, "requests", d.names(), [][]string{{"0", "1"}, {"2", "3"}, {"4", "5"}, {"6", "7"}, {"10", "11"}})
 	})
 }
 
-// Many that wait for room get it one after the other, and none is forgotten.
+// Many that wait for room get it one after the other, and fill each batch.
 func TestPutsWaitTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDestination(func(int, request, *http.Request) (*http.Response, error) {
 			time.Sleep(time.Second)
 			return respond(200, ""), nil
 		})
-		h := newTestEmitter(t, d)
+		h := newHarness(t, d)
 		h.start(t.Context())
-		const waiting = 50
-		put := make(chan error, waiting)
-		for key := range uint64(waiting) {
-			go func() {
-				_, err := h.Put(t.Context(), newRecord(key, fmt.Sprint(key)), nil)
-				put <- err
-			}()
+		var all sync.WaitGroup
+		for key := range uint64(50) {
+			all.Go(func() { h.put(newRecord(key, "a")) })
 		}
-		for range waiting {
-			expect(t, "Put", <-put, nil)
-		}
+		all.Wait()
 		h.finish()
-		expect(t, "requests", len(d.got()), waiting/2)
-		expect(t, "totals", h.Totals(), map[string]Totals{"pods": {Accepted: waiting}})
+		expect(t, "requests", len(d.got()), 25)
 	})
 }
 
 func TestPutAfterTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newTestEmitter(t, newDestination(hang))
+		h := newHarness(t, newDestination(hang))
 		for key := range uint64(8) {
 			h.put(newRecord(key, "a"))
 		}
@@ -222,19 +202,12 @@ func TestPutAfterTheEnd(t *testing.T) {
 		expect(t, "a Put that waited", <-put, ErrClosed)
 		sent, room := h.TryPut(newRecord(1, "a"), nil)
 		expect(t, "TryPut", []bool{sent, room}, []bool{false, false})
-
-		ended := newTestEmitter(t, newDestination(codes(200)))
-		ctx, cancel := context.WithCancel(t.Context())
-		cancel()
-		expect(t, "Run without records", ended.Run(ctx), nil)
-		_, err := ended.Put(t.Context(), newRecord(1, "a"), nil)
-		expect(t, "Put after Run", err, ErrClosed)
 	})
 }
 
 // What Put copies it does not allocate for, once the buffers have grown.
 func TestPutDoesNotAllocate(t *testing.T) {
-	h := newTestEmitter(t, newDestination(codes(200)), batchSize(4000))
+	h := newHarness(t, newDestination(codes(200)), batchSize(4000))
 	q, rec := h.senders[0].queue, benchRecord(1)
 	fill := func() {
 		for q.open == nil || len(q.open.entries) < 1000 {
@@ -256,17 +229,12 @@ func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { ret
 // BenchmarkPut measures the queue with a destination that takes no time. The
 // allocations are those of the requests, one in 500 records.
 func BenchmarkPut(b *testing.B) {
-	cfg := testConfig(b, "http://destination/write")
-	cfg.BatchSize = 500
 	transport := roundTripper(func(req *http.Request) (*http.Response, error) {
 		req.Body.Close()
 		return respond(200, ""), nil
 	})
 	logger, _ := logtest.NewNullLogger()
-	e, err := New(cfg, Options{Transport: transport, Logger: logger})
-	if err != nil {
-		b.Fatal(err)
-	}
+	e := newEmitter(b, transport, logger, batchSize(500))
 	done := make(chan error, 1)
 	go func() { done <- e.Run(b.Context()) }()
 	rec := benchRecord(1)

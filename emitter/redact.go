@@ -64,37 +64,37 @@ func sentWith(req *http.Request) []string {
 // redact replaces every secret in a text that a receiver says: those of the URL,
 // and what the request was sent with, nil for none.
 func (c *client) redact(text string, req *http.Request) string {
-	hidden := slices.Clone(c.secrets)
-	if req != nil {
-		hidden = append(hidden, sentWith(req)...)
-	}
-	for _, secret := range slices.Clone(hidden) {
-		hidden = append(hidden, url.QueryEscape(secret), url.PathEscape(secret))
-	}
-	hidden = slices.DeleteFunc(hidden, func(secret string) bool { return len(secret) < minSecret })
-	// A secret may begin with another: the longer one is replaced first.
-	slices.SortFunc(hidden, func(a, b string) int { return len(b) - len(a) })
 	isCut := len(text) >= maxBody
+	hidden := c.hidden(req)
 	for _, secret := range hidden {
 		text = strings.ReplaceAll(text, secret, "[hidden]")
 	}
-	if isCut {
-		text = withoutStart(text, hidden)
-	}
-	return text
-}
-
-// withoutStart removes what a secret begins with from the end of a text that was
-// cut there.
-func withoutStart(text string, hidden []string) string {
 	for _, secret := range hidden {
-		for n := len(secret) - 1; n >= minSecret; n-- {
+		// A text that was cut may end with the beginning of a secret.
+		for n := len(secret) - 1; isCut && n >= minSecret; n-- {
 			if strings.HasSuffix(text, secret[:n]) {
 				return text[:len(text)-n]
 			}
 		}
 	}
 	return text
+}
+
+// hidden are the secrets in all spellings, the longer ones first: one may begin
+// with another.
+func (c *client) hidden(req *http.Request) []string {
+	secrets := c.secrets
+	if req != nil {
+		secrets = slices.Concat(secrets, sentWith(req))
+	}
+	var hidden []string
+	for _, secret := range secrets {
+		if len(secret) >= minSecret {
+			hidden = append(hidden, secret, url.QueryEscape(secret), url.PathEscape(secret))
+		}
+	}
+	slices.SortFunc(hidden, func(a, b string) int { return len(b) - len(a) })
+	return hidden
 }
 
 // redactError returns err, or its redacted text where that differs.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -30,18 +31,17 @@ const (
 // sender has a share of the objects, each always the same, and sends their
 // records one batch after the other.
 type sender struct {
-	queue                      *queue
-	encoder                    *encoder
-	client                     *client
-	clock                      *clock
-	protocol                   *protocol
-	stats                      *stats
-	refusals                   *refusalLog
-	onRefused                  config.OnRefused
-	allowSend                  func() error
-	log                        logrus.FieldLogger
-	outage                     *outage.Outage
-	probeInterval, giveUpAfter time.Duration
+	cfg      *config.Delivery
+	opts     Options
+	queue    *queue
+	encoder  *encoder
+	client   *client
+	clock    *clock
+	protocol *protocol
+	stats    *stats
+	refusals *refusalLog
+	log      logrus.FieldLogger
+	outage   *outage.Outage
 	// paused is since when nothing that is sent can be accepted, zero otherwise.
 	paused time.Time
 	// refusedInRow is how many records were refused since any was accepted.
@@ -49,7 +49,8 @@ type sender struct {
 	// attempted is when the last request was made, as the time since the emitter
 	// was made.
 	attempted atomic.Int64
-	// lowered is when the queue's limit was lowered, zero while it is not.
+	// limit is the bytes of a request, lowered after one was too large.
+	limit   int
 	lowered time.Time
 	jitter  func(time.Duration) time.Duration
 }
@@ -60,22 +61,21 @@ func newSender(e *Emitter, id int, cfg *config.Delivery, opts Options) *sender {
 		log = log.WithField("sender", strconv.Itoa(id))
 	}
 	size := sizeQueue(cfg)
-	age := func() time.Duration { return opts.Now().Sub(e.start) }
+	age := func() time.Duration { return time.Since(e.start) }
 	return &sender{
-		queue:         newQueue(size, cfg.SendInterval, age, &e.stats.unsent),
-		encoder:       newEncoder(size.bytes),
-		client:        e.client,
-		clock:         newClock(opts.Now, log),
-		protocol:      newProtocol(cfg.Protocol),
-		stats:         e.stats,
-		refusals:      e.refusals,
-		onRefused:     cfg.OnRefused,
-		allowSend:     opts.AllowSend,
-		log:           log,
-		outage:        outage.New(log, "Cannot send", "Sending again"),
-		probeInterval: opts.ProbeInterval,
-		giveUpAfter:   opts.GiveUpAfter,
-		jitter:        upperHalf,
+		cfg:      cfg,
+		opts:     opts,
+		queue:    newQueue(size, cfg.SendInterval, age, &e.stats.unsent),
+		encoder:  newEncoder(size.bytes),
+		client:   e.client,
+		clock:    newClock(log),
+		protocol: newProtocol(cfg.Protocol),
+		stats:    e.stats,
+		refusals: e.refusals,
+		log:      log,
+		outage:   outage.New(log, "Cannot send", "Sending again"),
+		limit:    size.bytes,
+		jitter:   upperHalf,
 	}
 }
 
@@ -100,28 +100,25 @@ func (s *sender) idle(now time.Duration) time.Duration {
 	return min(s.queue.oldest(now), now-time.Duration(s.attempted.Load()))
 }
 
-// send makes attempts with a part until an answer decides on it. The error says
-// why no more are made.
-func (s *sender) send(ctx context.Context, b *batch, p part, isWhole bool) (answer, error) {
+// send makes attempts with a part until an answer decides on it, or none of its
+// records is to be sent any more. The error says why no more are made.
+func (s *sender) send(ctx context.Context, p *part) (answer, error) {
 	backoff := minBackoff
 	for {
-		s.dropOldDeletions(b.of(p))
-		if _, samples, _ := b.totals(p); samples == 0 {
-			return answer{written: notSaid}, nil // accepted, as far as there is anything
+		s.dropOldDeletions(p)
+		if len(p.entries) == 0 {
+			return answer{}, nil
 		}
-		a, err := s.try(ctx, b, p, isWhole)
-		if err != nil {
+		a, err := s.try(ctx, p)
+		switch {
+		case err != nil || a.outcome <= refused:
 			return a, err
-		}
-		switch a.outcome {
-		case retryable:
+		case a.outcome == retryable:
 			err = s.retryLater(ctx, a, backoff)
 			backoff = min(2*backoff, maxBackoff)
-		case misconfigured:
+		default:
 			s.hopeless("The destination rejects the settings", a.cause, a.err)
 			err = s.pause(ctx)
-		default:
-			return a, nil
 		}
 		if err != nil {
 			return a, err
@@ -144,69 +141,59 @@ func (s *sender) retryLater(ctx context.Context, a answer, backoff time.Duration
 // try makes one attempt in the protocol's version. Where the answer to 2.0 may be
 // that of a receiver that does not know it, the same records go once more as 1.0,
 // and that answer counts; unless only the other says what was written.
-func (s *sender) try(ctx context.Context, b *batch, p part, isWhole bool) (answer, error) {
+func (s *sender) try(ctx context.Context, p *part) (answer, error) {
 	if s.protocol.version() == v1 {
-		return s.post(ctx, b, p, v1)
+		return s.post(ctx, p, v1)
 	}
-	a, err := s.post(ctx, b, p, v2)
-	if err != nil {
+	a, err := s.post(ctx, p, v2)
+	if err != nil || !s.protocol.doubts(a, p.isWhole) {
+		s.protocol.settle(v2, a)
 		return a, err
 	}
-	if !s.protocol.doubts(a, isWhole) {
-		if a.outcome == accepted {
-			s.protocol.settle(v2)
-		}
+	older, err := s.post(ctx, p, v1)
+	if err == nil && older.outcome == misconfigured && a.written != notSaid {
 		return a, nil
 	}
-	older, err := s.post(ctx, b, p, v1)
-	older.requests++
-	switch {
-	case err != nil:
-	case older.outcome == accepted:
-		s.protocol.settle(v1)
-	case older.outcome == misconfigured && a.written != notSaid:
-		return a, nil
-	}
+	s.protocol.settle(v1, older)
 	return older, err
 }
 
 // post makes one request with a part, stamped now.
-func (s *sender) post(ctx context.Context, b *batch, p part, v version) (answer, error) {
+func (s *sender) post(ctx context.Context, p *part, v version) (answer, error) {
 	s.attempted.Store(int64(s.queue.age()))
-	_, samples, _ := b.totals(p)
-	body := s.encoder.encode(b, p, v, s.clock.stamp(b.of(p)))
-	if err := s.allowSend(); err != nil {
-		return answer{}, err
+	m := message{version: v, body: s.encoder.encode(p, v, s.clock.stamp(p.entries)), reading: &s.encoder.reading}
+	m.samples, _ = p.totals()
+	if err := s.opts.AllowSend(); err != nil {
+		return answer{outcome: retryable}, err
 	}
 	start := time.Now()
-	a := s.client.post(ctx, message{version: v, body: body, samples: samples, reading: &s.encoder.reading})
+	a := s.client.post(ctx, m)
 	s.stats.requestSeconds.Observe(time.Since(start).Seconds())
 	if a.outcome == retryable && ctx.Err() != nil {
 		// It was us who ended this request.
 		return a, context.Cause(ctx)
 	}
-	a.requests = 1
 	return a, nil
 }
 
-// dropOldDeletions marks deletions that have waited for too long: they are not
-// sent.
-func (s *sender) dropOldDeletions(entries []entry) {
+// dropOldDeletions removes deletions that have waited for too long.
+func (s *sender) dropOldDeletions(p *part) {
 	now := s.queue.age()
-	for i := range entries {
-		if e := &entries[i]; e.deleted && !e.dropped && now-e.queued > maxDeletionAge {
-			e.dropped = true
+	p.entries = slices.DeleteFunc(p.entries, func(e entry) bool {
+		isOld := e.deleted && now-e.queued > maxDeletionAge
+		if isOld {
 			s.stats.unsent.Add(-1)
 			s.stats.deletionsDropped.WithLabelValues(e.kind.Resource).Inc()
 		}
-	}
+		return isOld
+	})
 }
 
 // startBatch waits where the destination refuses every record, and ends the time of
 // smaller batches.
 func (s *sender) startBatch(ctx context.Context) error {
 	if time.Since(s.lowered) >= lowerFor {
-		s.queue.limit.Store(int64(s.queue.size.bytes))
+		s.limit = s.queue.size.bytes
 	}
 	if s.refusedInRow >= maxRefusedInRow {
 		return s.pause(ctx)
@@ -215,8 +202,7 @@ func (s *sender) startBatch(ctx context.Context) error {
 }
 
 func (s *sender) lowerLimit(bytes int) {
-	s.lowered = time.Now()
-	s.queue.limit.Store(int64(max(bytes, 1)))
+	s.limit, s.lowered = bytes, time.Now()
 	s.log.WithFields(logrus.Fields{"bytes": bytes, "for": lowerFor.String()}).
 		Warn("The destination refuses batches as too large, smaller ones are sent")
 }
@@ -245,15 +231,16 @@ func (s *sender) refusedMore(records int, err error) {
 // accepted: the destination rejects the settings or refuses every record. The error
 // says that there will be none.
 func (s *sender) pause(ctx context.Context) error {
-	if s.giveUpAfter == 0 {
-		return sleep(ctx, s.probeInterval)
+	interval, giveUpAfter := s.opts.ProbeInterval, s.opts.GiveUpAfter
+	if giveUpAfter == 0 {
+		return sleep(ctx, interval)
 	}
-	left := s.giveUpAfter - time.Since(s.paused)
-	if err := sleep(ctx, min(s.probeInterval, left)); err != nil || left > s.probeInterval {
+	left := giveUpAfter - time.Since(s.paused)
+	if err := sleep(ctx, min(interval, left)); err != nil || left > interval {
 		return err
 	}
 	_, err := s.outage.Err()
-	return fmt.Errorf("gave up after %v: %w", s.giveUpAfter, err)
+	return fmt.Errorf("gave up after %v: %w", giveUpAfter, err)
 }
 
 // hopeless records that nothing that is sent can be accepted.
