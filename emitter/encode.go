@@ -134,7 +134,7 @@ func recordSize(rec *record.Record) int {
 func labelsSize(series *record.Cursor) int {
 	size := 0
 	for range series.Count() {
-		size += fieldSize(2 + len(series.Flat()))
+		size += fieldSize(2 + len(series.RawLabel()))
 	}
 	return size
 }

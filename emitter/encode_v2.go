@@ -85,7 +85,7 @@ func (m *messageV2) append(nth int, series *record.Cursor, at int64) {
 		last := &m.last[nth%len(m.last)][place%maxPlaces]
 		// The record before mostly had the same label at the same place: to
 		// compare is cheaper than to look both texts up.
-		if len(last.flat) == 0 || !series.Pass(last.flat) {
+		if len(last.flat) == 0 || !series.SkipIf(last.flat) {
 			*last = m.label(series)
 		}
 		m.refs = binary.AppendUvarint(m.refs, uint64(last.name))
@@ -98,7 +98,7 @@ func (m *messageV2) append(nth int, series *record.Cursor, at int64) {
 }
 
 func (m *messageV2) label(series *record.Cursor) lastLabel {
-	flat := series.Flat()
+	flat := series.RawLabel()
 	label := record.Cursor(flat)
 	name, value := label.Label()
 	return lastLabel{flat: flat, name: m.ref(text(name)), value: m.ref(text(value))}

@@ -1,6 +1,7 @@
 package record
 
 import (
+	"hash/maphash"
 	"slices"
 	"strings"
 
@@ -37,17 +38,19 @@ func (d *Drops) Add(more Drops) {
 // again and is not safe for concurrent use.
 type Builder struct {
 	kind       *Kind
-	excluded   map[string]struct{}
+	excluded   map[string]bool
 	maxBytes   int
 	dropUnsafe bool
 
-	labels, annotations         series
-	labelNames, annotationNames labelNames
+	labels, annotations series
 	// external are the external labels that are named like an object's labels.
 	external []namedLabel
 
 	record Record
 	drops  Drops
+	// id is the memory of key. The first idStart bytes of it are the kind's.
+	id      []byte
+	idStart int
 	// sorting is the memory of addUnsorted.
 	sorting []namedLabel
 }
@@ -61,21 +64,21 @@ type namedLabel struct {
 // NewBuilder returns a builder for the objects of kind.
 func NewBuilder(kind *Kind, cfg *config.Config) *Builder {
 	b := &Builder{
-		kind:            kind,
-		excluded:        make(map[string]struct{}, len(cfg.NamespacesExclude)),
-		maxBytes:        cfg.ValueMaxBytes,
-		dropUnsafe:      cfg.UnsafeValues != config.UnsafeValuesKeep,
-		labels:          newSeries(kind, cfg, "_labels"),
-		annotations:     newSeries(kind, cfg, "_annotations"),
-		labelNames:      labelNames{keep: cfg.Labels.Keep, names: cfg.Names},
-		annotationNames: labelNames{keep: cfg.Annotations.Keep, names: cfg.Names},
+		kind:        kind,
+		excluded:    make(map[string]bool, len(cfg.NamespacesExclude)),
+		maxBytes:    cfg.ValueMaxBytes,
+		dropUnsafe:  cfg.UnsafeValues != config.UnsafeValuesKeep,
+		labels:      newSeries(kind, cfg, "_labels", cfg.Labels.Keep),
+		annotations: newSeries(kind, cfg, "_annotations", cfg.Annotations.Keep),
+		id:          []byte(kind.Resource + "\x00"),
+		idStart:     len(kind.Resource) + 1,
 	}
 	for _, namespace := range cfg.NamespacesExclude {
-		b.excluded[namespace] = struct{}{}
+		b.excluded[namespace] = true
 	}
-	for _, name := range sortedNames(cfg.ExternalLabels) {
+	for name, value := range cfg.ExternalLabels {
 		if strings.HasPrefix(name, labelPrefix) {
-			b.external = append(b.external, namedLabel{name: name, value: []byte(cfg.ExternalLabels[name])})
+			b.external = append(b.external, namedLabel{name: name, value: []byte(value)})
 		}
 	}
 	return b
@@ -92,26 +95,32 @@ func (b *Builder) TakeDrops() Drops {
 }
 
 // Build returns the object's record, or false where the object gives none: it
-// has no name, or is in an excluded namespace (a Namespace counts as being in
-// itself). The record is valid until the next call.
+// has no name, or no namespace though its kind is in namespaces, or it is in an
+// excluded one (a Namespace counts as being in itself). The record is valid until
+// the next call.
 func (b *Builder) Build(o *Object) (*Record, bool) {
-	if len(o.Name) == 0 || b.isExcluded(o) {
+	if len(o.Name) == 0 || b.kind.Namespaced && len(o.Namespace) == 0 || b.isExcluded(o) {
 		return nil, false
 	}
 	b.record = Record{
 		Kind:      b.kind,
 		Namespace: o.Namespace,
 		Name:      o.Name,
-		Key:       Key(b.kind, o.Namespace, o.Name),
+		Key:       b.key(o),
 		Series:    b.record.Series[:0],
 	}
 	if b.kind.Labels {
-		b.add(&b.labels, &b.labelNames, o, o.Labels)
+		b.add(&b.labels, o, o.Labels)
 	}
 	if b.kind.Annotations {
-		b.add(&b.annotations, &b.annotationNames, o, o.Annotations)
+		b.add(&b.annotations, o, o.Annotations)
 	}
 	return &b.record, true
+}
+
+func (b *Builder) key(o *Object) uint64 {
+	b.id = append(append(append(b.id[:b.idStart], o.Namespace...), 0), o.Name...)
+	return maphash.Bytes(seed, b.id)
 }
 
 func (b *Builder) isExcluded(o *Object) bool {
@@ -119,15 +128,14 @@ func (b *Builder) isExcluded(o *Object) bool {
 	if b.kind.NameLabel == namespaceLabel {
 		namespace = o.Name
 	}
-	_, excluded := b.excluded[string(namespace)]
-	return excluded
+	return b.excluded[string(namespace)]
 }
 
 // add appends one series. Nearly every object has labels that can be encoded as
 // they are read.
-func (b *Builder) add(s *series, names *labelNames, o *Object, labels []KeyValue) {
-	if !b.addSorted(s, names, o, labels) {
-		b.addUnsorted(s, names, o, labels)
+func (b *Builder) add(s *series, o *Object, labels []KeyValue) {
+	if !b.addSorted(s, o, labels) {
+		b.addUnsorted(s, o, labels)
 	}
 	b.record.Count++
 }
@@ -137,21 +145,21 @@ const maxByte = 0x7f
 
 // addSorted appends one series of labels whose names ascend. It returns false, and
 // appends nothing, where they do not, or where others come between them.
-func (b *Builder) addSorted(s *series, names *labelNames, o *Object, labels []KeyValue) bool {
-	count := s.count(o)
+func (b *Builder) addSorted(s *series, o *Object, labels []KeyValue) bool {
+	count := s.count()
 	if len(b.external) > 0 || count+len(labels) > maxByte {
 		return false
 	}
 	start, drops := len(b.record.Series), b.drops
 	dst := append(b.record.Series, 0) // the count
-	dst = s.append(dst, s.before, o)
+	dst = appendFixed(dst, s.before, o)
 	last := ""
 	for i := range labels {
-		l := names.cache.at(i, labels[i].Key)
+		l := s.names.cache.at(i, labels[i].Key)
 		if l == nil {
-			l = names.replace(i, labels[i].Key)
+			l = s.names.replace(i, labels[i].Key)
 		}
-		if !names.cache.ascends(i, l.name, last) {
+		if i >= s.names.cache.ascending && !s.names.cache.ascends(i, l.name, last) {
 			b.drops = drops
 			return false
 		}
@@ -171,17 +179,17 @@ func (b *Builder) addSorted(s *series, names *labelNames, o *Object, labels []Ke
 			count++
 		}
 	}
-	dst = s.append(dst, s.after, o)
+	dst = appendFixed(dst, s.after, o)
 	dst[start] = byte(count)
 	b.record.Series = dst
 	return true
 }
 
 // addUnsorted appends one series of any labels.
-func (b *Builder) addUnsorted(s *series, names *labelNames, o *Object, labels []KeyValue) {
+func (b *Builder) addUnsorted(s *series, o *Object, labels []KeyValue) {
 	all := b.sorting[:0]
 	for _, l := range labels {
-		if name := names.lookup(l.Key).name; name != "" {
+		if name := s.names.lookup(l.Key).name; name != "" {
 			all = append(all, namedLabel{name: name, key: l.Key, value: l.Value})
 		}
 	}
@@ -196,21 +204,19 @@ func (b *Builder) addUnsorted(s *series, names *labelNames, o *Object, labels []
 	kept = b.addExternal(kept)
 	b.sorting = kept
 
-	dst := AppendCount(b.record.Series, s.count(o)+len(kept))
-	dst = s.append(dst, s.before, o)
+	dst := AppendCount(b.record.Series, s.count()+len(kept))
+	dst = appendFixed(dst, s.before, o)
 	for i := range kept {
 		dst = AppendLabel(dst, kept[i].name, kept[i].value)
 	}
-	b.record.Series = s.append(dst, s.after, o)
+	b.record.Series = appendFixed(dst, s.after, o)
 }
 
 // addExternal adds the external labels that are named like an object's, where the
 // object has no such label.
 func (b *Builder) addExternal(labels []namedLabel) []namedLabel {
 	for _, external := range b.external {
-		at, found := slices.BinarySearchFunc(labels, external.name, func(l namedLabel, name string) int {
-			return strings.Compare(l.name, name)
-		})
+		at, found := slices.BinarySearchFunc(labels, external, byName)
 		if !found {
 			labels = slices.Insert(labels, at, external)
 		}

@@ -55,12 +55,9 @@ func (n *labelNames) replace(index int, key []byte) *cachedLabel {
 }
 
 // ascends reports whether the name at an index, which was just looked up, sorts
-// after last, the name before it; a name that is "" does.
+// after last, the name before it; a name that is "" does. It need not be asked
+// below c.ascending.
 func (c *indexCache) ascends(index int, name, last string) bool {
-	return index < c.ascending || c.compare(index, name, last)
-}
-
-func (c *indexCache) compare(index int, name, last string) bool {
 	if name != "" && name <= last {
 		return false
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -55,22 +56,14 @@ func (n *labelNames) lookup(key []byte) labelName {
 	return name
 }
 
+// notInLabelName is what the classic Prometheus label name does not allow.
+var notInLabelName = regexp.MustCompile(`[^a-zA-Z0-9_]`)
+
 func nameOf(key string, names config.Names) string {
 	if names == config.NamesUnderscore {
-		return labelPrefix + underscored(key)
+		return labelPrefix + notInLabelName.ReplaceAllLiteralString(key, "_")
 	}
 	return labelPrefix + strings.ToValidUTF8(key, "\uFFFD")
-}
-
-// underscored replaces each character that the classic Prometheus label name
-// does not allow.
-func underscored(key string) string {
-	return strings.Map(func(r rune) rune {
-		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' {
-			return r
-		}
-		return '_'
-	}, key)
 }
 
 // dedupeKeys keeps the last value of a key that occurs twice, as any decoder of a
@@ -92,12 +85,14 @@ func dedupeKeys(labels []namedLabel) []namedLabel {
 // object has.
 func disambiguate(labels []namedLabel) {
 	for round := 0; ; round++ {
-		slices.SortFunc(labels, func(a, b namedLabel) int { return strings.Compare(a.name, b.name) })
+		slices.SortFunc(labels, byName)
 		if !addSuffixes(labels, round) {
 			return
 		}
 	}
 }
+
+func byName(a, b namedLabel) int { return strings.Compare(a.name, b.name) }
 
 // addSuffixes renames the keys that meet in sorted labels and reports whether it
 // found any.

@@ -47,96 +47,45 @@ func shuffled(list []KeyValue) [][]KeyValue {
 // "printf %s a.b | sha256sum" prints it: no release may change them.
 func TestNames(t *testing.T) {
 	const (
-		dot, slash = "2e7336dc", "c14cddc0"
-		dotMore    = "2e7336dc8eba87ef"
-		dotMost    = "2e7336dc8eba87ef472df568c35482ab"
+		raw, underscore = config.NamesRaw, config.NamesUnderscore
+		dot, slash      = "2e7336dc", "c14cddc0"
+		dotMore         = "2e7336dc8eba87ef"
+		dotMost         = "2e7336dc8eba87ef472df568c35482ab"
+		a31             = "label_a_a_a_a_a_a_a_a_a_a_a_a_a_a_a_a_"
 	)
-	tests := []struct {
+	for _, test := range []struct {
 		name   string
 		names  config.Names
 		labels []KeyValue
 		want   map[string]string
 	}{
-		{
-			name: "raw", names: config.NamesRaw,
-			labels: labels("app.kubernetes.io/name", "1", "a-b", "2", "a_b", "3", "ä", "4", "A", "5", "", "6", "x\x00\n y", "7"),
-			want: map[string]string{
-				"label_app.kubernetes.io/name": "1", "label_a-b": "2", "label_a_b": "3", "label_ä": "4",
-				"label_A": "5", "label_": "6", "label_x\x00\n y": "7",
-			},
-		},
-		{
-			name: "underscore", names: config.NamesUnderscore,
-			labels: labels("app.kubernetes.io/name", "1", "a-b:c", "2", "ä9", "3", "A Z", "4", "", "5", "0_9", "6", "\xff\xfe", "7"),
-			want: map[string]string{
-				"label_app_kubernetes_io_name": "1", "label_a_b_c": "2", "label__9": "3", "label_A_Z": "4",
-				"label_": "5", "label_0_9": "6", "label___": "7",
-			},
-		},
-		{
-			name: "sorted by name, not by key", names: config.NamesUnderscore,
-			labels: labels("a-z", "1", "a.b", "2", "aZ", "3"),
-			want:   map[string]string{"label_a_z": "1", "label_a_b": "2", "label_aZ": "3"},
-		},
-		{
-			name: "two keys meet, neither spelled so", names: config.NamesUnderscore,
-			labels: labels("a.b", "1", "a/b", "2"),
-			want:   map[string]string{"label_a_b_" + dot: "1", "label_a_b_" + slash: "2"},
-		},
-		{
-			name: "a third key is spelled like the suffixed one", names: config.NamesUnderscore,
-			labels: labels("a.b", "1", "a_b", "2", "a_b_"+dot, "3"),
-			want: map[string]string{
-				"label_a_b_" + dot + "_" + dotMore: "1", "label_a_b": "2", "label_a_b_" + dot: "3",
-			},
-		},
-		{
-			name: "a third key becomes the suffixed one", names: config.NamesUnderscore,
-			labels: labels("a.b", "1", "a_b", "2", "a.b_"+dot, "3"),
-			want: map[string]string{
-				"label_a_b_" + dot + "_" + dotMore: "1", "label_a_b": "2", "label_a_b_" + dot + "_ecbde6b4cb4276e6": "3",
-			},
-		},
-		{
-			name: "a fourth is spelled like that one", names: config.NamesUnderscore,
-			labels: labels("a.b", "1", "a_b", "2", "a_b_"+dot, "3", "a_b_"+dot+"_"+dotMore, "4"),
-			want: map[string]string{
-				"label_a_b_" + dot + "_" + dotMore + "_" + dotMost: "1", "label_a_b": "2",
-				"label_a_b_" + dot: "3", "label_a_b_" + dot + "_" + dotMore: "4",
-			},
-		},
-		{
-			name: "keys that are not UTF-8 meet in raw names", names: config.NamesRaw,
-			labels: labels("k\xff", "1", "k\xfe", "2", "k\uFFFD", "3"),
-			want: map[string]string{
-				"label_k\uFFFD_1afd8b9a": "1", "label_k\uFFFD_7bb35ca8": "2", "label_k\uFFFD": "3",
-			},
-		},
-		{
-			// A weak hash would put both into one name for ever: keys that
-			// meet in FNV-1a are quickly found, these are valid in a cluster.
-			name: "keys of one weak hash meet", names: config.NamesUnderscore,
-			labels: labels("a.a_a-a-a.a.a-a.a.a_a.a.a.a.a.a", "1", "a-a_a-a.a-a-a.a_a.a.a-a.a.a.a.a", "2"),
-			want: map[string]string{
-				"label_a_a_a_a_a_a_a_a_a_a_a_a_a_a_a_a_515c75ae": "1",
-				"label_a_a_a_a_a_a_a_a_a_a_a_a_a_a_a_a_7efa48a9": "2",
-			},
-		},
-		{
-			name: "keys of one suffix meet", names: config.NamesUnderscore,
-			labels: labels("a_a_a-a.a.a.a-a_a-a.a.a.a.a.a.a", "1", "a_a-a_a.a.a_a-a-a-a_a.a.a.a.a.a", "2"),
-			want: map[string]string{
-				"label_a_a_a_a_a_a_a_a_a_a_a_a_a_a_a_a_8d7fb1c0_8d7fb1c05d7a1835": "1",
-				"label_a_a_a_a_a_a_a_a_a_a_a_a_a_a_a_a_8d7fb1c0_8d7fb1c0ee3d2bc1": "2",
-			},
-		},
-		{
-			name: "values left out do not count as keys that meet", names: config.NamesUnderscore,
-			labels: labels("a.b", "1", "a/b", "", "a-b", "<"),
-			want:   map[string]string{"label_a_b": "1"},
-		},
-	}
-	for _, test := range tests {
+		{"raw", raw, labels("app.kubernetes.io/name", "1", "a-b", "2", "a_b", "3", "ä", "4", "A", "5", "", "6", "x\x00\n y", "7"), map[string]string{
+			"label_app.kubernetes.io/name": "1", "label_a-b": "2", "label_a_b": "3", "label_ä": "4", "label_A": "5", "label_": "6", "label_x\x00\n y": "7",
+		}},
+		{"underscore", underscore, labels("a.k8s.io/x", "1", "a-b:c", "2", "ä9", "3", "A Z", "4", "", "5", "0_9", "6", "\xff\xfe", "7"), map[string]string{
+			"label_a_k8s_io_x": "1", "label_a_b_c": "2", "label__9": "3", "label_A_Z": "4", "label_": "5", "label_0_9": "6", "label___": "7",
+		}},
+		{"sorted by name, not by key", underscore, labels("a-z", "1", "a.b", "2", "aZ", "3"),
+			map[string]string{"label_a_z": "1", "label_a_b": "2", "label_aZ": "3"}},
+		{"two keys meet, neither spelled so", underscore, labels("a.b", "1", "a/b", "2"),
+			map[string]string{"label_a_b_" + dot: "1", "label_a_b_" + slash: "2"}},
+		{"a third key is spelled like the suffixed one", underscore, labels("a.b", "1", "a_b", "2", "a_b_"+dot, "3"),
+			map[string]string{"label_a_b_" + dot + "_" + dotMore: "1", "label_a_b": "2", "label_a_b_" + dot: "3"}},
+		{"a third key becomes the suffixed one", underscore, labels("a.b", "1", "a_b", "2", "a.b_"+dot, "3"),
+			map[string]string{"label_a_b_" + dot + "_" + dotMore: "1", "label_a_b": "2", "label_a_b_" + dot + "_ecbde6b4cb4276e6": "3"}},
+		{"a fourth is spelled like that one", underscore, labels("a.b", "1", "a_b", "2", "a_b_"+dot, "3", "a_b_"+dot+"_"+dotMore, "4"), map[string]string{
+			"label_a_b_" + dot + "_" + dotMore + "_" + dotMost: "1", "label_a_b": "2", "label_a_b_" + dot: "3", "label_a_b_" + dot + "_" + dotMore: "4",
+		}},
+		{"keys that are not UTF-8 meet in raw names", raw, labels("k\xff", "1", "k\xfe", "2", "k\uFFFD", "3"),
+			map[string]string{"label_k\uFFFD_1afd8b9a": "1", "label_k\uFFFD_7bb35ca8": "2", "label_k\uFFFD": "3"}},
+		// A weak hash would put both into one name for ever: keys that meet in FNV-1a are
+		// quickly found, these are valid in a cluster.
+		{"keys of one weak hash meet", underscore, labels("a.a_a-a-a.a.a-a.a.a_a.a.a.a.a.a", "1", "a-a_a-a.a-a-a.a_a.a.a-a.a.a.a.a", "2"),
+			map[string]string{a31 + "515c75ae": "1", a31 + "7efa48a9": "2"}},
+		{"keys of one suffix meet", underscore, labels("a_a_a-a.a.a.a-a_a-a.a.a.a.a.a.a", "1", "a_a-a_a.a.a_a-a-a-a_a.a.a.a.a.a", "2"),
+			map[string]string{a31 + "8d7fb1c0_8d7fb1c05d7a1835": "1", a31 + "8d7fb1c0_8d7fb1c0ee3d2bc1": "2"}},
+		{"values left out do not count as keys that meet", underscore, labels("a.b", "1", "a/b", "", "a-b", "<"), map[string]string{"label_a_b": "1"}},
+	} {
 		t.Run(test.name, func(t *testing.T) {
 			b := NewBuilder(only(nodeKind, true, false), testConfig(func(cfg *config.Config) { cfg.Names = test.names }))
 			for _, order := range shuffled(test.labels) {
@@ -151,54 +100,26 @@ func TestNames(t *testing.T) {
 // TestOneKeyTwice pins that of a key that occurs twice only the last value
 // exists, as in any decoder of a map: the first is neither sent nor counted.
 func TestOneKeyTwice(t *testing.T) {
-	tests := []struct {
+	for _, test := range []struct {
 		name   string
-		names  config.Names
 		labels []KeyValue
 		want   map[string]string
 		drops  Drops
 	}{
-		{
-			name: "side by side", names: config.NamesRaw,
-			labels: labels("a", "1", "a", "2"), want: map[string]string{"label_a": "2"},
-		},
-		{
-			name: "apart", names: config.NamesRaw,
-			labels: labels("a", "1", "b", "2", "a", "3", "c", "4", "a", "5"),
-			want:   map[string]string{"label_a": "5", "label_b": "2", "label_c": "4"},
-		},
-		{
-			name: "the last is empty", names: config.NamesRaw,
-			labels: labels("a", "1", "a", ""), want: map[string]string{}, drops: Drops{Empty: 1},
-		},
-		{
-			name: "the first is empty, unsafe, long", names: config.NamesRaw,
-			labels: labels("a", "", "b", "<", "c", "123456789", "a", "1", "b", "2", "c", "3"),
-			want:   map[string]string{"label_a": "1", "label_b": "2", "label_c": "3"},
-		},
-		{
-			name: "and meets another", names: config.NamesUnderscore,
-			labels: labels("a.b", "1", "a/b", "2", "a.b", "3"),
-			want:   map[string]string{"label_a_b_2e7336dc": "3", "label_a_b_c14cddc0": "2"},
-		},
-		{
-			name: "is alone: no suffix", names: config.NamesUnderscore,
-			labels: labels("a.b", "1", "a.b", "2"), want: map[string]string{"label_a_b": "2"},
-		},
-	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			b := NewBuilder(only(nodeKind, true, false), testConfig(func(cfg *config.Config) {
-				cfg.Names = test.names
-				cfg.ValueMaxBytes = 8
-			}))
-			if diff := cmp.Diff(test.want, labelsOf(t, b, test.labels)); diff != "" {
-				t.Errorf("labels (-want +got):\n%s", diff)
-			}
-			if drops := b.TakeDrops(); drops != test.drops {
-				t.Errorf("drops %+v, want %+v", drops, test.drops)
-			}
-		})
+		{"apart", labels("a", "1", "b", "2", "a", "3", "c", "4", "a", "5"), map[string]string{"label_a": "5", "label_b": "2", "label_c": "4"}, Drops{}},
+		{"the last is empty", labels("a", "1", "a", ""), map[string]string{}, Drops{Empty: 1}},
+		{"the first is empty, unsafe, long", labels("a", "", "b", "<", "c", "123456789", "a", "1", "b", "2", "c", "3"),
+			map[string]string{"label_a": "1", "label_b": "2", "label_c": "3"}, Drops{}},
+		{"and meets another", labels("a.b", "1", "a/b", "2", "a.b", "3"), map[string]string{"label_a_b_2e7336dc": "3", "label_a_b_c14cddc0": "2"}, Drops{}},
+		{"is alone: no suffix", labels("a.b", "1", "a.b", "2"), map[string]string{"label_a_b": "2"}, Drops{}},
+	} {
+		b := NewBuilder(only(nodeKind, true, false), testConfig(underscoreNames, func(cfg *config.Config) { cfg.ValueMaxBytes = 8 }))
+		if diff := cmp.Diff(test.want, labelsOf(t, b, test.labels)); diff != "" {
+			t.Errorf("%s: labels (-want +got):\n%s", test.name, diff)
+		}
+		if drops := b.TakeDrops(); drops != test.drops {
+			t.Errorf("%s: drops %+v, want %+v", test.name, drops, test.drops)
+		}
 	}
 }
 
@@ -214,7 +135,7 @@ func TestRememberedKeysStayBounded(t *testing.T) {
 		if got := labelsOf(t, b, list); !maps.Equal(got, want) {
 			t.Fatalf("labels of %d keys (-want +got):\n%s", len(list), cmp.Diff(want, got))
 		}
-		if n := len(b.labelNames.known); n > maxKeys {
+		if n := len(b.labels.names.known); n > maxKeys {
 			t.Fatalf("%d keys remembered, want at most %d", n, maxKeys)
 		}
 	}
@@ -244,7 +165,7 @@ func TestOverlongKeysAreNotRemembered(t *testing.T) {
 		if diff := cmp.Diff(want, labelsOf(t, b, labels(key, "v"))); diff != "" {
 			t.Errorf("labels (-want +got):\n%s", diff)
 		}
-		if n := len(b.labelNames.known); n != i || len(b.labelNames.cache.labels) != i {
+		if n := len(b.labels.names.known); n != i || len(b.labels.names.cache.labels) != i {
 			t.Errorf("%d keys remembered after one of %d bytes, want %d", n, len(key), i)
 		}
 	}
@@ -318,7 +239,7 @@ func TestBuilderRemembersNothingWrong(t *testing.T) {
 				if diff := cmp.Diff(want, got); diff != "" {
 					t.Fatalf("labels %q (-want +got):\n%s", o.Labels, diff)
 				}
-				if n := len(b.labelNames.cache.labels); n > maxIndexes {
+				if n := len(b.labels.names.cache.labels); n > maxIndexes {
 					t.Fatalf("%d keys are remembered by index, want at most %d", n, maxIndexes)
 				}
 			}

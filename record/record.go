@@ -31,8 +31,8 @@ type Kind struct {
 type Record struct {
 	Kind            *Kind
 	Namespace, Name []byte
-	// Key identifies the object within this process: a hash of kind,
-	// namespace and name.
+	// Key identifies the object within this process: a hash of its kind's Resource,
+	// its namespace and its name.
 	Key uint64
 	// Deleted says that the object is gone and that this is its last record. Build
 	// leaves it false.
@@ -43,21 +43,12 @@ type Record struct {
 	Series []byte
 }
 
-// keySeed is the process's, so that every source gives an object the same key.
-var keySeed = maphash.MakeSeed()
-
-// Key hashes an object's identity. It differs from one process to the next.
-func Key(kind *Kind, namespace, name []byte) uint64 {
-	var memory [512]byte
-	text := append(memory[:0], kind.Resource...)
-	text = append(append(text, 0), namespace...)
-	text = append(append(text, 0), name...)
-	return maphash.Bytes(keySeed, text)
-}
+// seed is the process's, so that every builder gives an object the same key.
+var seed = maphash.MakeSeed()
 
 // Hash covers all series: two records of one object are equal where their hashes
 // are, but for one pair in 2^64. It differs from one process to the next.
-func (r *Record) Hash() uint64 { return maphash.Bytes(keySeed, r.Series) }
+func (r *Record) Hash() uint64 { return maphash.Bytes(seed, r.Series) }
 
 // An encoded series is the uvarint count of its labels, then each label's name and
 // value, each with its length as a uvarint before it; labels are sorted by name,
@@ -88,8 +79,8 @@ func (c *Cursor) Count() int {
 // Label reads the next label.
 func (c *Cursor) Label() (name, value []byte) { return c.text(), c.text() }
 
-// Flat reads the next label and returns it as AppendLabel has encoded it.
-func (c *Cursor) Flat() []byte {
+// RawLabel reads the next label and returns it as AppendLabel has encoded it.
+func (c *Cursor) RawLabel() []byte {
 	series := *c
 	// Nearly every length takes a single byte.
 	if name := int(series[0]); name < 0x80 {
@@ -104,9 +95,9 @@ func (c *Cursor) Flat() []byte {
 	return series[:end:end]
 }
 
-// Pass moves past the next label if that is the one given, as Flat returned it. It
-// returns whether it is.
-func (c *Cursor) Pass(label []byte) bool {
+// SkipIf moves past the next label if that is the one given, as RawLabel returned
+// it. It returns whether it is.
+func (c *Cursor) SkipIf(label []byte) bool {
 	same := bytes.HasPrefix(*c, label)
 	if same {
 		*c = (*c)[len(label):]

@@ -3,6 +3,7 @@ package record
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -27,7 +28,9 @@ func testConfig(changes ...func(*config.Config)) *config.Config {
 		},
 	}
 	for _, change := range changes {
-		change(cfg)
+		if change != nil {
+			change(cfg)
+		}
 	}
 	return cfg
 }
@@ -42,32 +45,17 @@ func patterns(texts ...string) config.Patterns {
 	return p
 }
 
+func kind(resource, typ, metric, nameLabel string, namespaced bool) *Kind {
+	return &Kind{Resource: resource, Type: typ, Metric: metric, NameLabel: nameLabel, Namespaced: namespaced, Labels: true, Annotations: true}
+}
+
 var (
-	podKind = &Kind{
-		Resource: "pods", Type: "pod", Metric: "pod", NameLabel: "pod",
-		Namespaced: true, Labels: true, Annotations: true,
-	}
-	namespaceKind = &Kind{
-		Resource: "namespaces", Type: "namespace", Metric: "namespace", NameLabel: "namespace",
-		Labels: true, Annotations: true,
-	}
-	nodeKind = &Kind{
-		Resource: "nodes", Type: "node", Metric: "node", NameLabel: "node",
-		Labels: true, Annotations: true,
-	}
-	deploymentKind = &Kind{
-		Resource: "deployments.apps", Type: "deployment", Metric: "deployment", NameLabel: "workload",
-		Namespaced: true, Labels: true, Annotations: true,
-	}
-	pvKind = &Kind{
-		Resource: "persistentvolumes", Type: "pv", Metric: "pv", NameLabel: "workload",
-		Labels: true, Annotations: true,
-	}
-	knativeKind = &Kind{
-		Resource: "services.serving.knative.dev", Type: "service.serving.knative.dev",
-		Metric: "service_serving.knative.dev", NameLabel: "workload",
-		Namespaced: true, Labels: true, Annotations: true,
-	}
+	podKind        = kind("pods", "pod", "pod", "pod", true)
+	namespaceKind  = kind("namespaces", "namespace", "namespace", "namespace", false)
+	nodeKind       = kind("nodes", "node", "node", "node", false)
+	deploymentKind = kind("deployments.apps", "deployment", "deployment", "workload", true)
+	pvKind         = kind("persistentvolumes", "pv", "pv", "workload", false)
+	knativeKind    = kind("services.serving.knative.dev", "service.serving.knative.dev", "service_serving.knative.dev", "workload", true)
 )
 
 // only returns kind with just the series asked for.
@@ -89,47 +77,41 @@ func labels(keysAndValues ...string) []KeyValue {
 // label is a label of a decoded series.
 type label struct{ name, value string }
 
-// decode reads all series of r, and fails where they are not what every
-// receiver may rely on.
+// decode reads all series of r, and fails where they are not what every receiver
+// may rely on: names strictly sorted, a __name__, nothing empty, all UTF-8.
 func decode(t *testing.T, r *Record) [][]label {
 	t.Helper()
-	cursor := Cursor(r.Series)
+	all := readSeries(r.Series)
+	if len(all) != r.Count {
+		t.Errorf("%d series, and said to be %d", len(all), r.Count)
+	}
+	for _, labels := range all {
+		if !slices.ContainsFunc(labels, func(l label) bool { return l.name == "__name__" }) {
+			t.Errorf("series without __name__: %q", labels)
+		}
+		for i, l := range labels {
+			if i > 0 && labels[i-1].name >= l.name {
+				t.Errorf("label %q follows %q", l.name, labels[i-1].name)
+			}
+			if l.name == "" || l.value == "" || !utf8.ValidString(l.name+l.value) {
+				t.Errorf("label %q has value %q: neither may be empty, both must be UTF-8", l.name, l.value)
+			}
+		}
+	}
+	return all
+}
+
+func readSeries(series []byte) [][]label {
 	var all [][]label
-	for range r.Count {
+	for cursor := Cursor(series); len(cursor) > 0; {
 		var labels []label
 		for range cursor.Count() {
 			name, value := cursor.Label()
 			labels = append(labels, label{name: string(name), value: string(value)})
 		}
-		checkSeries(t, labels)
 		all = append(all, labels)
 	}
-	if len(cursor) != 0 {
-		t.Fatalf("%d series leave %d of %d bytes: %q", r.Count, len(cursor), len(r.Series), []byte(cursor))
-	}
 	return all
-}
-
-// checkSeries fails unless the names are strictly sorted, with a __name__, and
-// names and values are what the protocol allows.
-func checkSeries(t *testing.T, labels []label) {
-	t.Helper()
-	metric := false
-	for i, l := range labels {
-		if i > 0 && labels[i-1].name >= l.name {
-			t.Errorf("label %q follows %q", l.name, labels[i-1].name)
-		}
-		if l.name == "" || l.value == "" {
-			t.Errorf("label %q has value %q: neither may be empty", l.name, l.value)
-		}
-		if !utf8.ValidString(l.name) || !utf8.ValidString(l.value) {
-			t.Errorf("label %q has value %q: both must be UTF-8", l.name, l.value)
-		}
-		metric = metric || l.name == "__name__"
-	}
-	if !metric {
-		t.Errorf("series without __name__: %q", labels)
-	}
 }
 
 // render gives each series of r as text, its labels in the order they have.
@@ -163,87 +145,58 @@ func build(t *testing.T, b *Builder, o *Object) []string {
 
 func TestCursorReadsWhatWasAppended(t *testing.T) {
 	long := strings.Repeat("v", 300) // its length takes two bytes
-	flat := AppendCount(nil, 2)
-	flat = AppendLabel(flat, "a", "1")
-	flat = AppendLabel(flat, []byte("b"), []byte(long))
-	flat = AppendCount(flat, 0)
-	flat = AppendCount(flat, 1)
-	flat = AppendLabel(flat, "", []byte("3"))
+	encoded := AppendCount(nil, 2)
+	encoded = AppendLabel(encoded, "a", "1")
+	encoded = AppendLabel(encoded, []byte("b"), []byte(long))
+	encoded = AppendCount(encoded, 0)
+	encoded = AppendCount(encoded, 1)
+	encoded = AppendLabel(encoded, "", []byte("3"))
 
-	if want := "\x02\x01a\x011\x01b\xac\x02" + long + "\x00\x01\x00\x013"; string(flat) != want {
-		t.Errorf("flat form %q, want %q", flat, want)
-	}
-	var got [][]label
-	for cursor := Cursor(flat); len(cursor) > 0; {
-		var labels []label
-		for range cursor.Count() {
-			name, value := cursor.Label()
-			labels = append(labels, label{name: string(name), value: string(value)})
-		}
-		got = append(got, labels)
+	if want := "\x02\x01a\x011\x01b\xac\x02" + long + "\x00\x01\x00\x013"; string(encoded) != want {
+		t.Errorf("encoded as %q, want %q", encoded, want)
 	}
 	want := [][]label{{{"a", "1"}, {"b", long}}, nil, {{"", "3"}}}
-	if diff := cmp.Diff(want, got, cmp.AllowUnexported(label{})); diff != "" {
+	if diff := cmp.Diff(want, readSeries(encoded), cmp.AllowUnexported(label{})); diff != "" {
 		t.Errorf("series (-want +got):\n%s", diff)
 	}
 }
 
-func TestKey(t *testing.T) {
-	otherPods := &Kind{Resource: "pods"}
-	key := func(kind *Kind, namespace, name string) uint64 {
-		return Key(kind, []byte(namespace), []byte(name))
-	}
-	pod := key(podKind, "production", "web-1")
-
-	// The same resource is the same kind, whichever informer or webhook row
-	// describes it.
-	if got := key(otherPods, "production", "web-1"); got != pod {
-		t.Errorf("the same object has the keys %x and %x", pod, got)
-	}
-	for name, other := range map[string]uint64{
-		"another name":         key(podKind, "production", "web-2"),
-		"another namespace":    key(podKind, "staging", "web-1"),
-		"another kind":         key(deploymentKind, "production", "web-1"),
-		"boundary moved right": key(podKind, "productionw", "eb-1"),
-		"boundary moved left":  key(podKind, "productio", "nweb-1"),
-		"no namespace":         key(podKind, "", "productionweb-1"),
-	} {
-		if other == pod {
-			t.Errorf("%s gives the key of production/web-1", name)
-		}
-	}
-}
-
+// TestRecord changes an object, and looks at what must not be the same, or must.
 func TestRecord(t *testing.T) {
-	b := NewBuilder(podKind, testConfig())
-	record := func(labels, annotations []KeyValue) Record {
-		r, ok := b.Build(&Object{Namespace: []byte("production"), Name: []byte("web-1"), Labels: labels, Annotations: annotations})
+	record := func(kind *Kind, o *Object) Record {
+		r, ok := NewBuilder(kind, testConfig()).Build(o)
 		if !ok {
 			t.Fatal("no record")
 		}
 		return *r
 	}
-	r := record(labels("app", "web"), labels("owner", "ada"))
-	hash := r.Hash()
-	want := Record{
-		Kind: podKind, Namespace: []byte("production"), Name: []byte("web-1"),
-		Key: Key(podKind, []byte("production"), []byte("web-1")), Count: 2, Series: r.Series,
+	pod := func(namespace, name string, labels, annotations []KeyValue) *Object {
+		return &Object{Namespace: []byte(namespace), Name: []byte(name), Labels: labels, Annotations: annotations}
 	}
-	if diff := cmp.Diff(want, r); diff != "" || b.Kind() != podKind {
+	app, owner := labels("app", "web"), labels("owner", "ada")
+	r := record(podKind, pod("shop", "web-1", app, owner))
+	want := Record{Kind: podKind, Namespace: []byte("shop"), Name: []byte("web-1"), Key: r.Key, Count: 2, Series: r.Series}
+	if diff := cmp.Diff(want, r); diff != "" || NewBuilder(podKind, testConfig()).Kind() != podKind {
 		t.Errorf("record (-want +got):\n%s", diff)
 	}
-	for name, other := range map[string]struct {
-		labels, annotations []KeyValue
-		same                bool
+	for name, test := range map[string]struct {
+		kind              *Kind
+		object            *Object
+		sameKey, sameHash bool
 	}{
-		"the same":           {labels("app", "web"), labels("owner", "ada"), true},
-		"another label":      {labels("app", "api"), labels("owner", "ada"), false},
-		"another annotation": {labels("app", "web"), labels("owner", "eve"), false},
-		"swapped":            {labels("owner", "ada"), labels("app", "web"), false},
+		"the same, with another row for the kind": {only(podKind, true, true), pod("shop", "web-1", app, owner), true, true},
+		"another name":         {podKind, pod("shop", "web-2", app, owner), false, false},
+		"another namespace":    {podKind, pod("ship", "web-1", app, owner), false, false},
+		"another kind":         {deploymentKind, pod("shop", "web-1", app, owner), false, false},
+		"boundary moved right": {podKind, pod("shopw", "eb-1", app, owner), false, false},
+		"boundary moved left":  {podKind, pod("sho", "pweb-1", app, owner), false, false},
+		"another label":        {podKind, pod("shop", "web-1", labels("app", "api"), owner), true, false},
+		"another annotation":   {podKind, pod("shop", "web-1", app, labels("owner", "eve")), true, false},
+		"swapped":              {podKind, pod("shop", "web-1", owner, app), true, false},
 	} {
-		changed := record(other.labels, other.annotations)
-		if same := changed.Hash() == hash; same != other.same {
-			t.Errorf("%s: the hashes are equal: %v, want %v", name, same, other.same)
+		other := record(test.kind, test.object)
+		if sameKey, sameHash := other.Key == r.Key, other.Hash() == r.Hash(); sameKey != test.sameKey || sameHash != test.sameHash {
+			t.Errorf("%s: the key is the same: %v, want %v; the hash: %v, want %v", name, sameKey, test.sameKey, sameHash, test.sameHash)
 		}
 	}
 }

@@ -1,7 +1,6 @@
 package record
 
 import (
-	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -17,76 +16,58 @@ const labelPrefix = "label_"
 
 const namespaceLabel = "namespace"
 
-// series is what all series of one metric have in common.
+// series is what all series of one metric have in common: labels that sort before
+// the object's, and labels that sort after.
 type series struct {
 	before, after []fixedLabel
-	namespaced    bool
+	names         labelNames
 }
 
-// fixedLabel is a label that every series of the metric has. Its value is fixed
-// too, or the object's name or namespace.
+// fixedLabel is a label that every series of the metric has.
 type fixedLabel struct {
-	name  string
-	value string
-	from  source
+	name string
+	// encoded is the label where its value is fixed too. Else it is of the object.
+	encoded []byte
+	of      func(*Object) []byte
 }
 
-type source int
-
-const (
-	fromValue source = iota
-	fromName
-	fromNamespace
-)
+func constant(name, value string) fixedLabel {
+	return fixedLabel{name: name, encoded: AppendLabel(nil, name, value)}
+}
 
 var notInMetricName = regexp.MustCompile(`[^a-zA-Z0-9_:]`)
 
-func newSeries(kind *Kind, cfg *config.Config, suffix string) series {
+func newSeries(kind *Kind, cfg *config.Config, suffix string, keep func(key string) bool) series {
 	metric := cfg.MetricPrefix + notInMetricName.ReplaceAllLiteralString(kind.Metric, "_") + suffix
 	fixed := []fixedLabel{
-		{name: "__name__", value: metric},
-		{name: "resource_type", value: kind.Type},
-		{name: kind.NameLabel, from: fromName},
+		constant("__name__", metric),
+		constant("resource_type", kind.Type),
+		{name: kind.NameLabel, of: func(o *Object) []byte { return o.Name }},
 	}
 	if kind.Namespaced {
-		fixed = append(fixed, fixedLabel{name: namespaceLabel, from: fromNamespace})
+		fixed = append(fixed, fixedLabel{name: namespaceLabel, of: func(o *Object) []byte { return o.Namespace }})
 	}
-	for _, name := range sortedNames(cfg.ExternalLabels) {
-		taken := slices.ContainsFunc(fixed, func(s fixedLabel) bool { return s.name == name })
+	for name, value := range cfg.ExternalLabels {
+		taken := slices.ContainsFunc(fixed, func(l fixedLabel) bool { return l.name == name })
 		if !taken && !strings.HasPrefix(name, labelPrefix) {
-			fixed = append(fixed, fixedLabel{name: name, value: cfg.ExternalLabels[name]})
+			fixed = append(fixed, constant(name, value))
 		}
 	}
 	slices.SortFunc(fixed, func(a, b fixedLabel) int { return strings.Compare(a.name, b.name) })
-	split, _ := slices.BinarySearchFunc(fixed, labelPrefix, func(s fixedLabel, name string) int {
-		return strings.Compare(s.name, name)
-	})
-	return series{before: fixed[:split], after: fixed[split:], namespaced: kind.Namespaced}
+	split := slices.IndexFunc(fixed, func(l fixedLabel) bool { return l.name > labelPrefix })
+	return series{before: fixed[:split], after: fixed[split:], names: labelNames{keep: keep, names: cfg.Names}}
 }
 
-// count is the number of fixed labels.
-func (s *series) count(o *Object) int {
-	n := len(s.before) + len(s.after)
-	if s.namespaced && len(o.Namespace) == 0 {
-		n--
-	}
-	return n
-}
+// count is the number of labels that every series has.
+func (s *series) count() int { return len(s.before) + len(s.after) }
 
-func (s *series) append(dst []byte, fixed []fixedLabel, o *Object) []byte {
-	for i := range fixed {
-		switch s := &fixed[i]; s.from {
-		case fromName:
-			dst = AppendLabel(dst, s.name, valid(o.Name))
-		case fromNamespace:
-			if len(o.Namespace) > 0 {
-				dst = AppendLabel(dst, s.name, valid(o.Namespace))
-			}
-		default:
-			dst = AppendLabel(dst, s.name, s.value)
+func appendFixed(dst []byte, labels []fixedLabel, o *Object) []byte {
+	for i := range labels {
+		if l := &labels[i]; l.of == nil {
+			dst = append(dst, l.encoded...)
+		} else {
+			dst = AppendLabel(dst, l.name, valid(l.of(o)))
 		}
 	}
 	return dst
 }
-
-func sortedNames(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }
