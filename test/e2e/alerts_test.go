@@ -56,7 +56,8 @@ var patients = []patient{
 	{"no-api-server", (*ward).severed, []string{"LabelstreamKindMissing"}},
 	{"forbidden", (*ward).forbidden, []string{"LabelstreamKindNotSynced"}},
 	{"unwatched", (*ward).unwatched, []string{"LabelstreamKindStale"}},
-	{"unlisted", (*ward).unlisted, []string{"LabelstreamBackfillOverdue"}},
+	// A list is between two watches.
+	{"unlisted", (*ward).unlisted, []string{"LabelstreamBackfillOverdue", "LabelstreamKindStale"}},
 	{"slow-receiver", (*ward).delayed, []string{"LabelstreamQueueFull"}},
 	{"old-certificate", (*ward).expiring, []string{"LabelstreamCertificateExpiring"}},
 	{"slow-reviews", (*ward).slowlyReviewed, []string{"LabelstreamWebhookSlow"}},

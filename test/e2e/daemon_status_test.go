@@ -42,6 +42,23 @@ func TestDaemonStatus(t *testing.T) {
 			t.Errorf("%s answers %d %q, want %d with %q", test.path, code, text, test.code, test.text)
 		}
 	}
+	mustHaveMetrics(t, d, count)
+	d.terminate(t)
+
+	d = startDaemon(t, inv.with(settings{"PPROF": "true"}))
+	if code, text := d.get(t, "/debug/pprof/goroutine?debug=1"); code != http.StatusOK || !strings.Contains(text, "goroutine profile") {
+		t.Errorf("with PPROF, /debug/pprof/goroutine answers %d %q", code, text)
+	}
+	taken := strings.TrimPrefix(d.status, "http://")
+	r := launch(t, inv.with(settings{"STATUS_ADDRESS": taken})).wait(t)
+	r.mustFail(t)
+	r.mustSayOnce(t, "STATUS_ADDRESS", taken, "address already in use")
+}
+
+// mustHaveMetrics demands the metrics of a daemon that has listed so many pods,
+// and seen three events, two of which were sent.
+func mustHaveMetrics(t *testing.T, d *daemon, count float64) {
+	t.Helper()
 	metrics := d.metrics(t)
 	for name, want := range map[string]float64{
 		`labelstream_synced{resource="pods"}`:                        1,
@@ -65,16 +82,6 @@ func TestDaemonStatus(t *testing.T) {
 			t.Errorf("%s is %v, want something", name, metrics[name])
 		}
 	}
-	d.terminate(t)
-
-	d = startDaemon(t, inv.with(settings{"PPROF": "true"}))
-	if code, text := d.get(t, "/debug/pprof/goroutine?debug=1"); code != http.StatusOK || !strings.Contains(text, "goroutine profile") {
-		t.Errorf("with PPROF, /debug/pprof/goroutine answers %d %q", code, text)
-	}
-	taken := strings.TrimPrefix(d.status, "http://")
-	r := launch(t, inv.with(settings{"STATUS_ADDRESS": taken})).wait(t)
-	r.mustFail(t)
-	r.mustSayOnce(t, "STATUS_ADDRESS", taken, "address already in use")
 }
 
 // TestDaemonStops ends daemons that hold records.
@@ -106,27 +113,7 @@ func TestDaemonStops(t *testing.T) {
 			}
 		})
 	}
-	t.Run("is unready, and well, while it flushes", func(t *testing.T) {
-		t.Parallel()
-		j := newJournal(t)
-		receiver := j.stall(t)
-		d := startDaemon(t, inv.with(settings{"DESTINATION": j.URL()}))
-		d.awaitLog(t, `"Listed"`)
-		d.signal(t, syscall.SIGTERM)
-		receiver.await(t)
-		if code, text := d.get(t, "/readyz"); code != http.StatusServiceUnavailable || text != "stopped by a signal\n" {
-			t.Errorf("/readyz answers %d %q", code, text)
-		}
-		if code, text := d.get(t, "/healthz"); code != http.StatusOK {
-			t.Errorf("/healthz answers %d %q", code, text)
-		}
-		if n := d.metrics(t)[`labelstream_records_total{resource="pods",source="list"}`]; n != count {
-			t.Errorf("labelstream_records_total is %v at the end, want %d", n, count)
-		}
-		receiver.release()
-		d.wait(t).mustSucceed(t)
-		j.mustBe(t, all)
-	})
+	t.Run("is unready, and well, while it flushes", func(t *testing.T) { testUnreadyWhileStopping(t, inv, all) })
 	t.Run("says what it could not flush", func(t *testing.T) {
 		t.Parallel()
 		j := newJournal(t)
@@ -149,6 +136,30 @@ func TestDaemonStops(t *testing.T) {
 		}
 		d.terminate(t)
 	})
+}
+
+// testUnreadyWhileStopping looks at the status of a daemon that is told to end
+// while the receiver hangs.
+func testUnreadyWhileStopping(t *testing.T, inv invocation, all []string) {
+	t.Parallel()
+	j := newJournal(t)
+	receiver := j.stall(t)
+	d := startDaemon(t, inv.with(settings{"DESTINATION": j.URL()}))
+	d.awaitLog(t, `"Listed"`)
+	d.signal(t, syscall.SIGTERM)
+	receiver.await(t)
+	if code, text := d.get(t, "/readyz"); code != http.StatusServiceUnavailable || text != "stopped by a signal\n" {
+		t.Errorf("/readyz answers %d %q", code, text)
+	}
+	if code, text := d.get(t, "/healthz"); code != http.StatusOK {
+		t.Errorf("/healthz answers %d %q", code, text)
+	}
+	if n := d.metrics(t)[`labelstream_records_total{resource="pods",source="list"}`]; n != float64(len(all)) {
+		t.Errorf("labelstream_records_total is %v at the end, want %d", n, len(all))
+	}
+	receiver.release()
+	d.wait(t).mustSucceed(t)
+	j.mustBe(t, all)
 }
 
 // TestDaemonWithoutChanges reads once, and then only what resyncs bring.

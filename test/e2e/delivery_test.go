@@ -14,6 +14,34 @@ import (
 	"labelstream/test/synthetic"
 )
 
+// receiverFault is what a receiver does with the first requests, or with all.
+type receiverFault struct {
+	name     string
+	faults   []receiver.Fault
+	always   receiver.Fault
+	settings settings
+}
+
+// receiverFaults end by themselves.
+func receiverFaults() []receiverFault {
+	inOneSecond := receiver.Status(503, http.Header{"Retry-After": {"1"}})
+	never := make(chan struct{})
+	return []receiverFault{
+		{name: "503 for 20 requests",
+			// The last ones with a Retry-After, without which the backoff of 20
+			// failures in a row would take minutes.
+			faults: append(slices.Repeat([]receiver.Fault{receiver.Status(503, nil)}, 4),
+				slices.Repeat([]receiver.Fault{inOneSecond}, 16)...)},
+		{name: "429 with seconds", faults: []receiver.Fault{nil, receiver.Status(429, http.Header{"Retry-After": {"2"}})}},
+		{name: "429 with a date", faults: []receiver.Fault{receiver.Status(429,
+			http.Header{"Retry-After": {time.Now().Add(3 * time.Second).UTC().Format(http.TimeFormat)}})}},
+		{name: "500 and 408", faults: []receiver.Fault{receiver.Status(500, nil), receiver.Status(408, nil)}},
+		{name: "hang", faults: []receiver.Fault{nil, receiver.Hang(never), receiver.Hang(never)}, settings: settings{"SEND_TIMEOUT": "1s"}},
+		{name: "reset", faults: []receiver.Fault{receiver.Reset(), nil, receiver.Reset(), receiver.Reset()}},
+		{name: "slow", always: receiver.Delay(200 * time.Millisecond)},
+	}
+}
+
 // TestReceiverFaults sends a few batches to receivers that fail in one way each,
 // and recover.
 func TestReceiverFaults(t *testing.T) {
@@ -28,27 +56,7 @@ func TestReceiverFaults(t *testing.T) {
 	inv := invocation{user: p.reader(t, namespace, "pods"), settings: settings{
 		"LABELS_RESOURCES": "pods", "NAMESPACES": namespace, "BATCH_SIZE": "20",
 	}}
-	inOneSecond := receiver.Status(503, http.Header{"Retry-After": {"1"}})
-	never := make(chan struct{})
-	for _, test := range []struct {
-		name     string
-		faults   []receiver.Fault
-		always   receiver.Fault
-		settings settings
-	}{
-		{name: "503 for 20 requests",
-			// The last ones with a Retry-After, without which the backoff of 20
-			// failures in a row would take minutes.
-			faults: append(slices.Repeat([]receiver.Fault{receiver.Status(503, nil)}, 4),
-				slices.Repeat([]receiver.Fault{inOneSecond}, 16)...)},
-		{name: "429 with seconds", faults: []receiver.Fault{nil, receiver.Status(429, http.Header{"Retry-After": {"2"}})}},
-		{name: "429 with a date", faults: []receiver.Fault{receiver.Status(429,
-			http.Header{"Retry-After": {time.Now().Add(3 * time.Second).UTC().Format(http.TimeFormat)}})}},
-		{name: "500 and 408", faults: []receiver.Fault{receiver.Status(500, nil), receiver.Status(408, nil)}},
-		{name: "hang", faults: []receiver.Fault{nil, receiver.Hang(never), receiver.Hang(never)}, settings: settings{"SEND_TIMEOUT": "1s"}},
-		{name: "reset", faults: []receiver.Fault{receiver.Reset(), nil, receiver.Reset(), receiver.Reset()}},
-		{name: "slow", always: receiver.Delay(200 * time.Millisecond)},
-	} {
+	for _, test := range receiverFaults() {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			j := newJournal(t)

@@ -205,16 +205,6 @@ func (j *journal) mustBe(t *testing.T, want []string) {
 	j.mustBeInOrder(t)
 }
 
-// awaitRequests waits until so many requests have begun.
-func (j *journal) awaitRequests(t *testing.T, n int) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	if err := j.WaitFor(ctx, func() bool { return j.Requests() >= n }); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // stalled is a receiver that keeps every request open.
 type stalled struct {
 	hangs chan struct{}

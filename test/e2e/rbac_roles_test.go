@@ -27,6 +27,57 @@ type scenario struct {
 	series []string
 }
 
+// The series of what the test has created.
+const (
+	shopPod = `cloudzero_pod_labels{namespace="shop",pod="web",resource_type="pod"}`
+	bankPod = `cloudzero_pod_labels{namespace="bank",pod="web",resource_type="pod"}`
+	shop    = `cloudzero_namespace_labels{namespace="shop",resource_type="namespace"}`
+	bank    = `cloudzero_namespace_labels{namespace="bank",resource_type="namespace"}`
+	node    = `cloudzero_node_labels{node="node-a",resource_type="node"}`
+)
+
+var scenarios = []scenario{
+	{
+		name: "default", series: []string{shopPod, bankPod, shop, bank},
+		permissions: []string{"list namespaces", "watch namespaces", "list pods", "watch pods"},
+	},
+	{
+		name: "once", once: true, settings: settings{"LABELS_RESOURCES": "pods,nodes,deployments"}, series: []string{shopPod, bankPod, node},
+		permissions: []string{"list nodes", "list pods", "list deployments.apps"},
+	},
+	{
+		name: "no-changes", settings: settings{"CHANGES": "none", "LABELS_RESOURCES": "pods"}, series: []string{shopPod, bankPod},
+		permissions: []string{"list pods"},
+	},
+	{
+		name: "namespaces", settings: settings{"NAMESPACES": "shop,bank", "LABELS_RESOURCES": "pods,namespaces,nodes"},
+		series: []string{shopPod, bankPod, shop, bank, node},
+		permissions: []string{
+			"list namespaces[shop]", "list namespaces[bank]", "watch namespaces[shop]", "watch namespaces[bank]", "list nodes", "watch nodes",
+			"list pods in bank", "watch pods in bank", "list pods in shop", "watch pods in shop",
+		},
+	},
+	{
+		name: "election", settings: settings{"LEADER_ELECTION": "true", "NAMESPACES": "shop", "LABELS_RESOURCES": "pods"}, series: []string{shopPod},
+		permissions: []string{
+			"get leases.coordination.k8s.io[labelstream] in OWN", "update leases.coordination.k8s.io[labelstream] in OWN",
+			"create leases.coordination.k8s.io in OWN", "list pods in shop", "watch pods in shop",
+		},
+	},
+	{
+		name: "certificate", series: []string{shopPod, shop},
+		settings: settings{
+			"NAMESPACES": "shop", "CHANGES": "webhook", "WEBHOOK_ADDRESS": "127.0.0.1:0", "WEBHOOK_NAME": "OWN",
+		},
+		permissions: []string{
+			"get validatingwebhookconfigurations.admissionregistration.k8s.io[OWN]",
+			"patch validatingwebhookconfigurations.admissionregistration.k8s.io[OWN]",
+			"create secrets[OWN] in OWN", "get secrets[OWN] in OWN", "patch secrets[OWN] in OWN",
+			"list namespaces[shop]", "list pods in shop",
+		},
+	},
+}
+
 // TestRoles runs labelstream as the service account to which the printed roles
 // were bound.
 func TestRoles(t *testing.T) {
@@ -38,54 +89,7 @@ func TestRoles(t *testing.T) {
 	}
 	created[*corev1.Node](t)(p.client.CoreV1().Nodes().
 		Create(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-a"}}, metav1.CreateOptions{}))
-	const (
-		shopPod = `cloudzero_pod_labels{namespace="shop",pod="web",resource_type="pod"}`
-		bankPod = `cloudzero_pod_labels{namespace="bank",pod="web",resource_type="pod"}`
-		shop    = `cloudzero_namespace_labels{namespace="shop",resource_type="namespace"}`
-		bank    = `cloudzero_namespace_labels{namespace="bank",resource_type="namespace"}`
-		node    = `cloudzero_node_labels{node="node-a",resource_type="node"}`
-	)
-	for _, s := range []scenario{
-		{
-			name: "default", series: []string{shopPod, bankPod, shop, bank},
-			permissions: []string{"list namespaces", "watch namespaces", "list pods", "watch pods"},
-		},
-		{
-			name: "once", once: true, settings: settings{"LABELS_RESOURCES": "pods,nodes,deployments"}, series: []string{shopPod, bankPod, node},
-			permissions: []string{"list nodes", "list pods", "list deployments.apps"},
-		},
-		{
-			name: "no-changes", settings: settings{"CHANGES": "none", "LABELS_RESOURCES": "pods"}, series: []string{shopPod, bankPod},
-			permissions: []string{"list pods"},
-		},
-		{
-			name: "namespaces", settings: settings{"NAMESPACES": "shop,bank", "LABELS_RESOURCES": "pods,namespaces,nodes"},
-			series: []string{shopPod, bankPod, shop, bank, node},
-			permissions: []string{
-				"list namespaces[shop]", "list namespaces[bank]", "watch namespaces[shop]", "watch namespaces[bank]", "list nodes", "watch nodes",
-				"list pods in bank", "watch pods in bank", "list pods in shop", "watch pods in shop",
-			},
-		},
-		{
-			name: "election", settings: settings{"LEADER_ELECTION": "true", "NAMESPACES": "shop", "LABELS_RESOURCES": "pods"}, series: []string{shopPod},
-			permissions: []string{
-				"get leases.coordination.k8s.io[labelstream] in OWN", "update leases.coordination.k8s.io[labelstream] in OWN",
-				"create leases.coordination.k8s.io in OWN", "list pods in shop", "watch pods in shop",
-			},
-		},
-		{
-			name: "certificate", series: []string{shopPod, shop},
-			settings: settings{
-				"NAMESPACES": "shop", "CHANGES": "webhook", "WEBHOOK_ADDRESS": "127.0.0.1:0", "WEBHOOK_NAME": "OWN",
-			},
-			permissions: []string{
-				"get validatingwebhookconfigurations.admissionregistration.k8s.io[OWN]",
-				"patch validatingwebhookconfigurations.admissionregistration.k8s.io[OWN]",
-				"create secrets[OWN] in OWN", "get secrets[OWN] in OWN", "patch secrets[OWN] in OWN",
-				"list namespaces[shop]", "list pods in shop",
-			},
-		},
-	} {
+	for _, s := range scenarios {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
 			s.test(t, p)

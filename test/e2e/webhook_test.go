@@ -43,7 +43,7 @@ type hooked struct {
 func startHooked(t *testing.T, inv invocation) *hooked {
 	t.Helper()
 	a := newAuthority(t)
-	return hookOf(t, startDaemon(t, inv.with(a.files(t, time.Now().Add(time.Hour), "127.0.0.1"))), a.bundle)
+	return hookOf(t, startDaemon(t, inv.with(a.files(t, time.Now().Add(90*24*time.Hour), "127.0.0.1"))), a.bundle)
 }
 
 // hookOf finds where a daemon serves its webhook.
