@@ -319,25 +319,6 @@ func TestFollowerStops(t *testing.T) {
 	})
 }
 
-// TestLeadFails returns the error, and releases the Lease.
-func TestLeadFails(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		lease := &fakeLease{}
-		log, _ := logtest.NewNullLogger()
-		e, err := newElectionOf(&fakeLock{lease: lease, identity: "a"}, log)
-		if err != nil {
-			t.Fatal(err)
-		}
-		wrong := errors.New("1 records unsent")
-		if err := e.run(t.Context(), func(context.Context, context.Context) error { return wrong }); err != wrong {
-			t.Errorf("run returns %v, want %v", err, wrong)
-		}
-		if holder := lease.record.HolderIdentity; holder != "" {
-			t.Errorf("the Lease is still held by %q", holder)
-		}
-	})
-}
-
 func newGuardedLock(lease *fakeLease) (*guardedLock, *logtest.Hook) {
 	log, hook := logtest.NewNullLogger()
 	lock := &fakeLock{lease: lease, identity: "a"}
@@ -394,17 +375,5 @@ func TestPodNamespace(t *testing.T) {
 	_, err := podNamespace("", file+"-none", "Lease")
 	if want := "find the namespace of the Lease: set POD_NAMESPACE from the downward API: "; !errors.Is(err, os.ErrNotExist) || !strings.HasPrefix(err.Error(), want) {
 		t.Errorf("without any: %v, want %s…", err, want)
-	}
-}
-
-func TestIdentity(t *testing.T) {
-	one, err := newIdentity()
-	if err != nil {
-		t.Fatal(err)
-	}
-	two, _ := newIdentity()
-	host, _ := os.Hostname()
-	if one == two || !strings.HasPrefix(one, host+"_") {
-		t.Errorf("%q and %q, want two that begin with %s_", one, two, host)
 	}
 }

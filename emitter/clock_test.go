@@ -20,7 +20,8 @@ func TestStampedWhenSent(t *testing.T) {
 		h.put(newRecord(1, "a1", "a2"), newRecord(2, "b"))
 		time.Sleep(time.Hour)
 		now := time.Now().UnixMilli()
-		h.deliver(newRecord(1, "a3"), newRecord(3, "c"), newRecord(3, "c2"), newRecord(2, "b2"))
+		h.put(newRecord(1, "a3"), newRecord(3, "c"), newRecord(3, "c2"), newRecord(2, "b2"))
+		h.deliver()
 		at := func(now int64) []sample {
 			return []sample{{"a1", now - 2}, {"a2", now - 2}, {"b", now - 2}, {"a3", now - 1}, {"c", now - 1}, {"c2", now}, {"b2", now}}
 		}

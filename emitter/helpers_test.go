@@ -87,51 +87,32 @@ func benchRecord(key uint64) *record.Record {
 	return rec
 }
 
-// decode reads a request's body with the reference implementation.
-func decode(body []byte) (*prompb.WriteRequest, error) {
-	plain, err := snappy.Decode(nil, body)
-	if err != nil {
-		return nil, err
-	}
-	req := &prompb.WriteRequest{}
-	return req, req.Unmarshal(plain)
-}
-
-func decodeV2(body []byte) (*writev2.Request, error) {
-	plain, err := snappy.Decode(nil, body)
-	if err != nil {
-		return nil, err
-	}
-	req := &writev2.Request{}
-	return req, req.Unmarshal(plain)
-}
-
 // sample is one as the destination reads it: its series' name, and its time.
 type sample struct {
 	Name string
 	At   int64
 }
 
-func decodeSamples(header http.Header, body []byte) (version, []sample, error) {
-	var samples []sample
-	if strings.Contains(header.Get("Content-Type"), "write.v2") {
-		message, err := decodeV2(body)
-		if err != nil {
-			return unknown, nil, err
-		}
-		for _, s := range message.Timeseries {
-			samples = append(samples, sample{Name: message.Symbols[s.LabelsRefs[1]], At: s.Samples[0].Timestamp})
-		}
-		return v2, samples, nil
-	}
-	message, err := decode(body)
+// decodeSamples reads a request's body with the reference implementation.
+func decodeSamples(header http.Header, body []byte) (v version, samples []sample, err error) {
+	plain, err := snappy.Decode(nil, body)
 	if err != nil {
 		return unknown, nil, err
 	}
+	if strings.Contains(header.Get("Content-Type"), "write.v2") {
+		var message writev2.Request
+		err = message.Unmarshal(plain)
+		for _, s := range message.Timeseries {
+			samples = append(samples, sample{Name: message.Symbols[s.LabelsRefs[1]], At: s.Samples[0].Timestamp})
+		}
+		return v2, samples, err
+	}
+	var message prompb.WriteRequest
+	err = message.Unmarshal(plain)
 	for _, s := range message.Timeseries {
 		samples = append(samples, sample{Name: s.Labels[0].Value, At: s.Samples[0].Timestamp})
 	}
-	return v1, samples, nil
+	return v1, samples, err
 }
 
 // request is one that the fake destination got, and what it answered.
@@ -175,12 +156,11 @@ func (d *destination) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	v, samples, err := decodeSamples(req.Header, body)
-	if err != nil {
+	got := request{After: time.Since(d.start)}
+	if got.Version, got.Samples, err = decodeSamples(req.Header, body); err != nil {
 		return nil, err
 	}
-	size, _ := snappy.DecodedLen(body)
-	got := request{After: time.Since(d.start), Version: v, Samples: samples, Size: size}
+	got.Size, _ = snappy.DecodedLen(body)
 	d.mu.Lock()
 	n := len(d.requests)
 	d.requests = append(d.requests, got)
@@ -188,8 +168,8 @@ func (d *destination) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, err := d.answer(n, got, req)
 	if resp != nil {
 		d.mu.Lock()
+		defer d.mu.Unlock()
 		d.requests[n].Status = resp.StatusCode
-		d.mu.Unlock()
 	}
 	return resp, err
 }

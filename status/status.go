@@ -24,15 +24,12 @@ type Build struct{ Version, Commit, Date string }
 func NewRegistry(build Build) *prometheus.Registry {
 	registry := prometheus.NewRegistry()
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "labelstream_build_info",
-		Help: "Always 1; its labels say what is running.",
-		ConstLabels: prometheus.Labels{
-			"version": build.Version, "commit": build.Commit, "date": build.Date,
-		},
+		Name:        "labelstream_build_info",
+		Help:        "Always 1; its labels say what is running.",
+		ConstLabels: prometheus.Labels{"version": build.Version, "commit": build.Commit, "date": build.Date},
 	})
 	info.Set(1)
-	registry.MustRegister(info, collectors.NewGoCollector(),
-		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(info, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return registry
 }
 
@@ -104,20 +101,18 @@ func newMux(options *Options) *http.ServeMux {
 	return mux
 }
 
-// answer says what is wrong, or ok, after the report.
+// answer writes the report, and then what is wrong, or ok.
 func answer(w http.ResponseWriter, err error, report func(io.Writer)) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	verdict := "ok"
 	if err != nil {
 		w.WriteHeader(http.StatusServiceUnavailable)
+		verdict = err.Error()
 	}
 	if report != nil {
 		report(w)
 	}
-	if err != nil {
-		fmt.Fprintln(w, err)
-		return
-	}
-	fmt.Fprintln(w, "ok")
+	fmt.Fprintln(w, verdict)
 }
 
 // Address is where the server listens.
