@@ -34,7 +34,6 @@ func run(ctx context.Context, args []string) error {
 	flags.IntVar(&options.Pods, "pods", 10_000, "number of pods")
 	profile := flags.String("profile", string(synthetic.Alike), "what the pods' labels are like: alike or mixed")
 	flags.IntVar(&options.Deployments, "deployments", 0, "number of Deployments, which look like the pods")
-	flags.IntVar(&options.Namespaces, "namespaces", 300, "number of namespaces")
 	flags.IntVar(&options.AnnotationBytes, "annotation-bytes", 0, "bytes of further annotations of each pod")
 	flags.BoolVar(&options.JSONOnly, "json-only", false, "do not speak protobuf")
 	address := flags.String("address", "127.0.0.1:0", "host and port to listen on")
