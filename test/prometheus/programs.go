@@ -60,7 +60,7 @@ func (r Release) program(ctx context.Context, progress io.Writer) (string, error
 // dir returns the directory with the release's programs, which are provided
 // first if no run before did.
 func (r Release) dir(ctx context.Context, progress io.Writer) (string, error) {
-	entry := cache.Entry{Progress: progress}
+	var entry cache.Entry
 	if r == Debian {
 		entry.Key = fmt.Sprintf("prometheus-debian-%s-%s", DebianVersion, runtime.GOARCH)
 		entry.Holds = "Debian's Prometheus " + DebianVersion
