@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -25,8 +24,6 @@ type Entry struct {
 	// Fill puts everything into an empty directory, which becomes the entry
 	// unless there is an error.
 	Fill func(ctx context.Context, dir string) error
-	// Progress is told when another process is waited for.
-	Progress io.Writer
 }
 
 // Dir returns the directory of an entry, and fills it first if no run before
@@ -87,22 +84,17 @@ func (e Entry) lock(ctx context.Context, path string) (unlock func(), err error)
 	if err != nil {
 		return nil, fmt.Errorf("open the lock of the cache: %w", err)
 	}
-	for attempt := 0; ; attempt++ {
+	unlock = func() { _ = file.Close() }
+	for {
 		err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		switch {
-		case err == nil:
-			return func() { _ = file.Close() }, nil
-		case !errors.Is(err, syscall.EWOULDBLOCK):
-			_ = file.Close()
-			return nil, fmt.Errorf("lock %s: %w", path, err)
-		case attempt == 0:
-			fmt.Fprintln(e.Progress, "waiting for another process that provides", e.Holds)
+		if err == nil {
+			return unlock, nil
 		}
 		select {
 		case <-time.After(lockInterval):
 		case <-ctx.Done():
-			_ = file.Close()
-			return nil, fmt.Errorf("wait for another process that provides %s: %w", e.Holds, context.Cause(ctx))
+			unlock()
+			return nil, fmt.Errorf("wait for another process that provides %s: %w", e.Holds, errors.Join(context.Cause(ctx), err))
 		}
 	}
 }

@@ -3,7 +3,6 @@ package cache
 import (
 	"context"
 	"errors"
-	"io"
 	"os"
 	"path/filepath"
 	"sync"
@@ -18,7 +17,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // entry is one whose Fill writes a file, and counts how often it was called.
 func entry(calls *atomic.Int32) Entry {
-	return Entry{Key: "tool-1.2.3", Holds: "a tool", Progress: io.Discard, Fill: func(_ context.Context, dir string) error {
+	return Entry{Key: "tool-1.2.3", Holds: "a tool", Fill: func(_ context.Context, dir string) error {
 		calls.Add(1)
 		return os.WriteFile(filepath.Join(dir, "tool"), []byte("made"), 0o600)
 	}}
@@ -79,25 +78,5 @@ func TestFailureLeavesNothing(t *testing.T) {
 	}
 	if _, err := good.in(t.Context(), root); err != nil {
 		t.Errorf("after a failure: %v", err)
-	}
-}
-
-func TestWaitForTheLockEndsWithTheContext(t *testing.T) {
-	root := t.TempDir()
-	var calls atomic.Int32
-	e := entry(&calls)
-	unlock, err := e.lock(t.Context(), filepath.Join(root, e.Key+".lock"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unlock()
-	ctx, cancel := context.WithCancelCause(t.Context())
-	enough := errors.New("enough")
-	cancel(enough)
-	if _, err := e.in(ctx, root); !errors.Is(err, enough) {
-		t.Errorf("the error is %v, want %v", err, enough)
-	}
-	if n := calls.Load(); n != 0 {
-		t.Errorf("the entry was filled %d times while another held its lock", n)
 	}
 }

@@ -33,7 +33,7 @@ func binaries(ctx context.Context, progress io.Writer) (string, error) {
 		return "", err
 	}
 	return cache.Dir(ctx, cache.Entry{
-		Key: key, Holds: "kube-apiserver and etcd", Progress: progress,
+		Key: key, Holds: "kube-apiserver and etcd",
 		Fill: func(ctx context.Context, dir string) error { return build(ctx, source, dir, progress) },
 	})
 }

@@ -26,9 +26,8 @@ type Options struct {
 	// Users are further names to log in as. They have no rights until a test
 	// grants them some; RBAC is on.
 	Users []string
-	// EtcdFlags and APIServerFlags come after the flags that are always set,
-	// and override them.
-	EtcdFlags, APIServerFlags []string
+	// APIServerFlags come after the flags that are always set, and override them.
+	APIServerFlags []string
 	// Progress is told when a step takes minutes, os.Stderr where nil.
 	Progress io.Writer
 }
@@ -121,7 +120,7 @@ func (c *ControlPlane) spawnEtcd() (*process.Process, error) {
 		"--unsafe-no-fsync",
 		"--log-level=warn",
 	}
-	return process.Start(c.logPath(etcdName), filepath.Join(c.bin, etcdName), append(args, c.opts.EtcdFlags...)...)
+	return process.Start(c.logPath(etcdName), filepath.Join(c.bin, etcdName), args...)
 }
 
 func (c *ControlPlane) spawnServer() (*process.Process, error) {

@@ -3,18 +3,13 @@ package controlplane
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -24,32 +19,6 @@ import (
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// patience bounds what would otherwise hang a test that has failed.
-const patience = 2 * time.Minute
-
-// buildPatience is patience for the first start on a machine, which builds the
-// binaries.
-const buildPatience = 30 * time.Minute
-
-func started(t *testing.T, opts Options) *ControlPlane {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), buildPatience)
-	defer cancel()
-	c, err := Start(ctx, opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			c.WriteLogs(t.Output(), 50)
-		}
-		if err := c.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	return c
-}
 
 func clientOf(t *testing.T, c *ControlPlane, user string) *kubernetes.Clientset {
 	t.Helper()
@@ -68,63 +37,65 @@ func clientOf(t *testing.T, c *ControlPlane, user string) *kubernetes.Clientset 
 	return client
 }
 
+// TestControlPlane shows what other tests rely on: who may do what, how requests
+// are counted, that a compaction expires what was begun before, that Kill ends the
+// API server, and that nothing is left.
 func TestControlPlane(t *testing.T) {
-	c := started(t, Options{Users: []string{"guest"}})
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	// The first start on a machine builds the binaries.
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Minute)
 	defer cancel()
-	admin := clientOf(t, c, Admin)
-
-	version, err := admin.ServerVersion()
+	c, err := Start(ctx, Options{Users: []string{"guest"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{"1", "37", Version}, []string{version.Major, version.Minor, version.GitVersion}); diff != "" {
-		t.Errorf("version (-want +got):\n%s", diff)
+	defer c.Stop()
+	admin := clientOf(t, c, Admin)
+	version, err := admin.ServerVersion()
+	if err != nil || version.GitVersion != Version || version.Minor != "37" {
+		t.Errorf("version %v, %v", version, err)
 	}
-	_, err = clientOf(t, c, "guest").CoreV1().Namespaces().List(ctx, metav1.ListOptions{})
-	if !apierrors.IsForbidden(err) {
+	if _, err = clientOf(t, c, "guest").CoreV1().Namespaces().List(ctx, metav1.ListOptions{}); !apierrors.IsForbidden(err) {
 		t.Errorf("a user without rights lists namespaces: %v", err)
 	}
 	if _, err := c.Config("stranger"); err == nil {
 		t.Error("a user that does not exist has a config")
 	}
-
-	makeNamespaces(ctx, t, admin, 3)
-	before, err := c.Requests(ctx, map[string]string{"verb": "LIST", "resource": "secrets", "code": "200"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := admin.CoreV1().Secrets("").List(ctx, metav1.ListOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	after, err := c.Requests(ctx, map[string]string{"verb": "LIST", "resource": "secrets", "code": "200"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if after-before != 1 {
-		t.Errorf("one list was counted as %d", after-before)
-	}
-
-	t.Run("compact", func(t *testing.T) { testCompact(ctx, t, c, admin) })
-	t.Run("kill and restart", func(t *testing.T) { testRestart(ctx, t, c, admin) })
-}
-
-func makeNamespaces(ctx context.Context, t *testing.T, client *kubernetes.Clientset, n int) {
-	t.Helper()
-	for i := range n {
-		namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("team-%d", i)}}
-		if _, err := client.CoreV1().Namespaces().Create(ctx, namespace, metav1.CreateOptions{}); err != nil {
+	var counts [2]int
+	for i := range counts {
+		if _, err := admin.CoreV1().Secrets("").List(ctx, metav1.ListOptions{}); err != nil {
 			t.Fatal(err)
 		}
+		if counts[i], err = c.Requests(ctx, map[string]string{"verb": "LIST", "resource": "secrets", "code": "200"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if counts[1]-counts[0] != 1 {
+		t.Errorf("one list was counted as %d", counts[1]-counts[0])
+	}
+	testCompact(ctx, t, c, admin)
+	c.Kill()
+	if _, err := admin.ServerVersion(); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("after Kill: %v, want a refused connection", err)
+	}
+	pid := c.etcd.Pid()
+	if err := c.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, 0); !errors.Is(err, syscall.ESRCH) {
+		t.Errorf("etcd after Stop: %v", err)
+	}
+	if _, err := os.Stat(c.dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the directory after Stop: %v", err)
 	}
 }
 
 func testCompact(ctx context.Context, t *testing.T, c *ControlPlane, client *kubernetes.Clientset) {
+	t.Helper()
 	list, err := client.CoreV1().Namespaces().List(ctx, metav1.ListOptions{Limit: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := client.CoreV1().Namespaces().Delete(ctx, "team-0", metav1.DeleteOptions{}); err != nil {
+	if _, err := client.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "team"}}, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.Compact(ctx); err != nil {
@@ -144,69 +115,5 @@ func testCompact(ctx context.Context, t *testing.T, c *ControlPlane, client *kub
 		case <-ctx.Done():
 			t.Fatal("a list could be continued long after compaction")
 		}
-	}
-}
-
-func testRestart(ctx context.Context, t *testing.T, c *ControlPlane, client *kubernetes.Clientset) {
-	c.Kill()
-	if _, err := client.ServerVersion(); !errors.Is(err, syscall.ECONNREFUSED) {
-		t.Errorf("after Kill: %v, want a refused connection", err)
-	}
-	if err := c.Restart(ctx); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := client.CoreV1().Namespaces().Get(ctx, "team-1", metav1.GetOptions{}); err != nil {
-		t.Errorf("after Restart, with the client of before: %v", err)
-	}
-}
-
-func TestStopEndsWhatWasStarted(t *testing.T) {
-	c := started(t, Options{})
-	pids := []int{c.etcd.Pid(), c.server.Pid()}
-	if err := c.Stop(); err != nil {
-		t.Fatal(err)
-	}
-	for _, pid := range pids {
-		if err := syscall.Kill(pid, 0); !errors.Is(err, syscall.ESRCH) {
-			t.Errorf("process %d after Stop: %v", pid, err)
-		}
-	}
-	if _, err := os.Stat(c.dir); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("the directory after Stop: %v", err)
-	}
-}
-
-func TestStartSaysWhatFailed(t *testing.T) {
-	taken, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer taken.Close()
-	port := strconv.Itoa(taken.Addr().(*net.TCPAddr).Port)
-	for _, test := range []struct {
-		name string
-		opts Options
-		want []string
-	}{
-		{"flag of the API server", Options{APIServerFlags: []string{"--no-such-flag"}},
-			[]string{"wait for kube-apiserver to be ready: exit status 1", "unknown flag: --no-such-flag"}},
-		{"port of etcd taken", Options{EtcdFlags: []string{"--listen-client-urls=http://127.0.0.1:" + port}},
-			[]string{"wait for etcd to be ready: exit status 1", "address already in use"}},
-		{"port of the API server taken", Options{APIServerFlags: []string{"--secure-port=" + port}},
-			[]string{"wait for kube-apiserver to be ready: exit status 1", "address already in use"}},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), buildPatience)
-			defer cancel()
-			_, err := Start(ctx, test.opts)
-			if err == nil {
-				t.Fatal("the control plane started")
-			}
-			for _, want := range test.want {
-				if !strings.Contains(err.Error(), want) {
-					t.Errorf("the error does not say %q:\n%v", want, err)
-				}
-			}
-		})
 	}
 }

@@ -1,11 +1,9 @@
 package controlplane
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"strconv"
 )
@@ -44,26 +42,13 @@ func (c *ControlPlane) callEtcd(ctx context.Context, method string, request map[
 	if err != nil {
 		return fmt.Errorf("etcd: %s: %w", method, err)
 	}
-	url := loopback("http", c.etcdPort) + "/v3/kv/" + method
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	said, err := ask(ctx, client, http.MethodPost, loopback("http", c.etcdPort)+"/v3/kv/"+method, body)
+	if err == nil {
+		err = json.Unmarshal(said, response)
+	}
 	if err != nil {
 		return fmt.Errorf("etcd: %s: %w", method, err)
-	}
-	transport := &http.Transport{DisableKeepAlives: true}
-	resp, err := transport.RoundTrip(req)
-	if err != nil {
-		return fmt.Errorf("etcd: %s: %w", method, err)
-	}
-	defer resp.Body.Close()
-	said, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return fmt.Errorf("etcd: %s: read the answer: %w", method, err)
-	}
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("etcd: %s: %s: %s", method, resp.Status, said)
-	}
-	if err := json.Unmarshal(said, response); err != nil {
-		return fmt.Errorf("etcd: %s: read the answer: %w", method, err)
 	}
 	return nil
 }

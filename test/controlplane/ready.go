@@ -1,6 +1,7 @@
 package controlplane
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -14,11 +15,10 @@ import (
 
 // awaitEtcd returns when etcd serves.
 func (c *ControlPlane) awaitEtcd(ctx context.Context) error {
-	transport := &http.Transport{}
-	defer transport.CloseIdleConnections()
-	client := &http.Client{Transport: transport}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	return c.etcd.Await(ctx, func(ctx context.Context) error {
-		return get(ctx, client, loopback("http", c.etcdPort)+"/health")
+		_, err := ask(ctx, client, http.MethodGet, loopback("http", c.etcdPort)+"/health", nil)
+		return err
 	})
 }
 
@@ -38,27 +38,26 @@ func (c *ControlPlane) awaitServer(ctx context.Context, server *process.Process)
 		if err != nil {
 			return err
 		}
-		return get(ctx, client, config.Host+"/readyz")
+		_, err = ask(ctx, client, http.MethodGet, config.Host+"/readyz", nil)
+		return err
 	})
 }
 
-// get asks for a URL and returns why the answer is not 200.
-func get(ctx context.Context, client *http.Client, url string) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+// ask sends a request, and returns what an answer of 200 says. Any other is an
+// error.
+func ask(ctx context.Context, client *http.Client, method, url string, body []byte) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(body))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer resp.Body.Close()
-	said, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
-	if err != nil {
-		return err
+	said, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s", resp.Status, said)
 	}
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %s", resp.Status, said)
-	}
-	return nil
+	return said, err
 }

@@ -1,7 +1,6 @@
 package process
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -20,11 +19,14 @@ type Account struct {
 
 // AccountOf reads the account of a running process.
 func AccountOf(pid int) (a Account, err error) {
-	var failed [3]error
-	a.CPU, failed[0] = processorTime(pid)
-	a.Resident, failed[1] = memory(pid, "VmRSS")
-	a.Peak, failed[2] = memory(pid, "VmHWM")
-	return a, errors.Join(failed[:]...)
+	if a.CPU, err = processorTime(pid); err != nil {
+		return a, err
+	}
+	if a.Resident, err = memory(pid, "VmRSS"); err != nil {
+		return a, err
+	}
+	a.Peak, err = memory(pid, "VmHWM")
+	return a, err
 }
 
 // processorTime asks the scheduler's clock of the process: /proc has it in

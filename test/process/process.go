@@ -123,13 +123,7 @@ func Tail(path string, lines int) []byte {
 	if err != nil {
 		return []byte(err.Error() + "\n")
 	}
-	rest := bytes.TrimRight(text, "\n")
-	at := len(rest)
-	for range lines {
-		at = bytes.LastIndexByte(rest[:at], '\n')
-		if at < 0 {
-			return text
-		}
-	}
-	return text[at+1:]
+	all := bytes.SplitAfter(text, []byte("\n"))
+	// Behind the last line break there is nothing, or one more line.
+	return bytes.Join(all[max(0, len(all)-lines-1):], nil)
 }

@@ -2,13 +2,13 @@ package prometheus
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"labelstream/test/cache"
@@ -60,7 +60,7 @@ func (r Release) program(ctx context.Context, progress io.Writer) (string, error
 // dir returns the directory with the release's programs, which are provided
 // first if no run before did.
 func (r Release) dir(ctx context.Context, progress io.Writer) (string, error) {
-	entry := cache.Entry{Progress: progress}
+	var entry cache.Entry
 	if r == Debian {
 		entry.Key = fmt.Sprintf("prometheus-debian-%s-%s", DebianVersion, runtime.GOARCH)
 		entry.Holds = "Debian's Prometheus " + DebianVersion
@@ -104,41 +104,26 @@ func download(ctx context.Context, dir string, progress io.Writer) error {
 	return command(ctx, work, "cp", filepath.Join(work, "usr/bin/prometheus"), dir)
 }
 
-// fetchPackage downloads the package into dir. Where the system's lists of
-// packages do not have it, lists of its own are downloaded, which needs no
-// rights.
+// fetchPackage downloads the package into dir, with lists of packages of its own,
+// which needs no rights.
 func fetchPackage(ctx context.Context, dir string) (string, error) {
+	for _, name := range []string{"lists/partial", "cache/archives/partial"} {
+		if err := os.MkdirAll(filepath.Join(dir, name), 0o755); err != nil {
+			return "", err
+		}
+	}
 	// Root would become a user that cannot write to dir.
-	apt := []string{"-q", "-o", "APT::Sandbox::User=root"}
-	wanted := "prometheus=" + DebianVersion + ".*"
-	if err := command(ctx, dir, "apt-get", append(apt, "download", wanted)...); err != nil {
-		apt = append(apt, "-o", "Dir::State::Lists="+filepath.Join(dir, "lists"), "-o", "Dir::Cache="+filepath.Join(dir, "cache"))
-		if other := fetchWithLists(ctx, dir, apt, wanted); other != nil {
-			return "", errors.Join(err, other)
+	apt := []string{"-q", "-o", "APT::Sandbox::User=root", "-o", "Dir::State::Lists=" + filepath.Join(dir, "lists"), "-o", "Dir::Cache=" + filepath.Join(dir, "cache")}
+	for _, args := range [][]string{{"update"}, {"download", "prometheus=" + DebianVersion + ".*"}} {
+		if err := command(ctx, dir, "apt-get", slices.Concat(apt, args)...); err != nil {
+			return "", err
 		}
 	}
 	found, err := filepath.Glob(filepath.Join(dir, "prometheus_*.deb"))
-	if err != nil {
-		return "", err
+	if err == nil && len(found) != 1 {
+		err = fmt.Errorf("apt-get has left %d packages, want 1: %q", len(found), found)
 	}
-	if len(found) != 1 {
-		return "", fmt.Errorf("apt-get has left %d packages, want 1: %q", len(found), found)
-	}
-	return found[0], nil
-}
-
-// fetchWithLists downloads the lists of packages first, to where the options of
-// apt-get say.
-func fetchWithLists(ctx context.Context, dir string, apt []string, wanted string) error {
-	for _, name := range []string{"lists/partial", "cache/archives/partial"} {
-		if err := os.MkdirAll(filepath.Join(dir, name), 0o755); err != nil {
-			return err
-		}
-	}
-	if err := command(ctx, dir, "apt-get", append(apt, "update")...); err != nil {
-		return err
-	}
-	return command(ctx, dir, "apt-get", append(apt, "download", wanted)...)
+	return strings.Join(found, " "), err
 }
 
 func command(ctx context.Context, dir, name string, args ...string) error {

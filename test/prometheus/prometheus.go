@@ -29,8 +29,6 @@ type Options struct {
 	// Flags come after those that are always set, such as
 	// --web.enable-remote-write-receiver.
 	Flags []string
-	// Progress is told when a step takes long, os.Stderr where nil.
-	Progress io.Writer
 }
 
 // Server is a running Prometheus. Unless it is configured to scrape, it holds
@@ -49,10 +47,7 @@ type Server struct {
 // alone; the caller ends the process with Stop, and on Linux it ends with the
 // caller too. An error holds the end of the log.
 func Start(ctx context.Context, opts Options) (*Server, error) {
-	if opts.Progress == nil {
-		opts.Progress = os.Stderr
-	}
-	program, err := opts.Release.program(ctx, opts.Progress)
+	program, err := opts.Release.program(ctx, os.Stderr)
 	if err != nil {
 		return nil, err
 	}

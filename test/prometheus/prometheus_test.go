@@ -3,13 +3,10 @@ package prometheus
 import (
 	"bytes"
 	"context"
-	"errors"
+	"fmt"
 	"io"
-	"io/fs"
 	"net/http"
-	"os"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -82,8 +79,8 @@ func TestServer(t *testing.T) {
 	for name, value := range labels {
 		metric[model.LabelName(name)] = model.LabelValue(value)
 	}
-	if diff := cmp.Diff([]model.Metric{metric}, metricsOf(got)); diff != "" {
-		t.Errorf("the series (-want +got):\n%s", diff)
+	if len(got) != 1 || !got[0].Metric.Equal(metric) {
+		t.Errorf("the series are %v, want %v", got, metric)
 	}
 	mustComplain(t, s, 0)
 
@@ -111,14 +108,6 @@ func TestServer(t *testing.T) {
 	mustComplain(t, s, 1)
 }
 
-func metricsOf(vector model.Vector) []model.Metric {
-	var all []model.Metric
-	for _, sample := range vector {
-		all = append(all, sample.Metric)
-	}
-	return all
-}
-
 func mustComplain(t *testing.T, s *Server, want int) {
 	t.Helper()
 	complaints, err := s.Complaints()
@@ -131,60 +120,11 @@ func mustComplain(t *testing.T, s *Server, want int) {
 }
 
 func TestDebian(t *testing.T) {
-	s := started(t, Options{Release: Debian})
-	families, err := s.Metrics(t.Context())
+	families, err := started(t, Options{Release: Debian}).Metrics(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	build := families["prometheus_build_info"].GetMetric()
-	if len(build) != 1 {
-		t.Fatalf("%d series of prometheus_build_info, want 1", len(build))
-	}
-	version := ""
-	for _, pair := range build[0].GetLabel() {
-		if pair.GetName() == "version" {
-			version = pair.GetValue()
-		}
-	}
-	if !strings.HasPrefix(version, DebianVersion+".") {
-		t.Errorf("the version is %q, want one of %s", version, DebianVersion)
-	}
-}
-
-func TestQuerySaysWhatIsWrong(t *testing.T) {
-	s := started(t, Options{})
-	for promql, want := range map[string]string{
-		"sum(":  "query sum(: 400 Bad Request: ",
-		"1 + 1": "query 1 + 1: the result is a scalar, not a vector",
-	} {
-		if _, err := s.Query(t.Context(), promql); err == nil || !strings.HasPrefix(err.Error(), want) {
-			t.Errorf("the error is %v, want %q", err, want)
-		}
-	}
-}
-
-func TestStartSaysWhatFailed(t *testing.T) {
-	_, err := Start(t.Context(), Options{Flags: []string{"--no-such-flag"}})
-	if err == nil {
-		t.Fatal("Prometheus started")
-	}
-	for _, want := range []string{"wait for prometheus to be ready: exit status ", "no-such-flag"} {
-		if !strings.Contains(err.Error(), want) {
-			t.Errorf("the error does not say %q:\n%v", want, err)
-		}
-	}
-}
-
-func TestStop(t *testing.T) {
-	s := started(t, Options{})
-	pid := s.process.Pid()
-	if err := s.Stop(); err != nil {
-		t.Fatal(err)
-	}
-	if err := syscall.Kill(pid, 0); !errors.Is(err, syscall.ESRCH) {
-		t.Errorf("process %d after Stop: %v", pid, err)
-	}
-	if _, err := os.Stat(s.dir); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("the directory after Stop: %v", err)
+	if build := fmt.Sprint(families["prometheus_build_info"]); !strings.Contains(build, `value:"`+DebianVersion+".") {
+		t.Errorf("it is %s, want %s", build, DebianVersion)
 	}
 }

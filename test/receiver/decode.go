@@ -57,25 +57,23 @@ func versionOf(contentType string) (string, error) {
 	}
 }
 
-// decode reads a body, and returns its series and uncompressed size in bytes.
-func decode(version string, body []byte) ([]Series, int, error) {
+// decode reads the series of a body.
+func decode(version string, body []byte) ([]Series, error) {
 	size, err := snappy.DecodedLen(body)
 	switch {
 	case err != nil:
-		return nil, 0, fmt.Errorf("the body is not snappy: %w", err)
+		return nil, fmt.Errorf("the body is not snappy: %w", err)
 	case len(body) > maxBody || size > maxBody:
-		return nil, 0, fmt.Errorf("the body of %d bytes (%d uncompressed) is over %d", len(body), size, maxBody)
+		return nil, fmt.Errorf("the body of %d bytes (%d uncompressed) is over %d", len(body), size, maxBody)
 	}
 	plain, err := snappy.Decode(nil, body)
 	if err != nil {
-		return nil, 0, fmt.Errorf("the body is not snappy: %w", err)
+		return nil, fmt.Errorf("the body is not snappy: %w", err)
 	}
 	if version == "2.0" {
-		series, err := decodeV2(plain)
-		return series, size, err
+		return decodeV2(plain)
 	}
-	series, err := decodeV1(plain)
-	return series, size, err
+	return decodeV1(plain)
 }
 
 func decodeV1(plain []byte) ([]Series, error) {

@@ -1,6 +1,7 @@
 package receiver
 
 import (
+	"maps"
 	"net"
 	"net/http"
 	"time"
@@ -30,11 +31,7 @@ func (r *Receiver) Always(fault Fault) {
 // Status refuses a request with a status and headers.
 func Status(code int, header http.Header) Fault {
 	return func(w http.ResponseWriter, _ *http.Request, _ *Request) bool {
-		for name, values := range header {
-			for _, value := range values {
-				w.Header().Add(name, value)
-			}
-		}
+		maps.Copy(w.Header(), header)
 		http.Error(w, http.StatusText(code), code)
 		return true
 	}
@@ -52,28 +49,26 @@ func RefuseIf(match func(*Request) bool, code int) Fault {
 // request whose sender has left meanwhile is not taken.
 func Hang(until <-chan struct{}) Fault {
 	return func(_ http.ResponseWriter, hr *http.Request, _ *Request) bool {
-		select {
-		case <-until:
-			return false
-		case <-hr.Context().Done():
-			// To return would answer 200.
-			panic(http.ErrAbortHandler)
-		}
+		await(hr, until)
+		return false
 	}
 }
 
 // Delay takes a request after a while.
 func Delay(d time.Duration) Fault {
 	return func(_ http.ResponseWriter, hr *http.Request, _ *Request) bool {
-		timer := time.NewTimer(d)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-			return false
-		case <-hr.Context().Done():
-			// To return would answer 200.
-			panic(http.ErrAbortHandler)
-		}
+		await(hr, time.After(d))
+		return false
+	}
+}
+
+// await ends the request where its sender leaves before the channel has something.
+func await[T any](hr *http.Request, until <-chan T) {
+	select {
+	case <-until:
+	case <-hr.Context().Done():
+		// To return would answer 200.
+		panic(http.ErrAbortHandler)
 	}
 }
 

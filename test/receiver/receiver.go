@@ -4,9 +4,9 @@
 package receiver
 
 import (
-	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -28,9 +28,6 @@ const (
 
 // Options chooses how a receiver works.
 type Options struct {
-	// CountOnly keeps no series, for runs too big to remember: Series, Print
-	// and the check of the order of samples have nothing to work on then.
-	CountOnly bool
 	// Now is the clock that timestamps are held against, time.Now where nil.
 	Now func() time.Time
 }
@@ -38,10 +35,9 @@ type Options struct {
 // Receiver takes remote_write requests. Its methods may be called at any time
 // from any goroutine.
 type Receiver struct {
-	opts Options
+	now func() time.Time
 
 	mu         sync.Mutex
-	changed    chan struct{}
 	next       []Fault
 	always     Fault
 	requests   int
@@ -57,19 +53,15 @@ func New(opts Options) *Receiver {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
-	return &Receiver{opts: opts, changed: make(chan struct{}), series: make(map[string]*Series)}
+	return &Receiver{now: opts.Now, series: make(map[string]*Series)}
 }
 
 // Request is what a fault can know of a request.
 type Request struct {
-	// Number counts the requests of a receiver, from 1.
-	Number int
-	Header http.Header
-	// Version of the protocol, "1.0" or "2.0".
-	Version string
-	Series  []Series
-	// Compressed and Uncompressed are the sizes of the body in bytes.
-	Compressed, Uncompressed int
+	Series []Series
+
+	number  int
+	version string
 }
 
 // ServeHTTP reads a request, plays the fault that is due, and where that lets
@@ -86,7 +78,7 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 		return
 	}
 	r.store(req)
-	if req.Version == "2.0" {
+	if req.version == "2.0" {
 		samples := 0
 		for _, s := range req.Series {
 			samples += len(s.Samples)
@@ -107,7 +99,6 @@ func (r *Receiver) begin() (int, Fault) {
 	if len(r.next) > 0 {
 		fault, r.next = r.next[0], r.next[1:]
 	}
-	r.notify()
 	return r.requests, fault
 }
 
@@ -122,31 +113,25 @@ func (r *Receiver) read(number int, hr *http.Request) (*Request, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the body: %w", err)
 	}
-	series, size, err := decode(version, body)
+	series, err := decode(version, body)
 	if err != nil {
 		return nil, err
 	}
-	return &Request{
-		Number: number, Header: hr.Header, Version: version, Series: series,
-		Compressed: len(body), Uncompressed: size,
-	}, nil
+	return &Request{Series: series, number: number, version: version}, nil
 }
 
 func (r *Receiver) store(req *Request) {
-	now := r.opts.Now()
+	now := r.now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.accepted++
 	for _, s := range req.Series {
 		for _, err := range checkSeries(s, now) {
-			r.note(fmt.Errorf("request %d: series %s: %w", req.Number, s, err))
+			r.note(fmt.Errorf("request %d: series %s: %w", req.number, s, err))
 		}
 		r.samples += len(s.Samples)
-		if !r.opts.CountOnly {
-			r.add(req.Number, s)
-		}
+		r.add(req.number, s)
 	}
-	r.notify()
 }
 
 // add appends the samples of a series to those that are known. A sample that
@@ -178,7 +163,6 @@ func (r *Receiver) violate(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.note(err)
-	r.notify()
 }
 
 func (r *Receiver) note(err error) {
@@ -186,12 +170,6 @@ func (r *Receiver) note(err error) {
 	if len(r.violations) < maxViolations {
 		r.violations = append(r.violations, err)
 	}
-}
-
-// notify wakes those who wait. The caller holds the lock.
-func (r *Receiver) notify() {
-	close(r.changed)
-	r.changed = make(chan struct{})
 }
 
 // Requests is the number of requests that have begun, failed ones included.
@@ -231,7 +209,7 @@ func (r *Receiver) Violations() []error {
 func (r *Receiver) All() []Series {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	all := make([]Series, 0, len(r.series))
+	var all []Series
 	for _, key := range r.keys() {
 		s := r.series[key]
 		all = append(all, Series{Labels: s.Labels, Samples: slices.Clone(s.Samples)})
@@ -246,31 +224,4 @@ func (r *Receiver) Series() []string {
 	return r.keys()
 }
 
-func (r *Receiver) keys() []string {
-	keys := make([]string, 0, len(r.series))
-	for key := range r.series {
-		keys = append(keys, key)
-	}
-	slices.Sort(keys)
-	return keys
-}
-
-// WaitFor blocks until the predicate holds, which is asked again after every
-// request that begins, ends or breaks a rule; it may call the receiver's
-// methods. The error is the context's.
-func (r *Receiver) WaitFor(ctx context.Context, predicate func() bool) error {
-	for {
-		r.mu.Lock()
-		changed := r.changed
-		r.mu.Unlock()
-		if predicate() {
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return fmt.Errorf("wait for the receiver (%d requests, %d accepted, %d samples so far): %w",
-				r.Requests(), r.Accepted(), r.Samples(), context.Cause(ctx))
-		}
-	}
-}
+func (r *Receiver) keys() []string { return slices.Sorted(maps.Keys(r.series)) }

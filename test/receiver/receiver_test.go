@@ -2,10 +2,9 @@ package receiver
 
 import (
 	"bytes"
-	"context"
 	"errors"
-	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"syscall"
 	"testing"
@@ -62,54 +61,21 @@ func header(version string) http.Header {
 	}
 }
 
-func encode(t *testing.T, m message) []byte {
+// post sends a request to a receiver whose clock stands at noon.
+func post(t *testing.T, r *Receiver, header http.Header, m message) *httptest.ResponseRecorder {
 	t.Helper()
 	plain, err := m.Marshal()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return snappy.Encode(nil, plain)
+	request := httptest.NewRequest(http.MethodPost, "/api/v1/write", bytes.NewReader(snappy.Encode(nil, plain)))
+	request.Header = header
+	response := httptest.NewRecorder()
+	r.ServeHTTP(response, request)
+	return response
 }
 
-// answer is what a sender sees of a response.
-type answer struct {
-	Status  int
-	Header  string
-	Written string
-}
-
-func post(ctx context.Context, url string, header http.Header, body []byte) (answer, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
-	if err != nil {
-		return answer{}, err
-	}
-	req.Header = header
-	transport := &http.Transport{DisableKeepAlives: true}
-	resp, err := transport.RoundTrip(req)
-	if err != nil {
-		return answer{}, err
-	}
-	defer resp.Body.Close()
-	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
-		return answer{}, err
-	}
-	return answer{
-		Status:  resp.StatusCode,
-		Header:  resp.Header.Get("Retry-After"),
-		Written: resp.Header.Get("X-Prometheus-Remote-Write-Samples-Written"),
-	}, nil
-}
-
-func start(t *testing.T, opts Options) *Server {
-	t.Helper()
-	opts.Now = func() time.Time { return noon }
-	s, err := Start(New(opts))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Down)
-	return s
-}
+func newReceiver() *Receiver { return New(Options{Now: func() time.Time { return noon }}) }
 
 func violations(r *Receiver) []string {
 	var texts []string
@@ -129,37 +95,26 @@ func TestAccepts(t *testing.T) {
 			{LabelsRefs: []uint32{1, 2, 3, 4}, Samples: []writev2.Sample{{Value: 1, Timestamp: noon.UnixMilli()}}},
 		},
 	}
-	for _, test := range []struct {
-		version string
-		body    message
-		want    answer
-	}{
-		{"1.0", v1(pod, node), answer{Status: 204}},
-		{"2.0", both, answer{Status: 204, Written: "2"}},
-	} {
-		t.Run(test.version, func(t *testing.T) {
-			s := start(t, Options{})
-			got, err := post(t.Context(), s.URL(), header(test.version), encode(t, test.body))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(test.want, got); diff != "" {
-				t.Errorf("answer (-want +got):\n%s", diff)
-			}
-			if diff := cmp.Diff([]string(nil), violations(s.Receiver)); diff != "" {
-				t.Errorf("violations (-want +got):\n%s", diff)
-			}
-			var printed strings.Builder
-			if err := s.Print(&printed); err != nil {
-				t.Fatal(err)
-			}
-			want := `node_labels{node="n1"} 1 2026-07-01T12:00:00.000Z
+	for version, body := range map[string]message{"1.0": v1(pod, node), "2.0": both} {
+		r := newReceiver()
+		response := post(t, r, header(version), body)
+		written := map[string]string{"2.0": "2"}[version]
+		if got := response.Header().Get("X-Prometheus-Remote-Write-Samples-Written"); response.Code != http.StatusNoContent || got != written {
+			t.Errorf("%s: answered %d, %q samples written", version, response.Code, got)
+		}
+		if diff := cmp.Diff([]string(nil), violations(r)); diff != "" {
+			t.Errorf("%s: violations (-want +got):\n%s", version, diff)
+		}
+		var printed strings.Builder
+		if err := r.Print(&printed); err != nil {
+			t.Fatal(err)
+		}
+		want := `node_labels{node="n1"} 1 2026-07-01T12:00:00.000Z
 pod_labels{"app.kubernetes.io/name"="a \"b\"",pod="web-1"} 1 2026-07-01T12:00:00.000Z
 `
-			if diff := cmp.Diff(want, printed.String()); diff != "" {
-				t.Errorf("series (-want +got):\n%s", diff)
-			}
-		})
+		if diff := cmp.Diff(want, printed.String()); diff != "" {
+			t.Errorf("%s: series (-want +got):\n%s", version, diff)
+		}
 	}
 }
 
@@ -194,167 +149,83 @@ func TestViolations(t *testing.T) {
 		{"odd references", header("2.0"), &writev2.Request{Symbols: []string{""}, Timeseries: []writev2.TimeSeries{{LabelsRefs: []uint32{0}}}}, `request 1: series 0: 1 references do not make pairs`},
 		{"symbols", header("2.0"), &writev2.Request{Symbols: []string{"a"}}, `request 1: the symbols do not begin with an empty one`},
 	} {
-		t.Run(test.name, func(t *testing.T) {
-			s := start(t, Options{})
-			if _, err := post(t.Context(), s.URL(), test.header, encode(t, test.body)); err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff([]string{test.want}, violations(s.Receiver)); diff != "" {
-				t.Errorf("violations (-want +got):\n%s", diff)
-			}
-		})
+		r := newReceiver()
+		post(t, r, test.header, test.body)
+		if diff := cmp.Diff([]string{test.want}, violations(r)); diff != "" {
+			t.Errorf("%s: violations (-want +got):\n%s", test.name, diff)
+		}
 	}
 }
 
 func TestOrder(t *testing.T) {
-	s := start(t, Options{})
+	r := newReceiver()
 	for _, when := range []time.Time{noon, noon, noon.Add(-time.Second)} {
-		body := encode(t, at(v1([]string{"__name__", "up"}), when))
-		if _, err := post(t.Context(), s.URL(), header("1.0"), body); err != nil {
-			t.Fatal(err)
-		}
+		post(t, r, header("1.0"), at(v1([]string{"__name__", "up"}), when))
 	}
 	want := []string{"request 3: series up{}: out of order: sample of 1782907199000 after one of 1782907200000"}
-	if diff := cmp.Diff(want, violations(s.Receiver)); diff != "" {
+	if diff := cmp.Diff(want, violations(r)); diff != "" {
 		t.Errorf("violations (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff(2, len(s.All()[0].Samples)); diff != "" {
-		t.Errorf("samples (-want +got):\n%s", diff)
+	if all := r.All(); len(all) != 1 || len(all[0].Samples) != 2 || r.Samples() != 3 {
+		t.Errorf("kept %v of %d samples", all, r.Samples())
 	}
 }
 
-func TestCountOnly(t *testing.T) {
-	s := start(t, Options{CountOnly: true})
-	body := encode(t, v1([]string{"__name__", "up"}, []string{"__name__", "down"}))
-	if _, err := post(t.Context(), s.URL(), header("1.0"), body); err != nil {
-		t.Fatal(err)
+func TestFaults(t *testing.T) {
+	r := newReceiver()
+	r.Next(Status(503, http.Header{"Retry-After": {"7"}}), nil)
+	r.Always(RefuseIf(func(req *Request) bool { return len(req.Series) > 1 }, 413))
+	one, two := v1([]string{"__name__", "up"}), v1([]string{"__name__", "up"}, []string{"__name__", "down"})
+	var got []int
+	for _, body := range []message{one, two, two, one} {
+		got = append(got, post(t, r, header("1.0"), body).Code)
 	}
-	if got := s.Samples(); got != 2 {
-		t.Errorf("Samples() = %d, want 2", got)
-	}
-	if diff := cmp.Diff([]string{}, s.Series()); diff != "" {
-		t.Errorf("series (-want +got):\n%s", diff)
-	}
-}
-
-func TestFaultsThatAnswer(t *testing.T) {
-	s := start(t, Options{})
-	big := func(req *Request) bool { return len(req.Series) > 1 }
-	s.Next(Status(503, nil), Status(429, http.Header{"Retry-After": {"7"}}), nil)
-	s.Always(RefuseIf(big, 413))
-	one := encode(t, v1([]string{"__name__", "up"}))
-	two := encode(t, v1([]string{"__name__", "up"}, []string{"__name__", "down"}))
-	var got []answer
-	for _, body := range [][]byte{one, one, two, two, one} {
-		a, err := post(t.Context(), s.URL(), header("1.0"), body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		got = append(got, a)
-	}
-	want := []answer{{Status: 503}, {Status: 429, Header: "7"}, {Status: 204}, {Status: 413}, {Status: 204}}
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := cmp.Diff([]int{503, 204, 413, 204}, got); diff != "" {
 		t.Errorf("answers (-want +got):\n%s", diff)
 	}
-	if requests, accepted := s.Requests(), s.Accepted(); requests != 5 || accepted != 2 {
-		t.Errorf("%d requests, %d accepted, want 5 and 2", requests, accepted)
+	if requests, accepted := r.Requests(), r.Accepted(); requests != 4 || accepted != 2 {
+		t.Errorf("%d requests, %d accepted, want 4 and 2", requests, accepted)
 	}
 }
 
-func TestHang(t *testing.T) {
-	s := start(t, Options{})
-	until := make(chan struct{})
-	s.Always(Hang(until))
-	body := encode(t, v1([]string{"__name__", "up"}))
-
-	leaving, leave := context.WithCancel(t.Context())
-	left := make(chan error)
-	go func() {
-		_, err := post(leaving, s.URL(), header("1.0"), body)
-		left <- err
-	}()
-	if err := s.WaitFor(t.Context(), func() bool { return s.Requests() == 1 }); err != nil {
+// TestDown ends a request that hangs, and refuses connections until the receiver
+// is up again.
+func TestDown(t *testing.T) {
+	s, err := Start(newReceiver())
+	if err != nil {
 		t.Fatal(err)
 	}
-	leave()
-	if err := <-left; !errors.Is(err, context.Canceled) {
-		t.Errorf("the sender that left got %v", err)
+	t.Cleanup(s.Down)
+	send := func() error {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL(), bytes.NewReader(snappy.Encode(nil, nil)))
+		if err != nil {
+			return err
+		}
+		response, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(request)
+		if err != nil {
+			return err
+		}
+		return response.Body.Close()
 	}
-
-	staying := make(chan answer)
-	go func() {
-		a, _ := post(t.Context(), s.URL(), header("1.0"), body)
-		staying <- a
-	}()
-	if err := s.WaitFor(t.Context(), func() bool { return s.Requests() == 2 }); err != nil {
-		t.Fatal(err)
-	}
-	close(until)
-	if a := <-staying; a.Status != 204 {
-		t.Errorf("the sender that stayed got %d, want 204", a.Status)
-	}
-}
-
-func TestDelay(t *testing.T) {
-	s := start(t, Options{})
-	s.Always(Delay(time.Millisecond))
-	a, err := post(t.Context(), s.URL(), header("1.0"), encode(t, v1([]string{"__name__", "up"})))
-	if err != nil || a.Status != 204 {
-		t.Errorf("answer %d, error %v, want 204", a.Status, err)
-	}
-}
-
-func TestReset(t *testing.T) {
-	s := start(t, Options{})
-	s.Next(Reset())
-	_, err := post(t.Context(), s.URL(), header("1.0"), encode(t, v1([]string{"__name__", "up"})))
-	if !errors.Is(err, syscall.ECONNRESET) {
-		t.Errorf("got %v, want a connection reset", err)
-	}
-	if got := s.Samples(); got != 0 {
-		t.Errorf("Samples() = %d, want 0", got)
-	}
-}
-
-func TestDownAndUp(t *testing.T) {
-	s := start(t, Options{})
-	url := s.URL()
-	body := encode(t, v1([]string{"__name__", "up"}))
-	s.Down()
-	if _, err := post(t.Context(), url, header("1.0"), body); !errors.Is(err, syscall.ECONNREFUSED) {
-		t.Errorf("while down got %v, want a refused connection", err)
-	}
-	if err := s.Up(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := post(t.Context(), url, header("1.0"), body); err != nil {
-		t.Errorf("after Up on the same address: %v", err)
-	}
-}
-
-func TestDownEndsWhatHangs(t *testing.T) {
-	s := start(t, Options{})
-	s.Always(Hang(nil))
-	left := make(chan error)
-	go func() {
-		_, err := post(t.Context(), s.URL(), header("1.0"), encode(t, v1([]string{"__name__", "up"})))
-		left <- err
-	}()
-	if err := s.WaitFor(t.Context(), func() bool { return s.Requests() == 1 }); err != nil {
-		t.Fatal(err)
-	}
+	hangs, left := make(chan struct{}), make(chan error)
+	s.Always(func(w http.ResponseWriter, hr *http.Request, req *Request) bool {
+		close(hangs)
+		return Hang(nil)(w, hr, req)
+	})
+	go func() { left <- send() }()
+	<-hangs
 	s.Down()
 	if err := <-left; err == nil {
 		t.Error("the sender got an answer from a receiver that is down")
 	}
-}
-
-func TestWaitForEndsWithItsContext(t *testing.T) {
-	r := New(Options{})
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	err := r.WaitFor(ctx, func() bool { return false })
-	if !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v, want the context's error", err)
+	if err := send(); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("while down got %v, want a refused connection", err)
+	}
+	s.Always(nil)
+	if err := s.Up(); err != nil {
+		t.Fatal(err)
+	}
+	if err := send(); err != nil {
+		t.Errorf("after Up on the same address: %v", err)
 	}
 }

@@ -3,135 +3,136 @@ package synthetic
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strconv"
+	"sync"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
 	"k8s.io/apimachinery/pkg/watch"
 )
 
-// Await blocks until there is a watch of pods that has not expired: the client
-// has read its list, then. The error is the context's.
-func (s *Server) Await(ctx context.Context) error {
-	if _, err := s.history.awaitWatch(ctx); err != nil {
-		return fmt.Errorf("wait for a watch: %w", err)
-	}
-	return nil
+// history is what has happened to the pods.
+type history struct {
+	mu         sync.Mutex
+	generation uint64
+	// version is that of the last thing that happened; what followed a version
+	// before oldest is forgotten.
+	version, oldest int64
+	// events are taken by the open watch, in order.
+	events chan events
 }
 
-// Replace puts other pods in the place of all that there are, and expires the
-// watches. It blocks until there is one; the error is the context's.
-func (s *Server) Replace(ctx context.Context) error { return s.expire(ctx, true) }
-
-// Expire ends the watches of pods with 410, as a server does that has forgotten
-// their version. It blocks until there is one; the error is the context's.
-func (s *Server) Expire(ctx context.Context) error { return s.expire(ctx, false) }
-
-func (s *Server) expire(ctx context.Context, replace bool) error {
-	open, err := s.history.awaitWatch(ctx)
-	if err != nil {
-		return fmt.Errorf("wait for a watch to expire: %w", err)
-	}
-	s.history.forget(replace)
-	return tell(ctx, open, events{expired: true})
+func newHistory() history {
+	return history{version: listVersion, oldest: listVersion, events: make(chan events)}
 }
 
-// Tell tells the watches of pods of n events. MODIFIED are of pods as they are:
-// only their version has changed. ADDED are of pods that no list knows of. It
-// blocks until there is a watch; the error is the context's, or says that there
-// are not so many pods, or no such events.
-func (s *Server) Tell(ctx context.Context, of watch.EventType, n int) error {
-	present, _ := s.history.at(s.pods.collection)
-	e := events{of: of, pods: present.(pods), count: n}
-	switch of {
-	case watch.Modified:
-	case watch.Added:
-		// A generation that Replace does not come to.
+// now gives which pods there are, and the versions.
+func (h *history) now() (generation uint64, version, oldest int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.generation, h.version, h.oldest
+}
+
+// events are of the pods 0 to count of a generation, one of this type each. The
+// first has the version first, and the others follow.
+type events struct {
+	of    watch.EventType
+	pods  pods
+	count int
+	first int64
+	// expired ends the watch.
+	expired bool
+}
+
+// tell hands events to a watch as soon as there is one.
+func (h *history) tell(ctx context.Context, e events) error {
+	select {
+	case h.events <- e:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("wait for a watch: %w", context.Cause(ctx))
+	}
+}
+
+// expire forgets what has happened, perhaps puts other pods in the place of those
+// that there are, and ends the watch, which was open before.
+func (h *history) expire(ctx context.Context, replace bool) error {
+	if err := h.tell(ctx, events{}); err != nil {
+		return err
+	}
+	h.mu.Lock()
+	if replace {
+		h.generation++
+	}
+	h.version++
+	h.oldest = h.version
+	h.mu.Unlock()
+	return h.tell(ctx, events{expired: true})
+}
+
+// happen makes events of the pods that there are.
+func (s *Server) happen(ctx context.Context, query url.Values) error {
+	n, err := strconv.Atoi(query.Get("count"))
+	if err != nil || n < 0 || n > s.options.Pods {
+		return fmt.Errorf("%q events: give a number up to that of the pods, %d", query.Get("count"), s.options.Pods)
+	}
+	e := events{of: watch.EventType(query.Get("type")), pods: s.pods.objects, count: n}
+	if e.of != watch.Modified && e.of != watch.Added {
+		return fmt.Errorf("events of type %q: give ADDED or MODIFIED", e.of)
+	}
+	h := &s.history
+	h.mu.Lock()
+	e.pods.generation, e.first = h.generation, h.version+1
+	h.version += int64(n)
+	h.mu.Unlock()
+	if e.of == watch.Added {
+		// A generation that is never reached.
 		e.pods.generation += 1 << 8
-	default:
-		return fmt.Errorf("tell of events %q: there are ADDED and MODIFIED", of)
 	}
-	if n < 0 || n > s.options.Pods {
-		return fmt.Errorf("tell of %d events: there are %d pods", n, s.options.Pods)
-	}
-	open, err := s.history.awaitWatch(ctx)
-	if err != nil {
-		return fmt.Errorf("wait for a watch to tell of events: %w", err)
-	}
-	e.first = s.history.happen(n)
-	return tell(ctx, open, e)
-}
-
-// tell hands events to the watches that do not end meanwhile.
-func tell(ctx context.Context, open []*subscription, e events) error {
-	for _, watch := range open {
-		select {
-		case watch.events <- e:
-		case <-watch.ended:
-		case <-ctx.Done():
-			return fmt.Errorf("tell a watch of events: %w", context.Cause(ctx))
-		}
-	}
-	return nil
+	return h.tell(ctx, e)
 }
 
 // addEvents registers what makes things happen.
 func (s *Server) addEvents() {
-	do := func(path string, act func(*http.Request) error) {
+	for path, act := range map[string]func(*http.Request) error{
+		"await":   func(r *http.Request) error { return s.history.tell(r.Context(), events{}) },
+		"expire":  func(r *http.Request) error { return s.history.expire(r.Context(), false) },
+		"replace": func(r *http.Request) error { return s.history.expire(r.Context(), true) },
+		"events":  func(r *http.Request) error { return s.happen(r.Context(), r.URL.Query()) },
+	} {
 		s.mux.HandleFunc("POST /synthetic/"+path, func(w http.ResponseWriter, r *http.Request) {
 			if err := act(r); err != nil {
 				http.Error(w, err.Error(), http.StatusBadRequest)
 			}
 		})
 	}
-	do("await", func(r *http.Request) error { return s.Await(r.Context()) })
-	do("replace", func(r *http.Request) error { return s.Replace(r.Context()) })
-	do("expire", func(r *http.Request) error { return s.Expire(r.Context()) })
-	do("events", func(r *http.Request) error {
-		n, err := strconv.Atoi(r.URL.Query().Get("count"))
-		if err != nil {
-			return fmt.Errorf("read the count of events: %w", err)
-		}
-		return s.Tell(r.Context(), watch.EventType(r.URL.Query().Get("type")), n)
-	})
 }
 
-// watch tells what happens until the client leaves. A list that is to come as
-// events is refused, as by a server that does not have it.
-func (s *Server) watch(w http.ResponseWriter, r *http.Request, form encoding, kind *resourceKind) {
+// watch tells what happens to the pods until the client leaves.
+func (s *Server) watch(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
-	if query.Get("sendInitialEvents") != "" {
-		s.fail(w, r, apierrors.NewInvalid(schema.GroupKind{Group: "meta.k8s.io", Kind: "ListOptions"}, "", nil))
+	from, err := strconv.ParseInt(query.Get("resourceVersion"), 10, 64)
+	if err != nil || query.Has("sendInitialEvents") {
+		fail(w, apierrors.NewBadRequest("a watch begins at a resourceVersion here"))
 		return
 	}
-	var told <-chan events
-	if kind == s.pods {
-		subscription := s.subscribe(query.Get("resourceVersion"))
-		if subscription == nil {
-			s.fail(w, r, expiredWatch())
-			return
-		}
-		defer s.history.close(subscription)
-		told = subscription.events
-	}
-	w.Header().Set("Content-Type", form.watchContentType())
-	w.WriteHeader(http.StatusOK)
-	out := &eventWriter{out: w, form: form, flush: http.NewResponseController(w).Flush, shapes: kind.shapes}
-	if out.flush() != nil {
+	if _, _, oldest := s.history.now(); from < oldest {
+		fail(w, expired())
 		return
 	}
-	for {
+	w.Header().Set("Content-Type", runtime.ContentTypeProtobuf+";stream=watch")
+	flush := http.NewResponseController(w).Flush
+	for err := flush(); err == nil; err = flush() {
 		select {
-		case e := <-told:
+		case e := <-s.history.events:
 			// A client that left is not told; an expired watch has ended.
-			if out.write(e) != nil || e.expired {
+			if s.write(w, e) != nil || e.expired {
 				return
 			}
 		case <-r.Context().Done():
@@ -140,61 +141,31 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request, form encoding, ki
 	}
 }
 
-// subscribe opens a watch from a version on, or from now on without one.
-func (s *Server) subscribe(text string) *subscription {
-	version, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || version == 0 {
-		_, version = s.history.at(nil)
-	}
-	return s.history.open(version)
-}
-
-func expiredWatch() *apierrors.StatusError {
+func expired() *apierrors.StatusError {
 	return apierrors.NewResourceExpired("too old resource version")
 }
 
-// eventWriter writes the events of one watch.
-type eventWriter struct {
-	out    io.Writer
-	form   encoding
-	flush  func() error
-	shapes []shape
-}
-
-// write writes events, and does not leave them in a buffer.
-func (w *eventWriter) write(e events) error {
+// write writes events as apimachinery's serializers do.
+func (s *Server) write(w io.Writer, e events) error {
 	for i := range e.count {
 		var v values
 		e.pods.fill(i, &v)
 		putDecimal(v.get(fieldVersion), int(e.first)+i)
-		if err := w.event(e.of, partial(w.shapes[e.pods.shape(i)](&v))); err != nil {
+		if err := writeEvent(w, e.of, partial(s.pods.shapes[e.pods.shape(i)](&v))); err != nil {
 			return err
 		}
 	}
 	if e.expired {
-		status := expiredWatch().Status()
-		status.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}
-		if err := w.event(watch.Error, &status); err != nil {
-			return err
-		}
+		return writeEvent(w, watch.Error, statusOf(expired()))
 	}
-	return w.flush()
+	return nil
 }
 
-// event writes one, as apimachinery's serializers do.
-func (w *eventWriter) event(of watch.EventType, object runtime.Object) error {
-	if w.form == inJSON {
-		raw, err := json.Marshal(object)
-		if err != nil {
-			return fmt.Errorf("encode an event's object: %w", err)
-		}
-		return json.NewEncoder(w.out).Encode(metav1.WatchEvent{Type: string(of), Object: runtime.RawExtension{Raw: raw}})
-	}
+func writeEvent(w io.Writer, of watch.EventType, object runtime.Object) error {
 	var raw bytes.Buffer
 	if err := protobuf.NewSerializer(nil, nil).Encode(object, &raw); err != nil {
 		return fmt.Errorf("encode an event's object: %w", err)
 	}
 	event := &metav1.WatchEvent{Type: string(of), Object: runtime.RawExtension{Raw: raw.Bytes()}}
-	frames := protobuf.LengthDelimitedFramer.NewFrameWriter(w.out)
-	return protobuf.NewRawSerializer(nil, nil).Encode(event, frames)
+	return protobuf.NewRawSerializer(nil, nil).Encode(event, protobuf.LengthDelimitedFramer.NewFrameWriter(w))
 }

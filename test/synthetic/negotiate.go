@@ -32,11 +32,3 @@ func negotiate(accept string, jsonOnly bool) (encoding, error) {
 	}
 	return inJSON, fmt.Errorf("only %s and %s are served, as PartialObjectMetadata of meta.k8s.io/v1, not %q", inProtobuf, inJSON, accept)
 }
-
-// watchContentType is that of a stream of events.
-func (e encoding) watchContentType() string {
-	if e == inProtobuf {
-		return runtime.ContentTypeProtobuf + ";stream=watch"
-	}
-	return string(e)
-}

@@ -136,23 +136,3 @@ func addFiller(annotations map[string]string, size int) {
 		size -= n
 	}
 }
-
-func namespaceMeta(v *values) metav1.ObjectMeta {
-	created := metav1.NewTime(epoch)
-	return metav1.ObjectMeta{
-		Name:              v.text(fieldNamespace),
-		UID:               types.UID(v.text(fieldUID)),
-		ResourceVersion:   v.text(fieldVersion),
-		CreationTimestamp: created,
-		Labels: map[string]string{
-			"kubernetes.io/metadata.name": v.text(fieldNamespace),
-			"team":                        v.text(fieldTeam),
-			"environment":                 "production",
-			"cost-center":                 "cc-" + v.text(fieldTeam),
-		},
-		Annotations: map[string]string{"example.com/owner": v.text(fieldTeam) + "@example.com"},
-		ManagedFields: []metav1.ManagedFieldsEntry{
-			managed("kubectl-create", "", created, `{"f:metadata":{"f:labels":{".":{},"f:kubernetes.io/metadata.name":{},"f:team":{}}}}`),
-		},
-	}
-}

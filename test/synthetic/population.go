@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -89,18 +88,6 @@ func putText(dst []byte, seed uint64) {
 	}
 }
 
-// collection is the objects of one resource, in the order of their keys in
-// etcd, which is the order of namespace and name.
-type collection interface {
-	// within gives the indexes, from inclusive and to exclusive, of the
-	// objects of a namespace, or of all for the empty one.
-	within(namespace string) (from, to int)
-	// shape is which template object i is made from.
-	shape(i int) int
-	// fill sets the values of object i.
-	fill(i int, v *values)
-}
-
 // teams are of one length and sorted.
 var teams = []string{
 	"accounts", "checkout", "delivery", "identity", "payments", "platform", "research", "shipping",
@@ -112,26 +99,12 @@ const firstVersion = 1_000_000_000
 // listVersion is that of every list until something happens: no object is newer.
 const listVersion = 2_000_000_000
 
-// namespaces is the collection of the namespaces themselves.
-type namespaces int
+// namespaces is how many there are.
+const namespaces = 300
 
-func (n namespaces) within(namespace string) (from, to int) {
-	if namespace == "" {
-		return 0, int(n)
-	}
-	return 0, 0
-}
-
-func (namespaces) shape(int) int { return 0 }
-
-func (n namespaces) fill(i int, v *values) {
-	n.name(i, v)
-	putUID(v.get(fieldUID), mix(uint64(i)|1<<62))
-	putDecimal(v.get(fieldVersion), firstVersion+i)
-}
-
-func (n namespaces) name(i int, v *values) {
-	team := teams[i*len(teams)/int(n)]
+// putNamespace sets the name and the team of the i-th namespace.
+func putNamespace(i int, v *values) {
+	team := teams[i*len(teams)/namespaces]
 	copy(v.get(fieldTeam), team)
 	name := v.get(fieldNamespace)
 	copy(name, team)
@@ -139,47 +112,20 @@ func (n namespaces) name(i int, v *values) {
 	putDecimal(name[len(team)+1:], i)
 }
 
-// index finds a namespace by its name, -1 if there is none of that name.
-func (n namespaces) index(name string) int {
-	_, digits, _ := strings.Cut(name, "-")
-	i, err := strconv.Atoi(digits)
-	if err != nil || i < 0 || i >= int(n) {
-		return -1
-	}
-	var v values
-	if n.name(i, &v); v.text(fieldNamespace) != name {
-		return -1
-	}
-	return i
-}
-
 // replicas is the number of pods of one ReplicaSet.
 const replicas = 5
 
-// pods is the collection of pods, spread evenly over the namespaces. Alike ones
+// pods are a population, in the order of their keys in etcd, which is that of
+// namespace and name. They are spread evenly over the namespaces. Alike ones
 // are spread over the workloads of a namespace, those of a workload over
 // ReplicaSets. Mixed ones take a shape each, by chance.
 type pods struct {
-	count      int
-	namespaces namespaces
-	mixed      bool
+	count int
+	mixed bool
 	// generation is which population they are: as many pods as any other one,
 	// in the same places, under other names.
 	generation uint64
 }
-
-func (p pods) within(namespace string) (from, to int) {
-	if namespace == "" {
-		return 0, p.count
-	}
-	n := p.namespaces.index(namespace)
-	if n < 0 {
-		return 0, 0
-	}
-	return p.namespaceStart(n), p.namespaceStart(n + 1)
-}
-
-func (p pods) namespaceStart(n int) int { return partStart(n, p.count, int(p.namespaces)) }
 
 // place is where an alike pod stands in its namespace.
 type place struct {
@@ -199,13 +145,14 @@ func (p pods) place(i, size int) place {
 // namespaceOf gives the namespace of pod i, its index there, and how many pods
 // the namespace has.
 func (p pods) namespaceOf(i int) (namespace, index, size int) {
-	n := part(i, p.count, int(p.namespaces))
-	start := p.namespaceStart(n)
-	return n, i - start, p.namespaceStart(n+1) - start
+	n := part(i, p.count, namespaces)
+	start := partStart(n, p.count, namespaces)
+	return n, i - start, partStart(n+1, p.count, namespaces) - start
 }
 
 func (p pods) seed(i int) uint64 { return mix(p.generation<<50 | uint64(i)) }
 
+// shape is which template pod i is made from.
 func (p pods) shape(i int) int {
 	if p.mixed {
 		return int(mix(p.seed(i)) % mixedShapes)
@@ -214,9 +161,10 @@ func (p pods) shape(i int) int {
 	return p.place(index, size).workload
 }
 
+// fill sets the values of pod i.
 func (p pods) fill(i int, v *values) {
 	namespace, index, size := p.namespaceOf(i)
-	p.namespaces.name(namespace, v)
+	putNamespace(namespace, v)
 	v.seed = p.seed(i)
 	putUID(v.get(fieldUID), v.seed)
 	putDecimal(v.get(fieldVersion), firstVersion+i)

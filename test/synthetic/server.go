@@ -3,9 +3,9 @@
 // index when a page is written, so a million pods cost it nothing but the
 // copying of bytes.
 //
-// It answers discovery, lists of pods, Deployments and namespaces with limit,
-// continue, resourceVersion and resourceVersionMatch, and watches, as metadata in
-// protobuf or JSON, in the very bytes that apimachinery's serializers write.
+// It answers discovery, lists of pods and Deployments with limit and continue, and
+// watches of pods, as metadata in the very bytes that apimachinery's serializers
+// write. Lists are in protobuf or JSON, watches in protobuf.
 package synthetic
 
 import (
@@ -17,7 +17,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
@@ -36,14 +35,12 @@ const (
 
 // Options say what a server holds.
 type Options struct {
-	// Pods is the number of pods, at most a billion less the namespaces.
+	// Pods is the number of pods, at most a billion.
 	Pods int
 	// Profile is Alike unless it is said.
 	Profile Profile
 	// Deployments is the number of Deployments, which look like alike pods.
 	Deployments int
-	// Namespaces is the number of namespaces, at most 1,000; 0 means 300.
-	Namespaces int
 	// AnnotationBytes is how many bytes of further annotations each pod has,
 	// keys included.
 	AnnotationBytes int
@@ -51,10 +48,14 @@ type Options struct {
 	JSONOnly bool
 }
 
-// Server is the API server, an [http.Handler]. What happens to its objects is
-// asked for by POST: /synthetic/await, /synthetic/replace, /synthetic/expire and
-// /synthetic/events, see [Server.Await], [Server.Replace], [Server.Expire] and
-// [Server.Tell].
+// Server is the API server, an [http.Handler], for one client. What happens to its
+// pods is asked for by POST, and waits until a watch of pods tells the client:
+//
+//   - /synthetic/await: nothing happens.
+//   - /synthetic/expire: the watch ends with 410, as if its version was forgotten.
+//   - /synthetic/replace: other pods take the place of all, and the watch expires.
+//   - /synthetic/events?type=MODIFIED&count=n: the first n pods get another version.
+//   - /synthetic/events?type=ADDED&count=n: n pods that no list knows of are told.
 type Server struct {
 	options Options
 	mux     *http.ServeMux
@@ -67,60 +68,39 @@ type shape func(v *values) metav1.ObjectMeta
 
 // resourceKind is a resource that the server has, and its objects.
 type resourceKind struct {
-	schema.GroupVersion
-	metav1.APIResource
-	collection collection
-	shapes     []shape
-	templates  map[encoding][]*template // by shape
+	path      string
+	objects   pods
+	shapes    []shape
+	templates map[encoding][]*template // by shape
 }
 
 // New builds a server. It computes the templates of all objects, some
 // megabytes where annotations are large. It fails on numbers that the objects'
-// names and versions have no digits for.
+// versions have no digits for.
 func New(options Options) (*Server, error) {
-	options.Namespaces = cmp.Or(options.Namespaces, 300)
 	options.Profile = cmp.Or(options.Profile, Alike)
-	if options.Namespaces < 1 || options.Namespaces > 1000 {
-		return nil, fmt.Errorf("synthetic server of %d namespaces: give 1 to 1000", options.Namespaces)
-	}
-	for _, n := range []int{options.Pods, options.Deployments} {
-		if most := listVersion - firstVersion - options.Namespaces; n < 0 || n > most {
-			return nil, fmt.Errorf("synthetic server of %d objects: give 0 to %d", n, most)
-		}
+	if n := max(options.Pods, options.Deployments); n > listVersion-firstVersion || min(options.Pods, options.Deployments) < 0 {
+		return nil, fmt.Errorf("synthetic server of %d pods and %d Deployments: give 0 to %d", options.Pods, options.Deployments, listVersion-firstVersion)
 	}
 	if options.Profile != Alike && options.Profile != Mixed {
 		return nil, fmt.Errorf("synthetic server with the profile %q: give %s or %s", options.Profile, Alike, Mixed)
 	}
 	kinds := newKinds(options)
+	s := &Server{options: options, mux: http.NewServeMux(), pods: kinds[0], history: newHistory()}
+	s.addDiscovery()
+	s.addEvents()
 	for _, kind := range kinds {
 		if err := kind.addTemplates(); err != nil {
 			return nil, err
 		}
+		s.mux.HandleFunc("GET "+kind.path, func(w http.ResponseWriter, r *http.Request) { s.serve(w, r, kind) })
 	}
-	s := &Server{options: options, mux: http.NewServeMux(), pods: kinds[1], history: newHistory()}
-	s.addDiscovery(kinds)
-	s.addEvents()
-	for _, kind := range kinds {
-		handler := func(w http.ResponseWriter, r *http.Request) { s.serve(w, r, kind) }
-		s.mux.HandleFunc("GET "+kind.path()+"/"+kind.Name, handler)
-		if kind.Namespaced {
-			s.mux.HandleFunc("GET "+kind.path()+"/namespaces/{namespace}/"+kind.Name, handler)
-		}
-	}
-	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		s.fail(w, r, apierrors.NewGenericServerResponse(http.StatusNotFound, r.Method, schema.GroupResource{}, "", "", 0, true))
-	})
 	return s, nil
 }
 
-// newKinds lists what the server has: namespaces, pods, and Deployments, so there
-// is an API group besides the core.
+// newKinds lists what the server has: pods, and Deployments, so there is an API
+// group besides the core.
 func newKinds(options Options) []*resourceKind {
-	all := namespaces(options.Namespaces)
-	core, apps := schema.GroupVersion{Version: "v1"}, schema.GroupVersion{Group: "apps", Version: "v1"}
-	resource := func(name, singular, kind string, namespaced bool) metav1.APIResource {
-		return metav1.APIResource{Name: name, SingularName: singular, Kind: kind, Namespaced: namespaced, Verbs: metav1.Verbs{"get", "list", "watch"}}
-	}
 	alike := alikeShapes(options.AnnotationBytes)
 	podShapes := alike
 	if options.Profile == Mixed {
@@ -131,15 +111,8 @@ func newKinds(options Options) []*resourceKind {
 		}
 	}
 	return []*resourceKind{
-		{GroupVersion: core, APIResource: resource("namespaces", "namespace", "Namespace", false), collection: all, shapes: []shape{namespaceMeta}},
-		{
-			GroupVersion: core, APIResource: resource("pods", "pod", "Pod", true), shapes: podShapes,
-			collection: pods{count: options.Pods, namespaces: all, mixed: options.Profile == Mixed},
-		},
-		{
-			GroupVersion: apps, APIResource: resource("deployments", "deployment", "Deployment", true), shapes: alike,
-			collection: pods{count: options.Deployments, namespaces: all},
-		},
+		{path: "/api/v1/pods", shapes: podShapes, objects: pods{count: options.Pods, mixed: options.Profile == Mixed}},
+		{path: "/apis/apps/v1/deployments", shapes: alike, objects: pods{count: options.Deployments}},
 	}
 }
 
@@ -155,7 +128,7 @@ func (k *resourceKind) addTemplates() error {
 	k.templates = map[encoding][]*template{}
 	for _, form := range []encoding{inProtobuf, inJSON} {
 		for _, shape := range k.shapes {
-			t, err := newTemplate(partial(shape(markers())), form == inJSON)
+			t, err := newTemplate(partial(shape(markers())), form)
 			if err != nil {
 				return err
 			}
@@ -165,14 +138,6 @@ func (k *resourceKind) addTemplates() error {
 	return nil
 }
 
-// path is where the resources of the kind's group and version are.
-func (k *resourceKind) path() string {
-	if k.GroupVersion.Group == "" {
-		return "/api/" + k.GroupVersion.Version
-	}
-	return "/apis/" + k.GroupVersion.String()
-}
-
 // ServeHTTP answers one request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
 
@@ -180,21 +145,28 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.Serve
 func (s *Server) serve(w http.ResponseWriter, r *http.Request, kind *resourceKind) {
 	form, err := negotiate(r.Header.Get("Accept"), s.options.JSONOnly)
 	if err != nil {
-		s.fail(w, r, apierrors.NewGenericServerResponse(http.StatusNotAcceptable, r.Method, schema.GroupResource{}, "", err.Error(), 0, true))
+		fail(w, apierrors.NewGenericServerResponse(http.StatusNotAcceptable, r.Method, schema.GroupResource{}, "", err.Error(), 0, true))
 		return
 	}
-	if watch := r.URL.Query().Get("watch"); watch == "true" || watch == "1" {
-		s.watch(w, r, form, kind)
+	query := r.URL.Query()
+	if query.Has("watch") {
+		if kind != s.pods || form != inProtobuf {
+			fail(w, apierrors.NewMethodNotSupported(schema.GroupResource{Resource: kind.path}, "watch in "+string(form)))
+			return
+		}
+		s.watch(w, r)
 		return
 	}
-	collection, version := s.history.at(kind.collection)
-	p, err := s.page(r, collection, version)
-	if err != nil {
-		s.fail(w, r, err)
+	objects := kind.objects
+	var version, oldest int64
+	objects.generation, version, oldest = s.history.now()
+	p, refusal := newPage(query, objects.count, version, oldest)
+	if refusal != nil {
+		fail(w, refusal)
 		return
 	}
 	w.Header().Set("Content-Type", string(form))
-	items := itemWriter{collection, kind.templates[form], p}
+	items := itemWriter{objects, kind.templates[form], p}
 	write := items.writeProtobuf
 	if form == inJSON {
 		write = items.writeJSON
@@ -205,36 +177,18 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, kind *resourceKin
 	}
 }
 
-// page finds what a list is answered with.
-func (s *Server) page(r *http.Request, c collection, version int64) (page, error) {
-	request, err := parseListRequest(r.URL.Query())
-	if err != nil {
-		return page{}, err
-	}
-	if request.start >= 0 && !request.inconsistent && s.history.forgot(request.version) {
-		return page{}, request.expiredError()
-	}
-	from, to := c.within(r.PathValue("namespace"))
-	return request.page(from, to, version)
+// fail answers with a Status.
+func fail(w http.ResponseWriter, err *apierrors.StatusError) {
+	w.Header().Set("Content-Type", string(inJSON))
+	w.WriteHeader(int(err.ErrStatus.Code))
+	// The status line has been sent: a failure now is the client's to notice.
+	_ = json.NewEncoder(w).Encode(statusOf(err))
 }
 
-// fail answers with a Status, in the form that the client accepts, in JSON if
-// it accepts none.
-func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
-	status := metav1.Status{Status: metav1.StatusFailure, Code: http.StatusInternalServerError, Message: err.Error()}
-	if api, ok := err.(apierrors.APIStatus); ok {
-		status = api.Status()
-	}
+func statusOf(err *apierrors.StatusError) *metav1.Status {
+	status := err.Status()
 	status.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}
-	form, _ := negotiate(r.Header.Get("Accept"), s.options.JSONOnly)
-	w.Header().Set("Content-Type", string(form))
-	w.WriteHeader(int(status.Code))
-	// The status line has been sent: a failure now is the client's to notice.
-	if form == inJSON {
-		_ = json.NewEncoder(w).Encode(&status)
-		return
-	}
-	_ = protobuf.NewSerializer(nil, nil).Encode(&status, w)
+	return &status
 }
 
 // WriteKubeconfig writes a kubeconfig with which clients reach the server at

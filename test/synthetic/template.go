@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 )
 
 // template is an encoded item of a list with markers where the values belong.
@@ -26,10 +25,10 @@ type patch struct {
 const shortestMarker = 3
 
 // newTemplate encodes an object that was made from markers.
-func newTemplate(object runtime.Object, asJSON bool) (*template, error) {
-	encoded, err := encodeItem(object, asJSON)
+func newTemplate(object *metav1.PartialObjectMetadata, form encoding) (*template, error) {
+	encoded, err := encodeItem(object, form)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("encode the template of an object: %w", err)
 	}
 	t := &template{encoded: encoded}
 	for at, width := 0, 0; at < len(encoded); at += width {
@@ -55,24 +54,13 @@ func (t *template) append(dst []byte, v *values) []byte {
 
 // encodeItem encodes an object as an item of a list: in protobuf with tag and
 // length, in JSON without a comma.
-func encodeItem(object runtime.Object, asJSON bool) ([]byte, error) {
-	if asJSON {
-		encoded, err := json.Marshal(object)
-		if err != nil {
-			return nil, fmt.Errorf("encode a %T as JSON: %w", object, err)
-		}
-		return encoded, nil
+func encodeItem(object *metav1.PartialObjectMetadata, form encoding) ([]byte, error) {
+	if form == inJSON {
+		return json.Marshal(object)
 	}
-	message, ok := object.(interface{ Marshal() ([]byte, error) })
-	if !ok {
-		return nil, fmt.Errorf("encode a %T in protobuf: it has no such form", object)
-	}
-	encoded, err := message.Marshal()
-	if err != nil {
-		return nil, fmt.Errorf("encode a %T in protobuf: %w", object, err)
-	}
+	encoded, err := object.Marshal()
 	const itemsTag = 2<<3 | 2
-	return append(binary.AppendUvarint([]byte{itemsTag}, uint64(len(encoded))), encoded...), nil
+	return append(binary.AppendUvarint([]byte{itemsTag}, uint64(len(encoded))), encoded...), err
 }
 
 // partial is the form in which an API server sends the metadata of an object.

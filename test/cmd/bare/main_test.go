@@ -1,12 +1,10 @@
 package main
 
 import (
-	"errors"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
-	"testing/iotest"
 
 	"go.uber.org/goleak"
 )
@@ -22,17 +20,5 @@ func TestAnswer(t *testing.T) {
 	}
 	if body.Len() > 0 {
 		t.Errorf("%d bytes of the body are not read", body.Len())
-	}
-	w = httptest.NewRecorder()
-	answer(w, httptest.NewRequest(http.MethodPost, "/validate", iotest.ErrReader(errors.New("cut off"))))
-	if w.Code != http.StatusBadRequest {
-		t.Errorf("a body that is cut off is answered %d", w.Code)
-	}
-}
-
-func TestRunTellsFailures(t *testing.T) {
-	err := run(t.Context(), "127.0.0.1:0", "/nowhere/tls.crt", "/nowhere/tls.key")
-	if err == nil || !strings.Contains(err.Error(), "/nowhere/tls.crt") {
-		t.Errorf("error %v", err)
 	}
 }

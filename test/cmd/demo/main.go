@@ -48,7 +48,7 @@ func run(ctx context.Context, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	d := &demo{binary: binary, dir: dir, examples: examples, stdout: stdout, stderr: stderr}
+	d := &demo{binary: binary, dir: dir, stdout: stdout, stderr: stderr}
 	if os.Getenv("KUBECONFIG") != "" {
 		return d.print(ctx)
 	}
@@ -69,8 +69,8 @@ func product(ctx context.Context, dir string) (string, error) {
 }
 
 type demo struct {
-	binary, dir, examples string
-	stdout, stderr        io.Writer
+	binary, dir    string
+	stdout, stderr io.Writer
 }
 
 // say prints what is being done.

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -11,8 +12,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
-
-	"labelstream/test/controlplane"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -74,48 +73,19 @@ func TestDemo(t *testing.T) {
 	}
 }
 
-// TestOwnCluster reads a cluster that the demo did not start.
+// TestOwnCluster wants a dry run with the settings of the environment, and not the
+// demo's own variable.
 func TestOwnCluster(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Minute)
-	defer cancel()
-	plane, err := controlplane.Start(ctx, controlplane.Options{})
-	if err != nil {
+	binary := filepath.Join(t.TempDir(), "labelstream")
+	if err := os.WriteFile(binary, []byte("#!/bin/sh\necho $* $KUBECONFIG $LABELSTREAM_BINARY\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	defer func() {
-		if err := plane.Stop(); err != nil {
-			t.Error(err)
-		}
-	}()
-	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
-	if err := plane.WriteKubeconfig(kubeconfig, controlplane.Admin); err != nil {
-		t.Fatal(err)
-	}
-	t.Chdir("../..")
-	t.Setenv("KUBECONFIG", kubeconfig)
-	t.Setenv("LABELSTREAM_LABELS_RESOURCES", "namespaces")
-	t.Setenv("LABELSTREAM_NAMESPACES_EXCLUDE", "default,kube-public,kube-node-lease")
-	t.Setenv("LABELSTREAM_STATUS_ADDRESS", "127.0.0.1:0")
-	var stdout, stderr bytes.Buffer
-	if err := run(ctx, &stdout, &stderr); err != nil {
-		t.Fatalf("%v\n%s%s", err, &stdout, &stderr)
-	}
-	want := "\n==> reading the cluster of " + kubeconfig + "; nothing is changed and nothing is sent\n" +
-		`cloudzero_namespace_labels{"label_kubernetes.io/metadata.name"="kube-system",namespace="kube-system",resource_type="namespace"} 1` + "\n"
-	got := regexp.MustCompile(`(?m) \d{13}$`).ReplaceAllString(stdout.String(), "")
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("output (-want +got):\n%s", diff)
-	}
-}
-
-func TestDemoSaysWhatFailed(t *testing.T) {
-	t.Chdir("../..")
-	t.Setenv("KUBECONFIG", "/nonexistent")
-	t.Setenv("LABELSTREAM_BINARY", "/nonexistent/labelstream")
+	t.Setenv("KUBECONFIG", "/a/kubeconfig")
+	t.Setenv("LABELSTREAM_BINARY", binary)
 	var stdout, stderr bytes.Buffer
 	err := run(t.Context(), &stdout, &stderr)
-	want := "run labelstream: fork/exec /nonexistent/labelstream: no such file or directory"
-	if err == nil || err.Error() != want {
-		t.Errorf("got the error %v, want %s", err, want)
+	want := "\n==> reading the cluster of /a/kubeconfig; nothing is changed and nothing is sent\n--once --dry-run /a/kubeconfig\n"
+	if diff := cmp.Diff(want, stdout.String()); diff != "" || err != nil {
+		t.Errorf("error %v, output (-want +got):\n%s%s", err, diff, &stderr)
 	}
 }

@@ -37,7 +37,7 @@ func (d *demo) populate(ctx context.Context, plane *controlplane.ControlPlane) e
 	if err != nil {
 		return err
 	}
-	objects, err := manifests(d.examples)
+	objects, err := manifests(examples)
 	if err != nil {
 		return err
 	}

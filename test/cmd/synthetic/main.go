@@ -34,10 +34,8 @@ func run(ctx context.Context, args []string) error {
 	flags.IntVar(&options.Pods, "pods", 10_000, "number of pods")
 	profile := flags.String("profile", string(synthetic.Alike), "what the pods' labels are like: alike or mixed")
 	flags.IntVar(&options.Deployments, "deployments", 0, "number of Deployments, which look like the pods")
-	flags.IntVar(&options.Namespaces, "namespaces", 300, "number of namespaces")
 	flags.IntVar(&options.AnnotationBytes, "annotation-bytes", 0, "bytes of further annotations of each pod")
 	flags.BoolVar(&options.JSONOnly, "json-only", false, "do not speak protobuf")
-	address := flags.String("address", "127.0.0.1:0", "host and port to listen on")
 	kubeconfig := flags.String("kubeconfig", "", "file to write a kubeconfig for the server to")
 	useTLS := flags.Bool("tls", false, "serve TLS, HTTP/2 with it, with a certificate signed by itself")
 	if err := flags.Parse(args); err != nil {
@@ -48,11 +46,11 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	return serve(ctx, handler, *address, *kubeconfig, *useTLS)
+	return serve(ctx, handler, *kubeconfig, *useTLS)
 }
 
 // serve serves until the context ends, and cuts what is open then.
-func serve(ctx context.Context, handler http.Handler, address, kubeconfig string, useTLS bool) error {
+func serve(ctx context.Context, handler http.Handler, kubeconfig string, useTLS bool) error {
 	server := &http.Server{Handler: handler}
 	url, trusted := "http://", []byte(nil)
 	if useTLS {
@@ -63,9 +61,9 @@ func serve(ctx context.Context, handler http.Handler, address, kubeconfig string
 		server.TLSConfig = &tls.Config{Certificates: []tls.Certificate{certificate}}
 		url, trusted = "https://", pem
 	}
-	listener, err := net.Listen("tcp", address)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return fmt.Errorf("listen on %s: %w", address, err)
+		return fmt.Errorf("listen for clients: %w", err)
 	}
 	url += listener.Addr().String()
 	if kubeconfig != "" {
