@@ -231,7 +231,7 @@ func TestRediscoverOnce(t *testing.T) {
 		f := NewFinder(func(context.Context) (*Catalog, error) {
 			times = append(times, time.Since(began))
 			return NewCatalog(served(corePods), nil)
-		}, chosen("pods", ""), nil, log)
+		}, chosen("pods", ""), prometheus.NewRegistry(), log)
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup
 		running.Go(func() { f.Run(ctx, func([]*Kind) {}) })
@@ -257,6 +257,6 @@ func TestFindStops(t *testing.T) {
 		NewFinder(func(ctx context.Context) (*Catalog, error) {
 			<-ctx.Done()
 			return nil, ctx.Err()
-		}, &config.Config{}, nil, log).Run(ctx, func([]*Kind) { t.Error("found something") })
+		}, &config.Config{}, prometheus.NewRegistry(), log).Run(ctx, func([]*Kind) { t.Error("found something") })
 	})
 }

@@ -228,7 +228,7 @@ func TestStatusAndMetrics(t *testing.T) {
 			t.Errorf("series (-want +got):\n%s", diff)
 		}
 		b.expectStatus(t, Status{
-			Resource: "pods", Read: 3, Excluded: 2, Total: 3, Sent: 1, Synced: true, Watching: true, LedgerEntries: 1,
+			Resource: "pods", Read: 3, Excluded: 2, Total: 3, Synced: true, Watching: true, LedgerEntries: 1,
 			Drops: record.Drops{Empty: 1, Unsafe: 1, Truncated: 1},
 		})
 		var got []string
@@ -372,7 +372,7 @@ func TestServedDifferently(t *testing.T) {
 				b.Add([]*Kind{&other})
 				time.Sleep(time.Second)
 				b.expectRecords(t, records(kind.Type, []metav1.PartialObjectMetadata{podA}))
-				b.expectStatus(t, Status{Resource: kind.Resource, Read: 1, Total: 1, Sent: 1, Synced: true, Watching: true, LedgerEntries: 1})
+				b.expectStatus(t, Status{Resource: kind.Resource, Read: 1, Total: 1, Synced: true, Watching: true, LedgerEntries: 1})
 				before := len(b.api.asked())
 				time.Sleep(time.Hour)
 				if n := len(b.api.asked()); n != before {
@@ -452,14 +452,14 @@ func TestAliveThroughOutages(t *testing.T) {
 func TestByKind(t *testing.T) {
 	early, late := time.Unix(100, 0), time.Unix(200, 0)
 	got := ByKind([]Status{
-		{Resource: "pods", Namespace: "a", Synced: true, Watching: true, Current: early, Listed: late, Total: 3, Sent: 1, LedgerEntries: 1, LedgerBytes: 10},
-		{Resource: "pods", Namespace: "b", Synced: true, Listing: true, Current: late, Listed: early, Total: -1, Sent: 2, LedgerEntries: 2, LedgerBytes: 20},
+		{Resource: "pods", Namespace: "a", Synced: true, Watching: true, Current: early, Listed: late, Total: 3, LedgerEntries: 1, LedgerBytes: 10},
+		{Resource: "pods", Namespace: "b", Synced: true, Listing: true, Current: late, Listed: early, Total: -1, LedgerEntries: 2, LedgerBytes: 20},
 		{Resource: "pods", Namespace: "c", Synced: true, Current: late, Listed: late, Total: 4},
 		{Resource: "nodes", Synced: true, Watching: true, Current: late, Listed: late, Total: 3, LedgerEntries: 4},
 		{Resource: "nodes", Synced: true, Watching: true, Current: late, Listed: late, Total: 5, LedgerEntries: 4},
 	})
 	want := []Status{
-		{Resource: "pods", Namespace: "a", Synced: true, Listing: true, Current: early, Listed: early, Total: -1, Sent: 3, LedgerEntries: 3, LedgerBytes: 30},
+		{Resource: "pods", Namespace: "a", Synced: true, Listing: true, Current: early, Listed: early, Total: -1, LedgerEntries: 3, LedgerBytes: 30},
 		{Resource: "nodes", Synced: true, Watching: true, Current: late, Listed: late, Total: 8, LedgerEntries: 8},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

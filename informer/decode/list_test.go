@@ -238,7 +238,7 @@ func TestListRefuses(t *testing.T) {
 		"empty envelope":        {magic, "the response has no body"},
 		"no kind":               {slices.Concat(magic, field(2, protowire.BytesType, 0)), `the response is of kind "", which is no list`},
 		"a Status":              {unknown("v1", "Status", []byte{}), `the response is of kind "Status", which is no list`},
-		"kind is a number":      {slices.Concat(magic, field(1, protowire.BytesType, 2, 0x10, 1)), "wrong wireType = 0 for field Kind"},
+		"kind is a number":      {slices.Concat(magic, field(1, protowire.BytesType, 2, 0x10, 1)), "field 2 has wire type 0"},
 		"huge kind":             {slices.Concat(magic, field(1, protowire.BytesType), length(1<<30)), "a message of 1073741824 bytes is longer than what holds it"},
 		"bad field number":      {append(slices.Clone(magic), 0), "field number 0 is not valid"},
 		"group in envelope":     {slices.Concat(magic, field(9, protowire.StartGroupType)), "wire type 3 is not valid here"},

@@ -168,15 +168,14 @@ func (r random) text(most int) string {
 
 // decoded is an object that was read, in a form that can be kept and compared.
 type decoded struct {
-	Namespace, Name, UID, ResourceVersion string
-	Deleting                              bool
-	Labels, Annotations                   map[string]string
+	Namespace, Name, ResourceVersion string
+	Labels, Annotations              map[string]string
 }
 
 func fromObject(o *Object) decoded {
 	return decoded{
-		Namespace: string(o.Namespace), Name: string(o.Name), UID: string(o.UID), ResourceVersion: string(o.ResourceVersion),
-		Deleting: o.Deleting, Labels: pairs(o.Labels), Annotations: pairs(o.Annotations),
+		Namespace: string(o.Namespace), Name: string(o.Name), ResourceVersion: string(o.ResourceVersion),
+		Labels: pairs(o.Labels), Annotations: pairs(o.Annotations),
 	}
 }
 
@@ -200,8 +199,8 @@ func reference(list *metav1.PartialObjectMetadataList) (Page, []decoded) {
 	for i := range list.Items {
 		o := &list.Items[i]
 		objects = append(objects, decoded{
-			Namespace: o.Namespace, Name: o.Name, UID: string(o.UID), ResourceVersion: o.ResourceVersion,
-			Deleting: o.DeletionTimestamp != nil, Labels: orEmpty(o.Labels), Annotations: orEmpty(o.Annotations),
+			Namespace: o.Namespace, Name: o.Name, ResourceVersion: o.ResourceVersion,
+			Labels: orEmpty(o.Labels), Annotations: orEmpty(o.Annotations),
 		})
 	}
 	return p, objects
