@@ -26,16 +26,10 @@ func (b *bench) review(resource string, o metav1.PartialObjectMetadata, deleted 
 	return fmt.Sprintf("%s: %s", kind, outcome)
 }
 
+// expectReview reviews a pod with the label app of that value; "" means its deletion.
 func (b *bench) expectReview(t *testing.T, o metav1.PartialObjectMetadata, app string, want ReviewOutcome) {
 	t.Helper()
-	if got := b.review("pods", at(o, "", app), false); got != "pods: "+string(want) {
-		t.Errorf("%s, want %s", got, want)
-	}
-}
-
-func (b *bench) expectDeletion(t *testing.T, o metav1.PartialObjectMetadata, want ReviewOutcome) {
-	t.Helper()
-	if got := b.review("pods", o, true); got != "pods: "+string(want) {
+	if got := b.review("pods", at(o, "", app), app == ""); got != "pods: "+string(want) {
 		t.Errorf("%s, want %s", got, want)
 	}
 }
@@ -64,10 +58,10 @@ func TestReviews(t *testing.T) {
 		b.expectReview(t, podA, "a2", Sent)
 		b.expectReview(t, podA, "a2", Unchanged)
 		b.expectReview(t, podB, "b", Sent)
-		b.expectDeletion(t, podB, Sent)
-		b.expectDeletion(t, podC, Sent)
+		b.expectReview(t, podB, "", Sent)
+		b.expectReview(t, podC, "", Sent)
 		b.expectReview(t, podB, "b", Sent)
-		b.expectSent(t, "the reviews", "a a2", "b b", "-b b", "-c c", "b b")
+		b.expectSent(t, "the reviews", "a a2", "b b", "-b", "-c", "b b")
 		time.Sleep(50 * time.Minute)
 		b.expectSent(t, "before the resync")
 		b.api.set(podsPath, podA)
@@ -95,8 +89,8 @@ func TestReviewsDuringAList(t *testing.T) {
 		time.Sleep(time.Minute)
 		b.expectRequests(t, podsList, podsList)
 		b.expectReview(t, podA, "a2", Unchanged)
-		b.expectDeletion(t, podC, Sent)
-		b.expectSent(t, "the reviews", "b b", "a a2", "-c c")
+		b.expectReview(t, podC, "", Sent)
+		b.expectSent(t, "the reviews", "b b", "a a2", "-c")
 		close(room)
 		time.Sleep(time.Minute)
 		b.expectSent(t, "the list")
@@ -115,7 +109,7 @@ func TestNoRoom(t *testing.T) {
 		b.sink.room = func(context.Context, string) error { <-room; return nil }
 		b.expectReview(t, podA, "a2", NoRoom)
 		b.expectReview(t, podB, "b", NoRoom)
-		b.expectDeletion(t, podC, NoRoom)
+		b.expectReview(t, podC, "", NoRoom)
 		b.api.set(podsPath, at(podA, "200", "a2"), podB)
 		time.Sleep(10 * time.Minute)
 		b.expectSent(t, "without room")

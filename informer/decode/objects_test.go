@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer/json"
@@ -199,18 +200,10 @@ func reference(list *metav1.PartialObjectMetadataList) (Page, []decoded) {
 	for i := range list.Items {
 		o := &list.Items[i]
 		objects = append(objects, decoded{
-			Namespace: o.Namespace, Name: o.Name, ResourceVersion: o.ResourceVersion,
-			Labels: orEmpty(o.Labels), Annotations: orEmpty(o.Annotations),
+			Namespace: o.Namespace, Name: o.Name, ResourceVersion: o.ResourceVersion, Labels: o.Labels, Annotations: o.Annotations,
 		})
 	}
 	return p, objects
-}
-
-func orEmpty(m map[string]string) map[string]string {
-	if m == nil {
-		return map[string]string{}
-	}
-	return m
 }
 
 func decodeAll(d *ListDecoder, body io.Reader) (Page, []decoded, error) {
@@ -240,7 +233,7 @@ func expect(t *testing.T, p Page, objects []decoded, list *metav1.PartialObjectM
 	if diff := cmp.Diff(wantPage, p); diff != "" {
 		t.Errorf("page (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff(want, objects); diff != "" {
+	if diff := cmp.Diff(want, objects, cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("objects (-want +got):\n%.4000s", diff)
 	}
 }
