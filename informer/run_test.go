@@ -248,15 +248,18 @@ func (b *bench) expectStatus(t *testing.T, want ...Status) {
 // expectLogs compares the lines at info and above: level, message, error and hint.
 func (b *bench) expectLogs(t *testing.T, want ...string) {
 	t.Helper()
-	got := make([]string, 0, len(want))
-	for _, entry := range b.logs.AllEntries() {
+	expect(t, "log", want, logged(b.logs))
+}
+
+func logged(hook *logrustest.Hook) (lines []string) {
+	for _, entry := range hook.AllEntries() {
 		line := entry.Level.String() + ": " + entry.Message
 		for _, field := range []string{logrus.ErrorKey, "hint"} {
 			if value, ok := entry.Data[field]; ok {
 				line += fmt.Sprintf(": %v", value)
 			}
 		}
-		got = append(got, line)
+		lines = append(lines, line)
 	}
-	expect(t, "log", want, got)
+	return lines
 }
