@@ -150,7 +150,7 @@ func TestLists(t *testing.T) {
 			// Where it is cut is no news.
 			errors: []string{"decode the list after 50 objects: " + closed},
 		},
-		"closed after a page":      {objects: pods(60), script: repeat(2, cutAfterList), requests: "50 101-50/500"},
+		"closed after a page":      {objects: pods(60), script: repeat(2, cutAt("")), requests: "50 101-50/500"},
 		"410 with a token":         {objects: pods(60), script: []answer{nil, token}, requests: "50 101-50/500 300-50/250", errors: []string{"too old"}},
 		"410 with a token in json": {objects: pods(60), script: []answer{nil, gone("json", "300-50")}, requests: "50 101-50/500 300-50/250", errors: []string{"too old"}},
 		"410 without a token":      {objects: pods(600), script: []answer{nil, nil, noToken}, requests: "50 101-50/500 101-550/500 250 102-250/500", errors: []string{"too old"}},

@@ -8,7 +8,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"labelstream/config"
@@ -177,8 +176,6 @@ func TestReviewsThatAreNotTaken(t *testing.T) {
 		}
 		stop()
 		got, want = append(got, b.review("pods", podA, false)), append(want, "pods: stopping")
-		if diff := cmp.Diff(want, got); diff != "" {
-			t.Errorf("outcomes (-want +got):\n%s", diff)
-		}
+		expect(t, "outcomes", want, got)
 	})
 }
