@@ -4,7 +4,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
@@ -47,8 +46,9 @@ func TestByName(t *testing.T) {
 				}
 				got = append(got, kind.Resource+" "+strings.Join(scopes, " "))
 			}
-			if diff := cmp.Diff(test.want, got); diff != "" || len(errs) > 0 {
-				t.Errorf("errors %v, kinds (-want +got):\n%s", errs, diff)
+			expect(t, "kinds", test.want, got)
+			if len(errs) > 0 {
+				t.Errorf("errors %v", errs)
 			}
 		})
 	}

@@ -99,8 +99,6 @@ type resourceInfo struct {
 
 func (r *resourceInfo) can(verb string) bool { return slices.Contains(r.Verbs, verb) }
 
-const hintAll = "kubectl api-resources lists what the server has"
-
 // errNotWatchable is final: no server changes what it lets be watched.
 var errNotWatchable = outage.WithHint(errors.New("the server does not let this resource be watched"),
 	"LABELSTREAM_CHANGES=none lists it at each resync instead; or leave it out")
@@ -242,10 +240,8 @@ func (c *Catalog) resolve(name string) ([]schema.GroupResource, error) {
 func (c *Catalog) qualified(gr schema.GroupResource) ([]schema.GroupResource, error) {
 	resource, ok := c.resources[gr]
 	switch {
-	case !ok && c.failed[gr.Group] != nil:
-		return nil, fmt.Errorf("the server could not say what the group %q serves: %w", gr.Group, c.failed[gr.Group])
 	case !ok:
-		return nil, outage.WithHint(errors.New("the server has no such resource"), hintAll)
+		return nil, c.absent(gr.Group, "the server has no such resource")
 	case !resource.can("list"):
 		return nil, errors.New("the server does not let this resource be listed")
 	case c.mustWatch && !resource.can("watch"):
@@ -296,12 +292,16 @@ func (c *Catalog) wholeGroup(group string) ([]schema.GroupResource, error) {
 		}
 	}
 	slices.SortFunc(found, func(a, b schema.GroupResource) int { return strings.Compare(a.Resource, b.Resource) })
-	switch {
-	case len(found) > 0:
-		return found, nil
-	case c.failed[group] != nil:
-		return nil, fmt.Errorf("the server could not say what the group %q serves: %w", group, c.failed[group])
-	default:
-		return nil, outage.WithHint(errors.New("the server has no such group with resources to list and watch"), hintAll)
+	if len(found) == 0 {
+		return nil, c.absent(group, "the server has no such group with resources to list and watch")
 	}
+	return found, nil
+}
+
+// absent is the error for what of a group is not in the catalog.
+func (c *Catalog) absent(group, text string) error {
+	if err := c.failed[group]; err != nil {
+		return fmt.Errorf("the server could not say what the group %q serves: %w", group, err)
+	}
+	return outage.WithHint(errors.New(text), "kubectl api-resources lists what the server has")
 }

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -184,9 +183,7 @@ func TestKinds(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(test.want, resolve(catalog, chosen(test.labels, test.annotations))); diff != "" {
-				t.Errorf("kinds and errors (-want +got):\n%s", diff)
-			}
+			expect(t, "kinds and errors", test.want, resolve(catalog, chosen(test.labels, test.annotations)))
 		})
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/sirupsen/logrus"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
@@ -42,7 +41,7 @@ func Discover(ctx context.Context, cfg *rest.Config, patience time.Duration, log
 		ctx, cancel = context.WithTimeout(ctx, patience)
 		defer cancel()
 	}
-	failing, backoff := newDiscoveryOutage(log), newDiscoveryBackoff()
+	failing, backoff := newDiscoveryOutage(log), newBackoff()
 	for {
 		catalog, err := NewCatalog(client.ServerPreferredResourcesWithContext(ctx))
 		if err == nil {
@@ -66,8 +65,4 @@ func Discover(ctx context.Context, cfg *rest.Config, patience time.Duration, log
 
 func newDiscoveryOutage(log logrus.FieldLogger) *outage.Outage {
 	return outage.New(log, "Cannot discover what the API server serves", "Discovering again")
-}
-
-func newDiscoveryBackoff() wait.Backoff {
-	return wait.Backoff{Duration: 200 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 20, Cap: 30 * time.Second}
 }

@@ -11,8 +11,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-	"github.com/sirupsen/logrus"
 	logrustest "github.com/sirupsen/logrus/hooks/test"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
@@ -80,76 +78,35 @@ func newDiscoveryServer() *discoveryServer {
 	}}
 }
 
-// discover has a server fail so many times, and returns what the log said too.
-func discover(ctx context.Context, failures int, fail func(*http.Request) (*http.Response, error), patience time.Duration) (*Catalog, []string, error) {
-	server := newDiscoveryServer()
-	server.failures, server.fail = failures, fail
+// discover asks a server, and returns what the log said too.
+func discover(ctx context.Context, server *discoveryServer, patience time.Duration) (*Catalog, []string, error) {
 	log, hook := logrustest.NewNullLogger()
 	catalog, err := Discover(ctx, &rest.Config{Host: "http://api.test", Transport: server}, patience, log)
-	lines := []string{}
-	for _, entry := range hook.AllEntries() {
-		lines = append(lines, entry.Level.String()+": "+entry.Message)
-		if err, ok := entry.Data[logrus.ErrorKey].(error); ok {
-			lines[len(lines)-1] += ": " + err.Error()
-		}
-	}
-	return catalog, lines, err
+	return catalog, logged(hook), err
 }
 
 func TestDiscover(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		catalog, lines, err := discover(t.Context(), 0, nil, time.Minute)
+		catalog, lines, err := discover(t.Context(), newDiscoveryServer(), time.Minute)
 		if err != nil {
 			t.Fatal(err)
 		}
-		kinds, errs := catalog.Kinds(chosen("pods,*.example.com,nodes.metrics.k8s.io", ""))
-		got := []string{}
-		for _, k := range kinds {
-			got = append(got, resolved(k))
-		}
-		if diff := cmp.Diff([]string{
+		got := resolve(catalog, chosen("pods,*.example.com,nodes.metrics.k8s.io", ""))
+		got[3], _, _ = strings.Cut(got[3], " serves:")
+		expect(t, "kinds", []string{
 			"pods v1 pod/pod pod ns L",
 			// Only the version before the preferred one has gears.
 			"gears.example.com v2alpha1 gear.example.com/gear_example.com workload ns L",
 			"widgets.example.com v1 widget.example.com/widget_example.com workload ns L",
-		}, got); diff != "" {
-			t.Errorf("kinds (-want +got):\n%s", diff)
-		}
-		const wantErr = `LABELSTREAM_LABELS_RESOURCES: "nodes.metrics.k8s.io": the server could not say what the group "metrics.k8s.io" serves: `
-		if len(errs) != 1 || !strings.HasPrefix(errs[0].Error(), wantErr) {
-			t.Errorf("errors %q, want one that begins with %q", errs, wantErr)
-		}
-		if len(lines) > 0 {
-			t.Errorf("log %q, want nothing", lines)
-		}
+			`error: "nodes.metrics.k8s.io": the server could not say what the group "metrics.k8s.io"`,
+		}, got)
+		expect(t, "log", nil, lines)
 	})
 }
 
-const discoveryError = "ask the API server at http://api.test for its resources: "
-
-// TestDiscoverTriesAgain has a server that cannot be reached, or is not ready, and
-// then answers.
+// TestDiscoverTriesAgain until its patience or its context ends, and no later. It
+// says the last answer of the server; a silent one has none.
 func TestDiscoverTriesAgain(t *testing.T) {
-	for want, fail := range map[string]func(*http.Request) (*http.Response, error){"connection closed": refuse, "currently unable": notReady} {
-		synctest.Test(t, func(t *testing.T) {
-			catalog, lines, err := discover(t.Context(), 6, fail, time.Minute)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if kinds, errs := catalog.Kinds(chosen("pods", "")); len(kinds) != 1 || len(errs) != 0 {
-				t.Errorf("kinds %v, errors %v; want pods", kinds, errs)
-			}
-			const begins = "warning: Cannot discover what the API server serves: " + discoveryError
-			if len(lines) != 2 || !strings.HasPrefix(lines[0], begins) || !strings.Contains(lines[0], want) || lines[1] != "info: Discovering again" {
-				t.Errorf("log %q, want one line that begins with %q and holds %q, and one of the end", lines, begins, want)
-			}
-		})
-	}
-}
-
-// TestDiscoverGivesUp when its patience or its context ends and no later, with the
-// last answer of the server; a silent one has none.
-func TestDiscoverGivesUp(t *testing.T) {
 	n := 0
 	silentAtLast := func(r *http.Request) (*http.Response, error) {
 		if n++; n < 3 {
@@ -159,23 +116,35 @@ func TestDiscoverGivesUp(t *testing.T) {
 	}
 	for name, test := range map[string]struct {
 		fail            func(*http.Request) (*http.Response, error)
+		failures        int
 		patience, after time.Duration
 		want            string
 	}{
-		"refused":          {refuse, 30 * time.Second, 30 * time.Second, "connection closed"},
-		"silent":           {silent, 30 * time.Second, 30 * time.Second, "context deadline exceeded"},
-		"silent at last":   {silentAtLast, 30 * time.Second, 30 * time.Second, "connection closed"},
-		"no patience":      {refuse, 0, 0, "connection closed"},
-		"ended, not ready": {notReady, time.Hour, time.Minute, "currently unable"},
-		"ended, silent":    {silent, time.Hour, time.Minute, "deadline exceeded"},
+		"refused, then found":   {refuse, 6, time.Minute, 0, "connection closed"},
+		"not ready, then found": {notReady, 6, time.Minute, 0, "currently unable"},
+		"refused":               {refuse, 1e6, 30 * time.Second, 30 * time.Second, "connection closed"},
+		"silent":                {silent, 1e6, 30 * time.Second, 30 * time.Second, "context deadline exceeded"},
+		"silent at last":        {silentAtLast, 1e6, 30 * time.Second, 30 * time.Second, "connection closed"},
+		"no patience":           {refuse, 1e6, 0, 0, "connection closed"},
+		"ended, not ready":      {notReady, 1e6, time.Hour, time.Minute, "currently unable"},
+		"ended, silent":         {silent, 1e6, time.Hour, time.Minute, "deadline exceeded"},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			time.AfterFunc(time.Minute, cancel)
-			began := time.Now()
-			catalog, _, err := discover(ctx, 1_000_000, test.fail, test.patience)
+			began, server := time.Now(), newDiscoveryServer()
+			server.failures, server.fail = test.failures, test.fail
+			catalog, lines, err := discover(ctx, server, test.patience)
+			const begins, warning = "ask the API server at http://api.test for its resources: ", "warning: Cannot discover what the API server serves: "
+			if test.failures == 6 {
+				if err != nil || len(resolve(catalog, chosen("pods", ""))) != 1 || len(lines) != 2 ||
+					!strings.HasPrefix(lines[0], warning+begins) || !strings.Contains(lines[0], test.want) || lines[1] != "info: Discovering again" {
+					t.Errorf("%s: error %v, log %q; want none, and a warning with %q and its end", name, err, lines, test.want)
+				}
+				return
+			}
 			if took := time.Since(began); catalog != nil || err == nil || took != test.after ||
-				!strings.HasPrefix(err.Error(), discoveryError) || !strings.Contains(err.Error(), test.want) {
+				!strings.HasPrefix(err.Error(), begins) || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("%s: catalog %v, error %v after %s; want none and one with %q after %s", name, catalog, err, took, test.want, test.after)
 			}
 		})

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -42,7 +41,7 @@ type answer func(w http.ResponseWriter, r *http.Request, body []byte)
 
 func newFakeAPI(t *testing.T) *fakeAPI {
 	return &fakeAPI{
-		t: t, form: "protobuf-streaming", version: 100,
+		t: t, form: "protobuf", version: 100,
 		objects: make(map[string][]metav1.PartialObjectMetadata), script: make(map[string][]answer),
 		watches: make(map[string][]answer),
 	}
@@ -115,19 +114,16 @@ func (f *fakeAPI) asked() []string {
 	return slices.Clone(f.requests)
 }
 
-// pause is the time between two requests.
-func (f *fakeAPI) pause(from, to int) time.Duration {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.times[to].Sub(f.times[from])
+func serve(w http.ResponseWriter, _ *http.Request, body []byte) {
+	w.Header().Set("Content-Type", contentType(body))
+	_, _ = w.Write(body)
 }
 
-func serve(w http.ResponseWriter, _ *http.Request, body []byte) {
-	w.Header().Set("Content-Type", "application/vnd.kubernetes.protobuf")
-	if !bytes.HasPrefix(body, []byte("k8s\x00")) {
-		w.Header().Set("Content-Type", "application/json")
+func contentType(body []byte) string {
+	if bytes.HasPrefix(body, []byte("k8s\x00")) {
+		return "application/vnd.kubernetes.protobuf"
 	}
-	_, _ = w.Write(body)
+	return "application/json"
 }
 
 // status answers with a Status object, in protobuf or JSON.
@@ -139,10 +135,7 @@ func status(form string, status metav1.Status) answer {
 		if err := serializers[form].Encode(&status, &b); err != nil {
 			panic(err)
 		}
-		w.Header().Set("Content-Type", "application/json")
-		if strings.HasPrefix(form, "protobuf") {
-			w.Header().Set("Content-Type", "application/vnd.kubernetes.protobuf")
-		}
+		w.Header().Set("Content-Type", contentType(b.Bytes()))
 		w.WriteHeader(int(status.Code))
 		_, _ = w.Write(b.Bytes())
 	}
@@ -172,43 +165,106 @@ func text(code int, retryAfter string) answer {
 // disconnect closes the connection without an answer.
 func disconnect(http.ResponseWriter, *http.Request, []byte) { panic(http.ErrAbortHandler) }
 
-// before returns the part of a page before the object of that name is whole.
-func before(body []byte, name string) []byte {
-	at := bytes.Index(body, []byte(name))
-	if at < 0 {
-		panic("no " + name + " on the page")
-	}
-	return body[:at+len(name)]
-}
-
-// cutAt serves a page until the object of that name, and closes the
-// connection.
-func cutAt(name string) answer {
+// partly serves a page until the object of that name is nearly whole ("": to its
+// end), and then does what then does.
+func partly(name string, then answer) answer {
 	return func(w http.ResponseWriter, r *http.Request, body []byte) {
-		serve(w, r, before(body, name))
+		if name != "" {
+			before, _, ok := bytes.Cut(body, []byte(name))
+			if !ok {
+				panic("no " + name + " on the page")
+			}
+			body = body[:len(before)+len(name)]
+		}
+		serve(w, r, body)
 		w.(http.Flusher).Flush()
-		panic(http.ErrAbortHandler)
+		then(w, r, nil)
 	}
 }
 
-// cutAfterList serves a whole page and closes the connection all the same.
-func cutAfterList(w http.ResponseWriter, r *http.Request, body []byte) {
-	serve(w, r, body)
-	w.(http.Flusher).Flush()
-	panic(http.ErrAbortHandler)
-}
+func cutAt(name string) answer  { return partly(name, disconnect) }
+func hangAt(name string) answer { return partly(name, hang) }
 
 // hang says nothing until the client leaves.
 func hang(_ http.ResponseWriter, r *http.Request, _ []byte) { <-r.Context().Done() }
 
-// hangAt serves a page until the object of that name and falls silent.
-func hangAt(name string) answer {
-	return func(w http.ResponseWriter, r *http.Request, body []byte) {
-		serve(w, r, before(body, name))
-		w.(http.Flusher).Flush()
-		<-r.Context().Done()
+// repeat is n times the same answer.
+func repeat(n int, a answer) []answer { return slices.Repeat([]answer{a}, n) }
+
+const wantAcceptWatch = "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1," +
+	"application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
+
+func (f *fakeAPI) serveWatch(w http.ResponseWriter, r *http.Request) {
+	query := r.URL.Query()
+	if r.Method != http.MethodGet || r.Header.Get("Accept") != wantAcceptWatch || r.Header.Get("Accept-Encoding") != "identity" ||
+		query.Get("watch") != "true" || query.Get("allowWatchBookmarks") != "true" || query.Get("timeoutSeconds") == "" {
+		f.t.Errorf("%s %s with headers %v, want a watch of metadata, uncompressed", r.Method, r.URL, r.Header)
+	}
+	query.Del("watch")
+	query.Del("allowWatchBookmarks")
+	query.Del("timeoutSeconds") // it differs each time
+	f.mu.Lock()
+	f.watched = append(f.watched, r.URL.Path+"?"+query.Encode())
+	answer := feed()
+	if script := f.watches[r.URL.Path]; len(script) > 0 {
+		answer, f.watches[r.URL.Path] = script[0], script[1:]
+	}
+	f.mu.Unlock()
+	answer(w, r, nil)
+}
+
+// askedToWatch returns the watches so far.
+func (f *fakeAPI) askedToWatch() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.watched)
+}
+
+// set replaces the objects of a path.
+func (f *fakeAPI) set(path string, objects ...metav1.PartialObjectMetadata) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.objects[path] = objects
+}
+
+// feed sends frames and keeps the watch open until the client leaves, feedAndEnd
+// ends it, and feedAndBreak breaks the connection.
+func feed(frames ...[]byte) answer { return feedAnd(hang, frames) }
+func feedAndEnd(frames ...[]byte) answer {
+	return feedAnd(func(http.ResponseWriter, *http.Request, []byte) {}, frames)
+}
+func feedAndBreak(frames ...[]byte) answer { return feedAnd(disconnect, frames) }
+
+func feedAnd(then answer, frames [][]byte) answer {
+	return func(w http.ResponseWriter, r *http.Request, _ []byte) {
+		write(w, frames...)
+		then(w, r, nil)
 	}
 }
 
-// repeat is n times the same answer.
-func repeat(n int, a answer) []answer { return slices.Repeat([]answer{a}, n) }
+// live sends what comes, until the client leaves or the channel is closed.
+func live(frames <-chan []byte) answer {
+	return func(w http.ResponseWriter, r *http.Request, _ []byte) {
+		write(w)
+		for {
+			select {
+			case frame, ok := <-frames:
+				if !ok {
+					return
+				}
+				write(w, frame)
+			case <-r.Context().Done():
+				return
+			}
+		}
+	}
+}
+
+func write(w http.ResponseWriter, frames ...[]byte) {
+	w.WriteHeader(http.StatusOK)
+	w.(http.Flusher).Flush()
+	for _, frame := range frames {
+		_, _ = w.Write(frame)
+		w.(http.Flusher).Flush()
+	}
+}

@@ -34,28 +34,26 @@ type Finder struct {
 	failing  *outage.Outage
 	again    chan struct{}
 
+	// notFound tells by the names of the settings what has no kind, and so no
+	// metric of one.
+	notFound *prometheus.GaugeVec
+
 	mu    sync.Mutex
-	begun bool
 	kinds map[schema.GroupResource]*Kind
-	// missing are the errors of the last catalog, notFound the names of them.
-	missing  []error
-	notFound map[string]bool
+	// missing are the errors of the last catalog.
+	missing []error
 }
 
 // NewFinder returns a finder of the kinds that cfg names. discover asks the
-// server once what it serves, as [Discover] does without patience. registerer gets
-// the finder's metric, and may be nil.
+// server once what it serves, as [Discover] does without patience.
 func NewFinder(discover func(context.Context) (*Catalog, error), cfg *config.Config, registerer prometheus.Registerer, log logrus.FieldLogger) *Finder {
 	f := &Finder{
 		discover: discover, cfg: cfg, log: log, failing: newDiscoveryOutage(log), again: make(chan struct{}, 1),
-		kinds: make(map[schema.GroupResource]*Kind), notFound: make(map[string]bool),
+		kinds: make(map[schema.GroupResource]*Kind),
+		notFound: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "labelstream_resource_missing",
+			Help: "1 while the API server does not serve what the settings name, or does not say what it serves; 0 once it was found."}, []string{"resource"}),
 	}
-	for _, name := range chosenNames(cfg) {
-		f.notFound[name] = true
-	}
-	if registerer != nil {
-		registerer.MustRegister(finderCollector{f})
-	}
+	registerer.MustRegister(f.notFound)
 	return f
 }
 
@@ -64,8 +62,10 @@ func NewFinder(discover func(context.Context) (*Catalog, error), cfg *config.Con
 // another version or scope. Once all that is named has been found, Run waits for
 // [Finder.Rediscover].
 func (f *Finder) Run(ctx context.Context, found func([]*Kind)) {
-	f.begin()
-	backoff := newDiscoveryBackoff()
+	for _, name := range chosenNames(f.cfg) {
+		f.notFound.WithLabelValues(name).Set(1)
+	}
+	backoff := newBackoff()
 	for ctx.Err() == nil {
 		pause := findInterval + rand.N(findInterval)
 		catalog, err := f.discover(ctx)
@@ -77,19 +77,13 @@ func (f *Finder) Run(ctx context.Context, found func([]*Kind)) {
 			pause = backoff.Step()
 		default:
 			f.failing.End()
-			backoff = newDiscoveryBackoff()
+			backoff = newBackoff()
 			if kinds := f.take(catalog); len(kinds) > 0 {
 				found(kinds)
 			}
 		}
 		f.wait(ctx, pause)
 	}
-}
-
-func (f *Finder) begin() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.begun = true
 }
 
 // Rediscover asks the server once more what it serves, since something that was
@@ -142,9 +136,9 @@ func (f *Finder) take(catalog *Catalog) []*Kind {
 		}
 	}
 	f.missing = missing
-	for name := range f.notFound {
+	for _, name := range chosenNames(f.cfg) {
 		_, err := catalog.resolve(name)
-		f.notFound[name] = err != nil
+		f.notFound.WithLabelValues(name).Set(boolToFloat(err != nil))
 	}
 	return slices.DeleteFunc(kinds, func(kind *Kind) bool { return !f.keep(kind, catalog) })
 }
@@ -171,18 +165,4 @@ func (f *Finder) Missing() []error {
 		return append([]error{err}, f.missing...)
 	}
 	return slices.Clone(f.missing)
-}
-
-// found tells, by the names of the settings, whether the server has something of
-// that name. Before Run it tells nothing.
-func (f *Finder) found() map[string]bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	found := make(map[string]bool)
-	if f.begun {
-		for name, missing := range f.notFound {
-			found[name] = !missing
-		}
-	}
-	return found
 }

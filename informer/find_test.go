@@ -1,6 +1,7 @@
 package informer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -10,8 +11,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/prometheus/client_golang/prometheus"
 	logrustest "github.com/sirupsen/logrus/hooks/test"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -36,88 +35,60 @@ type findStep struct {
 	least, most int
 }
 
-type findBench struct {
-	*Finder
-	registry *prometheus.Registry
-
-	mu    sync.Mutex
-	step  findStep
-	asked int
-	kinds []string
-}
-
-func (b *findBench) catalog(context.Context) (*Catalog, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.asked++
-	return NewCatalog(b.step.lists, b.step.err)
-}
-
-func (b *findBench) found(kinds []*Kind) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, kind := range kinds {
-		b.kinds = append(b.kinds, resolved(kind))
-	}
-}
-
-func (b *findBench) run(t *testing.T, step findStep) {
-	t.Helper()
-	b.mu.Lock()
-	b.step, b.asked, b.kinds = step, 0, nil
-	b.mu.Unlock()
-	if step.again {
-		b.Rediscover()
-	}
-	if step.after == 0 {
-		step.after = time.Minute
-	}
-	time.Sleep(step.after)
-	synctest.Wait()
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	missing := []string{}
-	for _, err := range b.Missing() {
-		missing = append(missing, strings.TrimPrefix(err.Error(), "LABELSTREAM_LABELS_RESOURCES: "))
-	}
-	want, got := [][]string{step.found, step.missing, step.notFound}, [][]string{b.kinds, missing, b.notFound(t)}
-	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
-		t.Errorf("%s: found, missing, not found (-want +got):\n%s", step.when, diff)
-	}
-	if b.asked < step.least || b.asked > step.most {
-		t.Errorf("%s: asked %d times, want %d to %d", step.when, b.asked, step.least, step.most)
-	}
-}
-
-// notFound are the names that the metric tells not to be found.
-func (b *findBench) notFound(t *testing.T) []string {
-	families, err := b.registry.Gather()
-	if err != nil || len(families) != 1 || families[0].GetName() != "labelstream_resource_missing" {
-		t.Fatalf("metrics %v, error %v; want labelstream_resource_missing", families, err)
-	}
-	var names []string
-	for _, metric := range families[0].Metric {
-		if metric.Gauge.GetValue() == 1 {
-			names = append(names, metric.Label[0].GetValue())
-		}
-	}
-	return names
-}
-
 // runFinder has a finder look for resources, and returns what the log says.
 func runFinder(t *testing.T, resources string, steps ...findStep) (logs []string) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		log, hook := logrustest.NewNullLogger()
-		b := &findBench{registry: prometheus.NewPedanticRegistry(), step: steps[0]}
-		cfg := chosen(resources, "")
+		registry, cfg := prometheus.NewPedanticRegistry(), chosen(resources, "")
 		cfg.Changes = config.ChangesWatch
-		b.Finder = NewFinder(b.catalog, cfg, b.registry, log)
+		var mu sync.Mutex // held where the bubble is not at rest
+		var step findStep
+		var asked int
+		var kinds []string
+		f := NewFinder(func(context.Context) (*Catalog, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			asked++
+			return NewCatalog(step.lists, step.err)
+		}, cfg, registry, log)
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup
-		running.Go(func() { b.Run(ctx, b.found) })
-		for _, step := range steps {
-			b.run(t, step)
+		for i, next := range steps {
+			mu.Lock()
+			step, asked, kinds = next, 0, nil
+			mu.Unlock()
+			if i == 0 {
+				running.Go(func() {
+					f.Run(ctx, func(found []*Kind) {
+						mu.Lock()
+						defer mu.Unlock()
+						for _, kind := range found {
+							kinds = append(kinds, resolved(kind))
+						}
+					})
+				})
+			}
+			if step.again {
+				f.Rediscover()
+			}
+			time.Sleep(cmp.Or(step.after, time.Minute))
+			synctest.Wait()
+			var missing, notFound []string
+			for _, err := range f.Missing() {
+				missing = append(missing, strings.TrimPrefix(err.Error(), "LABELSTREAM_LABELS_RESOURCES: "))
+			}
+			for _, line := range gathered(t, registry) {
+				if name, ok := strings.CutSuffix(line, " 1"); ok {
+					notFound = append(notFound, strings.TrimPrefix(name, "labelstream_resource_missing resource="))
+				}
+			}
+			expect(t, step.when+": found", step.found, kinds)
+			expect(t, step.when+": missing", step.missing, missing)
+			expect(t, step.when+": metric", step.notFound, notFound)
+			if asked < step.least || asked > step.most {
+				t.Errorf("%s: asked %d times, want %d to %d", step.when, asked, step.least, step.most)
+			}
 		}
 		cancel()
 		running.Wait()
@@ -154,9 +125,7 @@ func TestFindLater(t *testing.T) {
 		findStep{when: "with it", lists: served(corePods, widgets), found: []string{foundWidgets}, least: 1, most: 1},
 		findStep{when: "with all", after: time.Hour, lists: served(corePods, widgets)},
 	)
-	if diff := cmp.Diff([]string{"Cannot read a resource", "Found a kind to read", "Found a kind to read"}, logs); diff != "" {
-		t.Errorf("log (-want +got):\n%s", diff)
-	}
+	expect(t, "log", []string{"Cannot read a resource", "Found a kind to read", "Found a kind to read"}, logs)
 }
 
 // TestFindWholeGroup has a group grow, shrink and grow: what it may hold is never
@@ -181,13 +150,10 @@ func TestFindWithoutServer(t *testing.T) {
 		findStep{when: "with one", lists: served(corePods), found: []string{foundPods}, missing: []string{noGroup}, notFound: group, least: 1, most: 3},
 		findStep{when: "gone", err: errRefused, missing: []string{"connection refused", noGroup}, notFound: group, least: 1, most: 20},
 	)
-	want := []string{
+	expect(t, "log", []string{
 		"Cannot discover what the API server serves", "Discovering again", "Cannot read a resource", "Found a kind to read",
 		"Cannot discover what the API server serves",
-	}
-	if diff := cmp.Diff(want, logs, cmpopts.SortSlices(strings.Compare)); diff != "" {
-		t.Errorf("log (-want +got):\n%s", diff)
-	}
+	}, logs)
 }
 
 // TestFindUnwatchable has a kind that can only be listed: it is reported, and not
@@ -231,7 +197,7 @@ func TestRediscoverOnce(t *testing.T) {
 		f := NewFinder(func(context.Context) (*Catalog, error) {
 			times = append(times, time.Since(began))
 			return NewCatalog(served(corePods), nil)
-		}, chosen("pods", ""), nil, log)
+		}, chosen("pods", ""), prometheus.NewRegistry(), log)
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup
 		running.Go(func() { f.Run(ctx, func([]*Kind) {}) })
@@ -245,18 +211,5 @@ func TestRediscoverOnce(t *testing.T) {
 		if want := []time.Duration{0, rediscoverDelay + rediscoverDelay/20}; !slices.Equal(times, want) {
 			t.Errorf("asked at %v, want %v", times, want)
 		}
-	})
-}
-
-// TestFindStops ends while the server is asked.
-func TestFindStops(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		log, _ := logrustest.NewNullLogger()
-		ctx, cancel := context.WithCancel(t.Context())
-		time.AfterFunc(time.Second, cancel)
-		NewFinder(func(ctx context.Context) (*Catalog, error) {
-			<-ctx.Done()
-			return nil, ctx.Err()
-		}, &config.Config{}, nil, log).Run(ctx, func([]*Kind) { t.Error("found something") })
 	})
 }

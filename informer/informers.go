@@ -97,7 +97,6 @@ type Informers struct {
 	log      logrus.FieldLogger
 	// slots holds a decoder for each list that may be in flight.
 	slots   chan *decode.ListDecoder
-	calls   gate
 	changed chan struct{}
 	// chosen are the namespaces that are read where they are too many to be read
 	// one by one, else nil.
@@ -105,7 +104,7 @@ type Informers struct {
 	// ctx ends with Run.
 	ctx     context.Context
 	stop    context.CancelFunc
-	running sync.WaitGroup
+	running sync.WaitGroup // informers, and calls of theirs
 
 	mu      sync.RWMutex
 	sources []*Source
@@ -213,7 +212,7 @@ func (in *Informers) remove(k *kindState) {
 	for _, s := range k.sources {
 		s.close()
 	}
-	in.sources = slices.DeleteFunc(slices.Clone(in.sources), func(s *Source) bool { return s.kind == k })
+	in.sources = slices.DeleteFunc(in.sources, func(s *Source) bool { return s.kind == k })
 }
 
 func (in *Informers) newSource(k *kindState, scope Scope) *Source {
@@ -295,7 +294,6 @@ func (in *Informers) Run(ctx context.Context) {
 	in.mu.Unlock()
 	in.stop()
 	in.running.Wait()
-	in.calls.close()
 	for _, s := range in.sources {
 		s.close()
 	}
@@ -315,43 +313,24 @@ func (in *Informers) Wait(ctx context.Context) error {
 	return nil
 }
 
-// gate lets calls of reflectors in until it is closed, and waits for those
-// inside. A reflector that is stopped does not wait for its List.
-type gate struct {
-	mu     sync.Mutex
-	closed bool
-	inside sync.WaitGroup
-}
-
-func (g *gate) enter() bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if !g.closed {
-		g.inside.Add(1)
-	}
-	return !g.closed
-}
-
-func (g *gate) close() {
-	g.mu.Lock()
-	g.closed = true
-	g.mu.Unlock()
-	g.inside.Wait()
-}
-
-// all returns the sources there are now.
-func (in *Informers) all() []*Source {
+// enter lets a call of a reflector in while Run runs. A reflector that is stopped
+// does not wait for its List; Run does.
+func (in *Informers) enter() bool {
 	in.mu.RLock()
 	defer in.mu.RUnlock()
-	return in.sources[:len(in.sources):len(in.sources)]
+	if !in.ended {
+		in.running.Add(1)
+	}
+	return !in.ended
 }
 
 // Status tells how far each kind and namespace has come, those of a kind one
 // after the other.
 func (in *Informers) Status() []Status {
-	sources := in.all()
-	statuses := make([]Status, len(sources))
-	for i, s := range sources {
+	in.mu.RLock()
+	defer in.mu.RUnlock()
+	statuses := make([]Status, len(in.sources))
+	for i, s := range in.sources {
 		statuses[i] = s.status.snapshot()
 		if s.ledger != nil {
 			statuses[i].LedgerEntries, statuses[i].LedgerBytes = s.ledger.Len(), s.ledger.Bytes()
@@ -365,13 +344,11 @@ func (in *Informers) Status() []Status {
 // a restart to mend. now must be read from the clock as it is: what counts is
 // monotonic time.
 func (in *Informers) Alive(now time.Time, queueFull bool) error {
-	for _, s := range in.all() {
-		status := s.status.snapshot()
-		idle := now.Sub(status.Progress)
-		if idle < stuckAfter || !status.Listing && !status.Watching || queueFull || status.Err != nil || status.WatchErr != nil {
-			continue
+	for _, s := range in.Status() {
+		idle, working, excused := now.Sub(s.Progress), s.Listing || s.Watching, queueFull || s.Err != nil || s.WatchErr != nil
+		if idle >= stuckAfter && working && !excused {
+			return fmt.Errorf("%s has made no progress for %s", s.Resource, idle.Round(time.Second))
 		}
-		return fmt.Errorf("%s has made no progress for %s", s.kind.Resource, idle.Round(time.Second))
 	}
 	return nil
 }

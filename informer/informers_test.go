@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -18,7 +18,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
-	logrustest "github.com/sirupsen/logrus/hooks/test"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 
@@ -40,12 +39,10 @@ func TestListsInFlight(t *testing.T) {
 		var want []string
 		for _, kind := range kinds {
 			path, _ := location(kind, Scope{})
-			b.api.objects[path] = pods(60)
-			b.api.script[path] = []answer{slow, slow}
+			b.api.objects[path], b.api.script[path] = pods(60), repeat(2, slow)
 			want = append(want, records(kind.Type, pods(60))...)
 		}
-		stop := b.start(t, kinds...)
-		defer stop()
+		defer b.start(t, kinds...)()
 		for n := range 8 {
 			synctest.Wait()
 			if asked := len(b.api.asked()); asked > n+listsInFlight {
@@ -53,15 +50,8 @@ func TestListsInFlight(t *testing.T) {
 			}
 			release <- struct{}{}
 		}
-		if err := b.Wait(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		got := b.sink.records()
-		slices.Sort(want)
-		slices.Sort(got)
-		if diff := cmp.Diff(want, got); diff != "" {
-			t.Errorf("records (-want +got):\n%.2000s", diff)
-		}
+		synctest.Wait()
+		b.expectSorted(t, want...)
 	})
 }
 
@@ -74,8 +64,7 @@ func TestRetriesFreeTheSlot(t *testing.T) {
 		nodes, _ := location(nodesKind(), Scope{})
 		b.api.script[nodes] = repeat(1000, sameToken("101-0", 0, 0))
 		b.api.objects[widgetsPath] = pods(60)
-		stop := b.start(t, podsKind(), nodesKind(), widgetsKind())
-		defer stop()
+		defer b.start(t, podsKind(), nodesKind(), widgetsKind())()
 		time.Sleep(time.Second)
 		b.expectRecords(t, records("widget.example.com", pods(60)))
 		time.Sleep(time.Hour)
@@ -87,7 +76,7 @@ func TestRetriesFreeTheSlot(t *testing.T) {
 }
 
 // TestStopWaitingForASlot ends the context while two kinds hang and a third
-// waits.
+// waits; before, the time is over to wait for them.
 func TestStopWaitingForASlot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
@@ -97,7 +86,12 @@ func TestStopWaitingForASlot(t *testing.T) {
 			b.api.script[path] = []answer{hang}
 		}
 		stop := b.start(t, kinds...)
-		synctest.Wait()
+		why := errors.New("no time left")
+		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, why)
+		defer cancel()
+		if err := b.Wait(ctx); !errors.Is(err, why) {
+			t.Errorf("error %v, want %q", err, why)
+		}
 		stop()
 		if n := len(b.api.asked()); n != 2 {
 			t.Errorf("%d requests, want 2", n)
@@ -105,77 +99,40 @@ func TestStopWaitingForASlot(t *testing.T) {
 	})
 }
 
-func TestWaitEndsWithItsContext(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
-		b.api.script[podsPath] = []answer{hang}
-		stop := b.start(t, podsKind())
-		defer stop()
-		why := errors.New("no time left")
-		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, why)
-		defer cancel()
-		if err := b.Wait(ctx); !errors.Is(err, why) {
-			t.Errorf("error %v, want %q", err, why)
-		}
-	})
-}
-
 func TestNamespaces(t *testing.T) {
-	in := func(namespace string, names ...string) []metav1.PartialObjectMetadata {
-		var items []metav1.PartialObjectMetadata
-		for _, name := range names {
-			items = append(items, named(namespace, name))
-		}
-		return items
-	}
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
 		b.cfg.Namespaces = config.List{"shop", "lab"}
-		b.api.objects = map[string][]metav1.PartialObjectMetadata{
-			"/api/v1/namespaces/shop/pods":                      in("shop", "a", "b"),
-			"/api/v1/namespaces/lab/pods":                       in("lab", "c"),
-			"/apis/example.com/v1beta2/namespaces/shop/widgets": in("shop", "w"),
-			"/api/v1/nodes":                                     in("", "n"),
-			"/api/v1/namespaces":                                in("", "lab", "other", "shop"),
+		b.api.objects = map[string]objects{
+			"/api/v1/namespaces/shop/pods":                      {podA, podB},
+			"/api/v1/namespaces/lab/pods":                       {named("lab", "c")},
+			"/apis/example.com/v1beta2/namespaces/shop/widgets": {named("shop", "w")},
+			"/api/v1/nodes":                                     {named("", "n")},
+			"/api/v1/namespaces":                                {named("", "lab"), named("", "other"), named("", "shop")},
 		}
 		b.api.script["/apis/example.com/v1beta2/namespaces/lab/widgets"] = repeat(1000, forbidden())
 		b.backfill(t, podsKind(), widgetsKind(), nodesKind(), namespacesKind())
-		got := b.sink.records()
-		slices.Sort(got)
-		if diff := cmp.Diff([]string{
-			"namespace /lab lab", "namespace /shop shop", "node /n n", "pod lab/c c", "pod shop/a a", "pod shop/b b", "widget.example.com shop/w w",
-		}, got); diff != "" {
-			t.Errorf("records (-want +got):\n%s", diff)
-		}
+		b.expectSorted(t, "namespace /lab lab", "namespace /shop shop", "node /n n", "pod lab/c c", "pod shop/a a", "pod shop/b b", "widget.example.com shop/w w")
 		var paths []string
 		for _, request := range b.api.asked() {
 			path, _, _ := strings.Cut(request, "limit=")
 			paths = append(paths, path)
 		}
 		slices.Sort(paths)
-		if diff := cmp.Diff([]string{
-			"/api/v1/namespaces/lab/pods?",
-			"/api/v1/namespaces/shop/pods?",
-			"/api/v1/namespaces?fieldSelector=metadata.name%3Dlab&",
-			"/api/v1/namespaces?fieldSelector=metadata.name%3Dshop&",
-			"/api/v1/nodes?",
-			"/apis/example.com/v1beta2/namespaces/lab/widgets?",
-			"/apis/example.com/v1beta2/namespaces/shop/widgets?",
-		}, slices.Compact(paths)); diff != "" {
-			t.Errorf("requests (-want +got):\n%s", diff)
-		}
+		expect(t, "requests", []string{
+			"/api/v1/namespaces/lab/pods?", "/api/v1/namespaces/shop/pods?",
+			"/api/v1/namespaces?fieldSelector=metadata.name%3Dlab&", "/api/v1/namespaces?fieldSelector=metadata.name%3Dshop&", "/api/v1/nodes?",
+			"/apis/example.com/v1beta2/namespaces/lab/widgets?", "/apis/example.com/v1beta2/namespaces/shop/widgets?",
+		}, slices.Compact(paths))
 		var read []string
 		for _, s := range b.Status() {
 			read = append(read, fmt.Sprintf("%s in %q: %d of %d, %v", s.Resource, s.Namespace, s.Read, s.Total, s.Err))
 		}
-		if diff := cmp.Diff([]string{
-			`pods in "shop": 2 of 2, <nil>`, `pods in "lab": 1 of 1, <nil>`,
-			`widgets.example.com in "shop": 1 of 1, <nil>`,
+		expect(t, "status", []string{
+			`pods in "shop": 2 of 2, <nil>`, `pods in "lab": 1 of 1, <nil>`, `widgets.example.com in "shop": 1 of 1, <nil>`,
 			`widgets.example.com in "lab": 0 of -1, list widgets.example.com in namespace lab: pods is forbidden`,
 			`nodes in "": 1 of 1, <nil>`, `namespaces in "shop": 1 of 1, <nil>`, `namespaces in "lab": 1 of 1, <nil>`,
-		}, read); diff != "" {
-			t.Errorf("status (-want +got):\n%s", diff)
-		}
+		}, read)
 		if got := b.logs.LastEntry().Data["namespace"]; got != "lab" {
 			t.Errorf("the log names the namespace %v, want lab", got)
 		}
@@ -190,17 +147,13 @@ func TestManyNamespaces(t *testing.T) {
 			b.cfg.Namespaces = append(b.cfg.Namespaces, fmt.Sprint("n", i))
 		}
 		b.cfg.Namespaces = append(b.cfg.Namespaces, "shop")
-		b.api.objects = map[string][]metav1.PartialObjectMetadata{
+		b.api.objects = map[string]objects{
 			"/api/v1/pods":       {named("lab", "c"), named("n7", "b"), named("shop", "a")},
 			"/api/v1/nodes":      {named("", "n")},
 			"/api/v1/namespaces": {named("", "lab"), named("", "shop")},
 		}
 		b.backfill(t, podsKind(), nodesKind(), namespacesKind())
-		got := b.sink.records()
-		slices.Sort(got)
-		if diff := cmp.Diff([]string{"namespace /shop shop", "node /n n", "pod n7/b b", "pod shop/a a"}, got); diff != "" {
-			t.Errorf("records (-want +got):\n%s", diff)
-		}
+		b.expectSorted(t, "namespace /shop shop", "node /n n", "pod n7/b b", "pod shop/a a")
 		if status := b.Status(); len(status) != 3 || status[0].Excluded != 1 || status[2].Excluded != 1 {
 			t.Errorf("status %+v, want one for each kind, with the pod and the namespace of lab excluded", status)
 		}
@@ -219,33 +172,16 @@ func TestStatusAndMetrics(t *testing.T) {
 		b.cfg.MetricPrefix = "t_"
 		pod := named("shop", "a")
 		pod.Labels = map[string]string{"kept": "v", "bad": "a<b", "long": strings.Repeat("l", 20), "none": "", "other": "x"}
-		b.api.objects[podsPath] = []metav1.PartialObjectMetadata{named("kube-system", "x"), named("kube-system", "y"), pod}
-		stop := b.start(t, podsKind())
-		defer stop()
+		b.api.objects[podsPath] = objects{named("kube-system", "x"), named("kube-system", "y"), pod}
+		defer b.start(t, podsKind())()
 		synctest.Wait()
 		wantSeries := []string{`__name__=t_pod_labels label_kept=v label_long=llllllllllllllll namespace=shop pod=a resource_type=pod`}
-		if diff := cmp.Diff(wantSeries, b.sink.series); diff != "" {
-			t.Errorf("series (-want +got):\n%s", diff)
-		}
+		expect(t, "series", wantSeries, b.sink.series)
 		b.expectStatus(t, Status{
-			Resource: "pods", Read: 3, Excluded: 2, Total: 3, Sent: 1, Synced: true, Watching: true, LedgerEntries: 1,
+			Resource: "pods", Read: 3, Excluded: 2, Total: 3, Synced: true, Watching: true, LedgerEntries: 1,
 			Drops: record.Drops{Empty: 1, Unsafe: 1, Truncated: 1},
 		})
-		var got []string
-		families, err := b.registry.Gather()
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, family := range families {
-			for _, m := range family.Metric {
-				line := family.GetName()
-				for _, label := range m.Label {
-					line += " " + label.GetName() + "=" + label.GetValue()
-				}
-				got = append(got, fmt.Sprintf("%s %g", line, m.GetCounter().GetValue()+m.GetGauge().GetValue()))
-			}
-		}
-		if diff := cmp.Diff([]string{
+		expect(t, "metrics", []string{
 			"labelstream_last_list_timestamp_seconds resource=pods 9.466848e+08",
 			"labelstream_last_sync_timestamp_seconds resource=pods 9.466848e+08",
 			"labelstream_ledger_bytes resource=pods 4096",
@@ -263,13 +199,29 @@ func TestStatusAndMetrics(t *testing.T) {
 			"labelstream_values_truncated_total resource=pods 1",
 			"labelstream_watch_restarts_total resource=pods 0",
 			"labelstream_watching resource=pods 1",
-		}, got); diff != "" {
-			t.Errorf("metrics (-want +got):\n%s", diff)
-		}
+		}, gathered(t, b.registry))
 		if problems, err := testutil.GatherAndLint(b.registry); len(problems) > 0 || err != nil {
 			t.Errorf("lint: %v, %v", problems, err)
 		}
 	})
+}
+
+// gathered are the metrics of a registry: name, labels, value.
+func gathered(t *testing.T, registry *prometheus.Registry) (lines []string) {
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, family := range families {
+		for _, m := range family.Metric {
+			line := family.GetName()
+			for _, label := range m.Label {
+				line += " " + label.GetName() + "=" + label.GetValue()
+			}
+			lines = append(lines, fmt.Sprintf("%s %g", line, m.GetCounter().GetValue()+m.GetGauge().GetValue()))
+		}
+	}
+	return lines
 }
 
 // TestProgress looks at the status page by page.
@@ -283,17 +235,12 @@ func TestProgress(t *testing.T) {
 		}
 		b.api.objects[podsPath] = pods(600)
 		b.api.script[podsPath] = []answer{step, step, gone("protobuf", ""), step, step}
-		stop := b.start(t, podsKind())
-		defer stop()
-		type seen struct {
-			Read, Total     int64
-			Listing, Synced bool
-		}
-		var got []seen
+		defer b.start(t, podsKind())()
+		var got []string
 		look := func() {
 			time.Sleep(time.Second)
 			s := b.Status()[0]
-			got = append(got, seen{s.Read, s.Total, s.Listing, s.Synced})
+			got = append(got, fmt.Sprint(s.Read, s.Total, s.Listing, s.Synced))
 		}
 		look()
 		for range 4 {
@@ -302,10 +249,8 @@ func TestProgress(t *testing.T) {
 		}
 		// The list begins anew after 550: what is left is not known before it has
 		// come as far again.
-		want := []seen{{0, -1, true, false}, {50, 600, true, false}, {550, 600, true, false}, {550, -1, true, false}, {600, 600, false, true}}
-		if diff := cmp.Diff(want, got); diff != "" {
-			t.Errorf("progress (-want +got):\n%s", diff)
-		}
+		want := []string{"0 -1 true false", "50 600 true false", "550 600 true false", "550 -1 true false", "600 600 false true"}
+		expect(t, "progress", want, got)
 	})
 }
 
@@ -321,19 +266,11 @@ func TestAdd(t *testing.T) {
 		b.expectSent(t, "at first", "a a")
 		b.Add([]*Kind{widgetsKind(), deploymentsKind(), podsKind()})
 		synctest.Wait()
-		got := b.sink.records()
-		slices.Sort(got)
-		if diff := cmp.Diff([]string{"deployment shop/c c", "widget.example.com shop/b b"}, got); diff != "" {
-			t.Errorf("sent (-want +got):\n%s", diff)
-		}
+		b.expectSorted(t, "deployment shop/c c", "widget.example.com shop/b b")
 		stop()
 		b.Add([]*Kind{nodesKind()})
-		var kinds []string
-		for _, s := range b.Status() {
-			kinds = append(kinds, s.Resource)
-		}
-		if diff := cmp.Diff([]string{"pods", "widgets.example.com", "deployments.apps"}, kinds); diff != "" {
-			t.Errorf("kinds (-want +got):\n%s", diff)
+		if s := b.Status(); len(s) != 3 || s[1].Resource != "widgets.example.com" || s[2].Resource != "deployments.apps" {
+			t.Errorf("status %+v, want that of pods, widgets and deployments", s)
 		}
 	})
 }
@@ -353,10 +290,9 @@ func TestServedDifferently(t *testing.T) {
 				end := make(chan []byte)
 				b.api.watches[path] = append([]answer{live(end)}, repeat(100, missing)...)
 				b.api.script[path] = append([]answer{nil}, repeat(100, missing)...)
-				stop := b.start(t, kind)
-				defer stop()
+				defer b.start(t, kind)()
 				synctest.Wait()
-				b.expectRecords(t, records(kind.Type, []metav1.PartialObjectMetadata{podA, podB}))
+				b.expectRecords(t, records(kind.Type, objects{podA, podB}))
 				close(end)
 				time.Sleep(2 * time.Minute)
 				if s := b.Status()[0]; s.Synced || !s.Final || s.Err == nil || s.Err.Error() != "list "+kind.Resource+": no such thing" {
@@ -371,8 +307,8 @@ func TestServedDifferently(t *testing.T) {
 				b.api.set(path, podA)
 				b.Add([]*Kind{&other})
 				time.Sleep(time.Second)
-				b.expectRecords(t, records(kind.Type, []metav1.PartialObjectMetadata{podA}))
-				b.expectStatus(t, Status{Resource: kind.Resource, Read: 1, Total: 1, Sent: 1, Synced: true, Watching: true, LedgerEntries: 1})
+				b.expectRecords(t, records(kind.Type, objects{podA}))
+				b.expectStatus(t, Status{Resource: kind.Resource, Read: 1, Total: 1, Synced: true, Watching: true, LedgerEntries: 1})
 				before := len(b.api.asked())
 				time.Sleep(time.Hour)
 				if n := len(b.api.asked()); n != before {
@@ -390,30 +326,25 @@ func TestAlive(t *testing.T) {
 		stuck := make(chan struct{})
 		b.sink.room = func(context.Context, string) error { <-stuck; return nil }
 		b.api.set(podsPath, podA)
-		b.build(t, podsKind())
-		time.Sleep(time.Hour)
-		if err := b.Alive(time.Now(), false); err != nil {
-			t.Errorf("before Run: %v", err)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		var running sync.WaitGroup
-		running.Go(func() { b.Run(ctx) })
-		synctest.Wait()
-		for after, want := range map[time.Duration]string{0: "", 29 * time.Minute: "", 31 * time.Minute: "pods has made no progress for 31m0s"} {
+		expect := func(after time.Duration, queueFull bool, want string) {
+			t.Helper()
 			got := ""
-			if err := b.Alive(time.Now().Add(after), false); err != nil {
+			if err := b.Alive(time.Now().Add(after), queueFull); err != nil {
 				got = err.Error()
 			}
 			if got != want {
-				t.Errorf("after %s: %q, want %q", after, got, want)
+				t.Errorf("after %s, queue full %t: %q, want %q", after, queueFull, got, want)
 			}
 		}
-		if err := b.Alive(time.Now().Add(time.Hour), true); err != nil {
-			t.Errorf("while the queue is full: %v", err)
-		}
-		cancel()
+		stop := b.start(t, podsKind())
+		expect(time.Hour, false, "") // nothing runs yet
+		synctest.Wait()
+		expect(0, false, "")
+		expect(29*time.Minute, false, "")
+		expect(31*time.Minute, false, "pods has made no progress for 31m0s")
+		expect(time.Hour, true, "")
 		close(stuck)
-		running.Wait()
+		stop()
 	})
 }
 
@@ -432,8 +363,7 @@ func TestAliveThroughOutages(t *testing.T) {
 					time.Sleep(10 * time.Minute)
 					return nil
 				}
-				stop := b.start(t, podsKind(), widgetsKind(), nodesKind())
-				defer stop()
+				defer b.start(t, podsKind(), widgetsKind(), nodesKind())()
 				for range 24 * 60 {
 					time.Sleep(time.Minute)
 					if err := b.Alive(time.Now(), false); err != nil {
@@ -452,14 +382,14 @@ func TestAliveThroughOutages(t *testing.T) {
 func TestByKind(t *testing.T) {
 	early, late := time.Unix(100, 0), time.Unix(200, 0)
 	got := ByKind([]Status{
-		{Resource: "pods", Namespace: "a", Synced: true, Watching: true, Current: early, Listed: late, Total: 3, Sent: 1, LedgerEntries: 1, LedgerBytes: 10},
-		{Resource: "pods", Namespace: "b", Synced: true, Listing: true, Current: late, Listed: early, Total: -1, Sent: 2, LedgerEntries: 2, LedgerBytes: 20},
+		{Resource: "pods", Namespace: "a", Synced: true, Watching: true, Current: early, Listed: late, Total: 3, LedgerEntries: 1, LedgerBytes: 10},
+		{Resource: "pods", Namespace: "b", Synced: true, Listing: true, Current: late, Listed: early, Total: -1, LedgerEntries: 2, LedgerBytes: 20},
 		{Resource: "pods", Namespace: "c", Synced: true, Current: late, Listed: late, Total: 4},
 		{Resource: "nodes", Synced: true, Watching: true, Current: late, Listed: late, Total: 3, LedgerEntries: 4},
 		{Resource: "nodes", Synced: true, Watching: true, Current: late, Listed: late, Total: 5, LedgerEntries: 4},
 	})
 	want := []Status{
-		{Resource: "pods", Namespace: "a", Synced: true, Listing: true, Current: early, Listed: early, Total: -1, Sent: 3, LedgerEntries: 3, LedgerBytes: 30},
+		{Resource: "pods", Namespace: "a", Synced: true, Listing: true, Current: early, Listed: early, Total: -1, LedgerEntries: 3, LedgerBytes: 30},
 		{Resource: "nodes", Synced: true, Watching: true, Current: late, Listed: late, Total: 8, LedgerEntries: 8},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -470,43 +400,25 @@ func TestByKind(t *testing.T) {
 // TestRealConnections reads over HTTP: a connection is used again for page after
 // page, also with what a pipe cannot show: resets and chunks.
 func TestRealConnections(t *testing.T) {
-	api := newFakeAPI(t)
-	api.objects[podsPath] = fat(120, 20_000)
-	api.script[podsPath] = []answer{nil, nil, cutAt("pod-0105"), nil}
-	var mu sync.Mutex
-	connections := map[string]int{}
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		mu.Lock()
-		connections[r.RemoteAddr]++
-		mu.Unlock()
-		api.ServeHTTP(w, r)
-	}))
-	defer server.Close()
-	client, err := Client(&rest.Config{Host: server.URL})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.(*rest.RESTClient).Client.CloseIdleConnections()
-	log, _ := logrustest.NewNullLogger()
 	b := newBench(t)
-	in := New(client, b.cfg, b.sink, Options{PageSize: 52, Once: true}, prometheus.NewRegistry(), log)
-	in.Add([]*Kind{podsKind()})
-	ctx, cancel := context.WithCancel(t.Context())
-	var running sync.WaitGroup
-	running.Go(func() { in.Run(ctx) })
-	err = in.Wait(t.Context())
-	cancel()
-	running.Wait()
-	if err != nil {
-		t.Fatal(err)
+	b.options.PageSize = 52
+	b.api.objects[podsPath], b.api.script[podsPath] = fat(120, 20_000), []answer{nil, nil, cutAt("pod-0105"), nil}
+	var connections atomic.Int64
+	server := httptest.NewUnstartedServer(b.api)
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			connections.Add(1)
+		}
 	}
+	server.Start()
+	defer server.Close()
+	transport := &http.Transport{}
+	defer transport.CloseIdleConnections()
+	b.rest = rest.Config{Host: server.URL, Transport: transport}
+	b.backfill(t, podsKind())
 	b.expectRecords(t, records("pod", pods(120)))
-	if diff := cmp.Diff([]string{
-		podsList, podsPath + "?continue=101-50&limit=52", podsPath + "?continue=101-102&limit=52", podsPath + "?continue=101-102&limit=26",
-	}, api.asked()); diff != "" {
-		t.Errorf("requests (-want +got):\n%s", diff)
-	}
-	if len(connections) != 2 {
-		t.Errorf("connections %v, want two: one until it was cut, one after", connections)
+	b.expectRequests(t, podsList, podsPath+"?continue=101-50&limit=52", podsPath+"?continue=101-102&limit=52", podsPath+"?continue=101-102&limit=26")
+	if n := connections.Load(); n != 2 {
+		t.Errorf("%d connections, want two: one until it was cut, one after", n)
 	}
 }

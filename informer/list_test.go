@@ -4,7 +4,6 @@ import (
 	"compress/gzip"
 	"context"
 	"errors"
-	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -12,29 +11,29 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/sirupsen/logrus"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"labelstream/config"
 )
 
-const (
-	cannot = "warning: Cannot list: list pods: "
-	again  = "info: Listing again"
-	closed = cannot + "decode the list after "
-)
+type objects = []metav1.PartialObjectMetadata
 
 // listTest is one backfill of pods: what the server has and does, and all that
 // must be seen of it.
 type listTest struct {
-	objects  []metav1.PartialObjectMetadata
+	objects  objects
 	form     string
 	pageSize int
 	script   []answer
-	// requests are the queries, in order.
-	requests []string
+	// requests are the limits, in order, each after the continue token if there is one.
+	requests string
+	// version is what the reflector is told, that of the first page; "" means 101.
+	version string
 	// records are in order; nil means each object once.
 	records []string
-	logs    []string
+	// errors are those that the log says; it says their end, too.
+	errors []string
 	// pauses are the least times before the second, third … request; their jitter
 	// is less than half of them.
 	pauses []time.Duration
@@ -49,267 +48,165 @@ func (test *listTest) run(t *testing.T) {
 	if test.pageSize != 0 {
 		b.options.PageSize = test.pageSize
 	}
-	b.backfill(t, podsKind())
-
-	want := make([]string, len(test.requests))
-	for i, query := range test.requests {
-		want[i] = podsPath + "?" + query
+	defer b.start(t, podsKind())()
+	if err := b.Wait(t.Context()); err != nil {
+		t.Fatal(err)
 	}
-	b.expectRequests(t, want...)
+	time.Sleep(time.Hour) // nothing comes after a one-shot run's list
+
+	var requests, logs []string
+	for request := range strings.FieldsSeq(test.requests) {
+		token, limit, ok := strings.Cut(request, "/")
+		if request = "continue=" + token + "&limit=" + limit; !ok {
+			request = "limit=" + token
+		}
+		requests = append(requests, podsPath+"?"+request)
+	}
+	for _, text := range test.errors {
+		logs = append(logs, "warning: Cannot list: list pods: "+text)
+	}
+	if logs != nil {
+		logs = append(logs, "info: Listing again")
+	}
 	if test.records == nil {
 		test.records = records("pod", test.objects)
 	}
+	b.expectRequests(t, requests...)
+	b.expectWatches(t)
 	b.expectRecords(t, test.records)
-	b.expectLogs(t, test.logs...)
+	b.expectLogs(t, logs...)
 	for i, least := range test.pauses {
-		if got := b.api.pause(i, i+1); got < least || got > least*3/2 {
+		if got := b.api.times[i+1].Sub(b.api.times[i]); got < least || got > least*3/2 {
 			t.Errorf("%s before request %d, want %s to half as much more", got, i+2, least)
 		}
 	}
 	n := int64(len(test.records))
-	b.expectStatus(t, Status{Resource: "pods", Read: n, Total: n, Sent: n, Synced: true})
-}
-
-func runListTests(t *testing.T, tests map[string]listTest) {
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) { synctest.Test(t, test.run) })
+	b.expectStatus(t, Status{Resource: "pods", Read: n, Total: n, Synced: true})
+	informer := b.sources[0].informer
+	version, cached := informer.LastSyncResourceVersion(), informer.GetStore().ListKeys()
+	if test.version == "" {
+		test.version = "101"
+	}
+	if !informer.HasSynced() || version != test.version || len(cached) != 0 {
+		t.Errorf("synced %t, version %q, cache %v; want true, %q and none", informer.HasSynced(), version, cached, test.version)
 	}
 }
 
-func TestPages(t *testing.T) {
-	runListTests(t, map[string]listTest{
-		"no objects": {objects: []metav1.PartialObjectMetadata{}, requests: []string{"limit=50"}},
-		"one page":   {objects: pods(50), requests: []string{"limit=50"}},
-		"50, then ten times as many": {
-			objects:  pods(1200),
-			requests: []string{"limit=50", "continue=101-50&limit=500", "continue=101-550&limit=500", "continue=101-1050&limit=500"},
-		},
-		"growth is bound": {
-			objects: pods(6000), pageSize: 10_000,
-			requests: []string{"limit=50", "continue=101-50&limit=500", "continue=101-550&limit=5000", "continue=101-5550&limit=10000"},
-		},
-		"json": {
-			objects: pods(700), form: "json-streaming",
-			requests: []string{"limit=50", "continue=101-50&limit=500", "continue=101-550&limit=500"},
-		},
-		"a small PAGE_SIZE": {
-			objects: pods(5), pageSize: 2,
-			requests: []string{"limit=2", "continue=101-2&limit=2", "continue=101-4&limit=2"},
-		},
+func TestLists(t *testing.T) {
+	const (
+		closed      = "connection closed"
+		unavailable = "the server is currently unable to handle the request"
+		ms          = time.Millisecond
+	)
+	text := func(code int, after string, n int) []answer { return repeat(n, text(code, after)) }
+	noList := func(w http.ResponseWriter, _ *http.Request, _ []byte) {
+		_, _ = w.Write([]byte(`{"kind":"Status","status":"Success"}`))
+	}
+	zipped := func(w http.ResponseWriter, _ *http.Request, body []byte) { // as a proxy that was not asked to
+		w.Header().Set("Content-Encoding", "gzip")
+		z := gzip.NewWriter(w)
+		_, _ = z.Write(body)
+		_ = z.Close()
+	}
+	unversioned := func(w http.ResponseWriter, r *http.Request, _ []byte) {
+		cutAt("pod-0002")(w, r, encode(t, "protobuf", newList(metav1.ListMeta{}, pods(3)...)))
+	}
+	token, noToken := gone("protobuf", "300-50"), gone("protobuf", "")
+	for name, test := range map[string]listTest{
+		"no objects":        {objects: objects{}, requests: "50"},
+		"growth is bound":   {objects: pods(6000), pageSize: 10_000, requests: "50 101-50/500 101-550/5000 101-5550/10000"},
+		"json":              {objects: pods(700), form: "json", requests: "50 101-50/500 101-550/500"},
+		"a small PAGE_SIZE": {objects: pods(5), pageSize: 2, requests: "2 101-2/2 101-4/2"},
 		// 200 KB each: 10 objects are 2 MiB. The next three are small again.
-		"fat objects": {
-			objects:  append(fat(70, 200_000), named("z", "1"), named("z", "2"), named("z", "3")),
-			requests: []string{"limit=50", "continue=101-50&limit=10", "continue=101-60&limit=10", "continue=101-70&limit=10"},
-		},
-		"larger than a page may be": {
-			objects: fat(3, 3<<20), pageSize: 2,
-			requests: []string{"limit=2", "continue=101-2&limit=1"},
-		},
-		"compressed by a proxy": {
-			objects: pods(60), script: []answer{zipped, zipped},
-			requests: []string{"limit=50", "continue=101-50&limit=500"},
-		},
-	})
-}
+		"fat objects":               {objects: append(fat(70, 200_000), named("z", "1"), named("z", "2"), named("z", "3")), requests: "50 101-50/10 101-60/10 101-70/10"},
+		"larger than a page may be": {objects: fat(3, 3<<20), pageSize: 2, requests: "2 101-2/1"},
+		"compressed":                {objects: pods(60), script: repeat(2, zipped), requests: "50 101-50/500"},
 
-// zipped answers as a proxy that compresses what nobody wants compressed.
-func zipped(w http.ResponseWriter, _ *http.Request, body []byte) {
-	w.Header().Set("Content-Encoding", "gzip")
-	z := gzip.NewWriter(w)
-	_, _ = z.Write(body)
-	_ = z.Close()
-}
-
-func TestListFaults(t *testing.T) {
-	const ms = time.Millisecond
-	runListTests(t, map[string]listTest{
-		"500": {
-			objects: pods(60), script: []answer{text(500, "")},
-			requests: []string{"limit=50", "limit=25", "continue=102-25&limit=250"},
-			logs:     []string{cannot + `an error on the server ("not now") has prevented the request from succeeding`, again},
-			pauses:   []time.Duration{200 * ms},
-		},
 		"503 backs off": {
-			objects: pods(3), script: repeat(4, text(503, "")),
-			requests: []string{"limit=50", "limit=25", "limit=12", "limit=6", "limit=3"},
-			logs:     []string{cannot + "the server is currently unable to handle the request", again},
-			pauses:   []time.Duration{200 * ms, 400 * ms, 800 * ms, 1600 * ms},
+			objects: pods(3), script: text(503, "", 4), requests: "50 25 12 6 3", version: "105", errors: []string{unavailable},
+			pauses: []time.Duration{200 * ms, 400 * ms, 800 * ms, 1600 * ms},
 		},
 		"429 with Retry-After": {
-			objects: pods(60), script: []answer{nil, text(429, "7")},
-			requests: []string{"limit=50", "continue=101-50&limit=500", "continue=101-50&limit=250"},
-			logs:     []string{cannot + "the server has received too many requests and has asked us to try again later", again},
-			pauses:   []time.Duration{0, 7 * time.Second},
+			objects: pods(60), script: append([]answer{nil}, text(429, "7", 1)...), requests: "50 101-50/500 101-50/250",
+			errors: []string{"the server has received too many requests and has asked us to try again later"}, pauses: []time.Duration{0, 7 * time.Second},
 		},
-		"connection closed": {
-			objects: pods(60), script: []answer{nil, disconnect, disconnect},
-			requests: []string{"limit=50", "continue=101-50&limit=500", "continue=101-50&limit=250", "continue=101-50&limit=125"},
-			logs:     []string{cannot + "GET /api/v1/pods: connection closed", again},
-		},
-		"a page that is no list": {
-			objects: pods(3), script: []answer{func(w http.ResponseWriter, _ *http.Request, _ []byte) {
-				_, _ = w.Write([]byte(`{"kind":"Status","status":"Success"}`))
-			}},
-			requests: []string{"limit=50", "limit=25"},
-			logs:     []string{cannot + "decode the list: the response is of kind \"Status\", which is no list", again},
-		},
+		"closed":         {objects: pods(60), script: []answer{nil, disconnect, disconnect}, requests: "50 101-50/500 101-50/250 101-50/125", errors: []string{"GET /api/v1/pods: " + closed}},
+		"no list":        {objects: pods(3), script: []answer{noList}, requests: "50 25", version: "102", errors: []string{`decode the list: the response is of kind "Status", which is no list`}},
+		"silent":         {objects: pods(3), script: []answer{hang}, requests: "50 25", version: "102", errors: []string{"the API server sent nothing for 1m0s"}},
+		"silent in page": {objects: pods(60), script: []answer{hangAt("pod-0010")}, requests: "50 25 102-25/250", errors: []string{"the API server sent nothing for 1m0s"}},
 		"403 for a moment": {
-			objects: pods(3), script: repeat(3, forbidden()),
-			requests: []string{"limit=50", "limit=25", "limit=12", "limit=6"},
-			logs:     []string{cannot + `pods is forbidden: grant the verb "list" on resource "pods" in API group ""`, again},
+			objects: pods(3), script: repeat(3, forbidden()), requests: "50 25 12 6", version: "104",
+			errors: []string{`pods is forbidden: grant the verb "list" on resource "pods" in API group ""`},
 		},
-		"silent before the answer": {
-			objects: pods(3), script: []answer{hang},
-			requests: []string{"limit=50", "limit=25"},
-			logs:     []string{cannot + "the API server sent nothing for 1m0s", again},
-		},
-		"silent in a page": {
-			objects: pods(60), script: []answer{hangAt("pod-0010")},
-			requests: []string{"limit=50", "limit=25", "continue=102-25&limit=250"},
-			logs:     []string{cannot + "the API server sent nothing for 1m0s", again},
-		},
-		"a page without progress": {
+		"without progress": {
 			objects: pods(60), script: []answer{nil, sameToken("101-50", 50, 60), sameToken("101-50", 50, 60)},
-			requests: []string{"limit=50", "continue=101-50&limit=500", "continue=101-50&limit=250", "continue=101-50&limit=125"},
-			logs:     []string{cannot + errNoProgress.Error(), again},
-			pauses:   []time.Duration{0, 200 * ms, 400 * ms},
+			requests: "50 101-50/500 101-50/250 101-50/125", errors: []string{errNoProgress.Error()}, pauses: []time.Duration{0, 200 * ms, 400 * ms},
 		},
-	})
+
+		"first page cut": {objects: pods(60), script: []answer{cutAt("pod-0020")}, requests: "50 25 102-25/250", errors: []string{"decode the list after 20 objects: " + closed}},
+		"cut three times, further each time": {
+			objects: pods(600), script: []answer{nil, cutAt("pod-0100"), cutAt("pod-0200"), cutAt("pod-0170")},
+			requests: "50 101-50/500 101-50/250 101-50/125 101-50/62 101-112/500",
+			// Where it is cut is no news.
+			errors: []string{"decode the list after 50 objects: " + closed},
+		},
+		"closed after a page":      {objects: pods(60), script: repeat(2, cutAt("")), requests: "50 101-50/500"},
+		"410 with a token":         {objects: pods(60), script: []answer{nil, token}, requests: "50 101-50/500 300-50/250", errors: []string{"too old"}},
+		"410 with a token in json": {objects: pods(60), script: []answer{nil, gone("json", "300-50")}, requests: "50 101-50/500 300-50/250", errors: []string{"too old"}},
+		"410 without a token":      {objects: pods(600), script: []answer{nil, nil, noToken}, requests: "50 101-50/500 101-550/500 250 102-250/500", errors: []string{"too old"}},
+		"410 in a second attempt": {
+			objects: pods(60), script: []answer{nil, cutAt("pod-0055"), token}, requests: "50 101-50/500 101-50/250 300-50/125",
+			errors: []string{"decode the list after 5 objects: " + closed, "too old"},
+		},
+		// An unordered server's page is handed over again as far as it is not known
+		// to have been.
+		"unordered, seen before the cut": {
+			objects: objects{named("s", "m"), podB, named("s", "z"), podC}, script: []answer{cutAt("\x0a\x01c")}, requests: "50 25",
+			records: []string{"pod s/m m", "pod shop/b b", "pod s/z z", "pod s/m m", "pod shop/b b", "pod s/z z", "pod shop/c c"},
+			errors:  []string{"decode the list after 3 objects: " + closed},
+		},
+		"unordered, seen after the cut": {
+			objects: objects{named("s", "m"), named("s", "z"), named("s", "b"), named("s", "c")}, script: []answer{cutAt("\x0a\x01b")}, requests: "50 25",
+			errors: []string{"decode the list after 2 objects: " + closed},
+		},
+		"without a version": {
+			objects: pods(3), script: []answer{unversioned}, requests: "50 25", version: "102",
+			records: slices.Concat(records("pod", pods(2)), records("pod", pods(3))), errors: []string{"decode the list after 2 objects: " + closed},
+		},
+	} {
+		t.Run(name, func(t *testing.T) { synctest.Test(t, test.run) })
+	}
 }
 
 // sameToken serves some pods, and says that the list goes on at a token.
 func sameToken(token string, from, to int) answer {
 	return func(w http.ResponseWriter, r *http.Request, _ []byte) {
-		list := newList(metav1.ListMeta{ResourceVersion: "101", Continue: token}, pods(to)[from:]...)
 		var b strings.Builder
-		if err := serializers["json"].Encode(list, &b); err != nil {
+		if err := serializers["json"].Encode(newList(metav1.ListMeta{ResourceVersion: "101", Continue: token}, pods(to)[from:]...), &b); err != nil {
 			panic(err)
 		}
 		serve(w, r, []byte(b.String()))
 	}
 }
 
-func TestListResumes(t *testing.T) {
-	unordered := []metav1.PartialObjectMetadata{named("s", "m"), named("s", "z"), named("s", "b"), named("s", "c")}
-	late := []metav1.PartialObjectMetadata{named("s", "m"), named("s", "b"), named("s", "z"), named("s", "c")}
-	// A server that does not say of which version its list is.
-	unversioned := encode(t, "protobuf", newList(metav1.ListMeta{}, pods(3)...))
-	runListTests(t, map[string]listTest{
-		"first page cut": {
-			objects: pods(60), script: []answer{cutAt("pod-0020")},
-			requests: []string{"limit=50", "limit=25", "continue=102-25&limit=250"},
-			logs:     []string{closed + "20 objects: connection closed", again},
-		},
-		"cut three times, further each time": {
-			objects: pods(600), script: []answer{nil, cutAt("pod-0100"), cutAt("pod-0200"), cutAt("pod-0170")},
-			requests: []string{
-				"limit=50", "continue=101-50&limit=500", "continue=101-50&limit=250", "continue=101-50&limit=125",
-				"continue=101-50&limit=62", "continue=101-112&limit=500",
-			},
-			// Where it is cut is no news.
-			logs: []string{closed + "50 objects: connection closed", again},
-		},
-		"closed after a whole page": {
-			objects: pods(60), script: []answer{cutAfterList, cutAfterList},
-			requests: []string{"limit=50", "continue=101-50&limit=500"},
-		},
-		"410 with a token, protobuf": {
-			objects: pods(60), script: []answer{nil, gone("protobuf", "300-50")},
-			requests: []string{"limit=50", "continue=101-50&limit=500", "continue=300-50&limit=250"},
-			logs:     []string{cannot + "too old", again},
-		},
-		"410 with a token, json": {
-			objects: pods(60), script: []answer{nil, gone("json", "300-50")},
-			requests: []string{"limit=50", "continue=101-50&limit=500", "continue=300-50&limit=250"},
-			logs:     []string{cannot + "too old", again},
-		},
-		"410 without a token": {
-			objects: pods(600), script: []answer{nil, nil, gone("protobuf", "")},
-			requests: []string{
-				"limit=50", "continue=101-50&limit=500", "continue=101-550&limit=500",
-				"limit=250", "continue=102-250&limit=500",
-			},
-			logs: []string{cannot + "too old", again},
-		},
-		"410 in mid-page's second attempt": {
-			objects: pods(60), script: []answer{nil, cutAt("pod-0055"), gone("protobuf", "300-50")},
-			requests: []string{"limit=50", "continue=101-50&limit=500", "continue=101-50&limit=250", "continue=300-50&limit=125"},
-			logs:     []string{closed + "5 objects: connection closed", cannot + "too old", again},
-		},
-		// An unordered server's page is handed over again as far as it is not known
-		// to have been.
-		"unordered, seen before the cut": {
-			objects: late, script: []answer{cutAt("\x0a\x01c")},
-			requests: []string{"limit=50", "limit=25"},
-			records:  []string{"pod s/m m", "pod s/b b", "pod s/z z", "pod s/m m", "pod s/b b", "pod s/z z", "pod s/c c"},
-			logs:     []string{closed + "3 objects: connection closed", again},
-		},
-		"unordered, seen after the cut": {
-			objects: unordered, script: []answer{cutAt("\x0a\x01b")},
-			requests: []string{"limit=50", "limit=25"},
-			logs:     []string{closed + "2 objects: connection closed", again},
-		},
-		"without a version": {
-			objects: pods(3), script: []answer{func(w http.ResponseWriter, r *http.Request, _ []byte) { cutAt("pod-0002")(w, r, unversioned) }},
-			requests: []string{"limit=50", "limit=25"},
-			records:  slices.Concat(records("pod", pods(2)), records("pod", pods(3))),
-			logs:     []string{closed + "2 objects: connection closed", again},
-		},
-	})
-}
-
-// TestListVersion has the reflector given an empty list of the first page's
-// version, whatever came after.
-func TestListVersion(t *testing.T) {
-	tests := map[string][]answer{
-		"all well":              nil,
-		"first page cut":        {cutAt("pod-0020")},
-		"410 without a token":   {nil, gone("protobuf", "")},
-		"410 with a token":      {nil, gone("protobuf", "300-50")},
-		"second page cut twice": {nil, cutAt("pod-0055"), disconnect},
-	}
-	for name, script := range tests {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				b := newBench(t)
-				b.options.Changes, b.options.ResyncInterval = config.ChangesWatch, time.Minute
-				b.api.objects[widgetsPath], b.api.script[widgetsPath] = pods(60), script
-				stop := b.start(t, widgetsKind())
-				defer stop()
-				time.Sleep(time.Minute)
-				informer := b.sources[0].informer
-				if !informer.HasSynced() || informer.LastSyncResourceVersion() != "101" || len(informer.GetStore().ListKeys()) != 0 {
-					t.Errorf("synced %t, version %q, cache of %d; want true, 101 and 0",
-						informer.HasSynced(), informer.LastSyncResourceVersion(), len(informer.GetStore().ListKeys()))
-				}
-				b.expectRecords(t, records("widget.example.com", pods(60)))
-				asked := len(b.api.asked())
-				time.Sleep(time.Hour)
-				b.expectWatches(t)
-				if n := len(b.api.asked()); n != asked {
-					t.Errorf("%d requests after a one-shot run's list", n-asked)
-				}
-			})
-		})
-	}
-}
-
 // TestSinkBlocks has a destination that stops for much longer than a server may
-// be silent.
+// be silent, in a list and in a watch that then ends: nothing is lost or read again.
 func TestSinkBlocks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
+		b := newDaemon(t, config.ChangesWatch)
 		b.api.objects[podsPath] = fat(60, 4096)
+		b.api.watches[podsPath] = []answer{feedAndEnd(added(t, podA), added(t, podB), added(t, podC))}
 		b.sink.room = func(_ context.Context, name string) error {
-			if strings.HasSuffix(name, "0") {
+			if len(name) == 1 || strings.HasSuffix(name, "0") {
 				time.Sleep(10 * time.Minute)
 			}
 			return nil
 		}
-		b.backfill(t, podsKind())
-		b.expectRequests(t, podsPath+"?limit=50", podsPath+"?continue=101-50&limit=500")
-		b.expectRecords(t, records("pod", pods(60)))
-		b.expectLogs(t)
+		defer b.start(t, podsKind())()
+		time.Sleep(2 * time.Hour)
+		b.expectRequests(t, podsList, podsPath+"?continue=101-50&limit=500")
+		b.expectRecords(t, records("pod", append(pods(60), podA, podB, podC)))
+		b.expectLogs(t, "info: Listed")
 	})
 }
 
@@ -390,67 +287,74 @@ func TestNotFinal(t *testing.T) {
 				}
 				b.backfill(t, podsKind())
 				b.expectRecords(t, records("pod", pods(3)))
-				if s := b.Status()[0]; !s.Synced || s.Final || s.Err != nil || s.Took <= 30*time.Second {
-					t.Errorf("status %+v, want synced after long", s)
-				}
+				b.expectStatus(t, Status{Resource: "pods", Read: 3, Total: 3, Synced: true})
 			})
 		})
 	}
 }
 
-// TestListStops ends the context in each state that a list can be in. Run
+// TestStops ends the context in each state that a list or a watch can be in. Run
 // returns, and the bubble sees that nothing is left behind.
-func TestListStops(t *testing.T) {
+func TestStops(t *testing.T) {
 	until := func(ctx context.Context, _ string) error {
 		<-ctx.Done()
 		time.Sleep(time.Minute) // Run must wait for it
 		return ctx.Err()
 	}
-	tests := map[string]struct {
-		script  []answer
+	closed := func(context.Context, string) error { return errors.New("the sink is closed") }
+	event := added(t, podA)
+	for name, test := range map[string]struct {
+		script []answer
+		// watch answers the watch of a daemon, whose list is empty.
+		watch   answer
 		room    func(context.Context, string) error
 		records int
+		// logs says that there is something to log: only faults of the server.
+		logs  bool
+		after time.Duration
 	}{
 		"waiting for the answer": {script: []answer{hang}},
 		"in a page":              {script: []answer{hangAt("pod-0002")}, records: 2},
-		"backing off":            {script: repeat(1000, text(503, "3600"))},
-		"refused":                {script: repeat(1000, forbidden())},
-		"waiting for the sink":   {room: until},
-		"sink closed":            {room: func(context.Context, string) error { return errors.New("the sink is closed") }},
+		"backing off":            {script: repeat(1000, text(503, "3600")), logs: true},
+		"refused":                {script: repeat(1000, forbidden()), logs: true},
+		"listed, no room":        {room: until, after: time.Minute},
+		"listed, sink closed":    {room: closed},
 		"synced":                 {records: 60},
-	}
-	for name, test := range tests {
+		"connecting":             {watch: hang},
+		"waiting to watch":       {watch: text(503, "3600"), logs: true},
+		"waiting for an event":   {watch: feed()},
+		"in an event":            {watch: feed(event[:9])},
+		"watched, no room":       {watch: feed(event, event), room: until, after: time.Minute},
+		"watched, sink closed":   {watch: feed(event), room: closed},
+		"waiting to relist":      {watch: gone("protobuf", "")},
+	} {
 		for _, kind := range []*Kind{podsKind(), widgetsKind()} {
 			t.Run(name+", "+kind.Resource, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					b := newBench(t)
 					path, _ := location(kind, Scope{})
-					b.api.objects[path], b.api.script[path] = pods(60), test.script
-					b.sink.room = test.room
+					b.api.objects[path], b.api.script[path], b.sink.room = pods(60), test.script, test.room
+					if test.watch != nil {
+						b.options.Once, b.options.Changes = false, config.ChangesWatch
+						b.api.objects[path], b.api.watches[path] = nil, []answer{test.watch}
+					}
 					stop := b.start(t, kind)
 					synctest.Wait()
-					asked, ended := len(b.api.asked()), time.Now()
+					lists, watches, ended := len(b.api.asked()), len(b.api.askedToWatch()), time.Now()
 					stop()
-					if len(b.api.asked()) != asked || asked == 0 {
-						t.Errorf("%d requests before the stop, %d after", asked, len(b.api.asked()))
+					if took := time.Since(ended); took != test.after {
+						t.Errorf("the end took %s, want %s", took, test.after)
 					}
-					if waited := time.Since(ended) == time.Minute; waited != (name == "waiting for the sink") {
-						t.Errorf("the end took %s", time.Since(ended))
+					if lists == 0 || len(b.api.asked()) != lists || (watches == 1) != (test.watch != nil) || len(b.api.askedToWatch()) != watches {
+						t.Errorf("%d lists and %d watches before the end, %d and %d after", lists, watches, len(b.api.asked()), len(b.api.askedToWatch()))
 					}
 					b.expectRecords(t, records(kind.Type, pods(test.records)))
-					// Only the server's faults are for the log.
-					if logged := len(b.logs.AllEntries()) > 0; logged != (name == "backing off" || name == "refused") {
+					warned := slices.ContainsFunc(b.logs.AllEntries(), func(e *logrus.Entry) bool { return e.Level < logrus.InfoLevel })
+					if warned != test.logs {
 						t.Errorf("log %v", b.logs.AllEntries())
 					}
 				})
 			})
 		}
-	}
-}
-
-// TestWithoutQuery keeps tokens out of errors.
-func TestWithoutQuery(t *testing.T) {
-	if err := withoutQuery(io.EOF); err != io.EOF {
-		t.Errorf("error %v, want it as it was", err)
 	}
 }

@@ -121,23 +121,6 @@ func (c collector) Collect(metrics chan<- prometheus.Metric) {
 	}
 }
 
-// finderCollector tells at each scrape what of the settings was not found: what
-// has no kind, and so no metric of one.
-type finderCollector struct{ finder *Finder }
-
-var missingDesc = newDesc("labelstream_resource_missing",
-	"1 while the API server does not serve what the settings name, or does not say what it serves; 0 once it was found.", "resource")
-
-// Describe implements prometheus.Collector.
-func (c finderCollector) Describe(all chan<- *prometheus.Desc) { all <- missingDesc }
-
-// Collect implements prometheus.Collector.
-func (c finderCollector) Collect(metrics chan<- prometheus.Metric) {
-	for name, found := range c.finder.found() {
-		metrics <- prometheus.MustNewConstMetric(missingDesc, prometheus.GaugeValue, boolToFloat(!found), name)
-	}
-}
-
 func boolToFloat(yes bool) float64 {
 	if yes {
 		return 1

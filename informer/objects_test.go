@@ -17,10 +17,8 @@ import (
 
 // serializers are those that API servers answer lists with.
 var serializers = map[string]runtime.Encoder{
-	"protobuf":           protobuf.NewSerializer(nil, nil),
-	"protobuf-streaming": protobuf.NewSerializerWithOptions(nil, nil, protobuf.SerializerOptions{StreamingCollectionsEncoding: true}),
-	"json":               json.NewSerializerWithOptions(json.DefaultMetaFactory, nil, nil, json.SerializerOptions{}),
-	"json-streaming":     json.NewSerializerWithOptions(json.DefaultMetaFactory, nil, nil, json.SerializerOptions{StreamingCollectionsEncoding: true}),
+	"protobuf": protobuf.NewSerializerWithOptions(nil, nil, protobuf.SerializerOptions{StreamingCollectionsEncoding: true}),
+	"json":     json.NewSerializerWithOptions(json.DefaultMetaFactory, nil, nil, json.SerializerOptions{StreamingCollectionsEncoding: true}),
 }
 
 func encode(t testing.TB, serializer string, obj runtime.Object) []byte {
@@ -103,11 +101,9 @@ func partial(o metav1.PartialObjectMetadata) *metav1.PartialObjectMetadata {
 func added(t *testing.T, o metav1.PartialObjectMetadata) []byte {
 	return event(t, "protobuf", watch.Added, partial(o))
 }
-
 func modified(t *testing.T, o metav1.PartialObjectMetadata) []byte {
 	return event(t, "protobuf", watch.Modified, partial(o))
 }
-
 func deleted(t *testing.T, o metav1.PartialObjectMetadata) []byte {
 	return event(t, "protobuf", watch.Deleted, partial(o))
 }

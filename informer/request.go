@@ -115,67 +115,55 @@ func newToken(err error) string {
 	return ""
 }
 
-// faultKind is what a failed request says of the next.
-type faultKind int
-
-const (
-	// transient is a fault on the way, or a server that asks to wait.
-	transient faultKind = iota
-	// refusal is a considered answer.
-	refusal
-	// broken is that the server cannot serve the resource.
-	broken
-)
-
-func faultOf(err error) faultKind {
+// patience is how long a failure must last to be final, 0 where none does: a
+// fault on the way, a server that asks to wait, and for a daemon one that is
+// broken.
+func (o *Options) patience(err error) time.Duration {
 	var status apierrors.APIStatus
 	switch {
 	case apierrors.IsForbidden(err), apierrors.IsUnauthorized(err), apierrors.IsNotFound(err),
 		apierrors.IsMethodNotSupported(err), apierrors.IsNotAcceptable(err), apierrors.IsBadRequest(err):
-		return refusal
-	case errors.As(err, &status) && status.Status().Code >= 500, errors.Is(err, errNoProgress):
-		return broken
+		return o.FinalAfter
+	case o.Once && (errors.Is(err, errNoProgress) || errors.As(err, &status) && status.Status().Code >= 500):
+		// The server cannot serve the resource: five minutes, unless set otherwise.
+		return 10 * o.FinalAfter
 	}
-	return transient
+	return 0
 }
 
-// brokenAfter is how many times as long as a refusal a one-shot run waits for a
-// resource that the server cannot serve: five minutes, unless set otherwise.
-const brokenAfter = 10
+func newBackoff() wait.Backoff {
+	return wait.Backoff{Duration: 200 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 20, Cap: 30 * time.Second}
+}
 
 // retries paces attempts that fail. The zero value is before the first failure.
 type retries struct {
 	backoff wait.Backoff
-	// fault is of which kind every failure was since.
-	fault faultKind
-	since time.Time
+	// since is when the failures with this patience began.
+	patience time.Duration
+	since    time.Time
 }
 
-// next returns how long to wait after one more failure, and whether that
-// kind of failure has lasted for so long that it is final. An API server that starts
+// next returns how long to wait after one more failure, and whether failures of
+// its kind have lasted for so long that they are final. An API server that starts
 // says 403 and 404 to everyone for a moment.
 func (r *retries) next(err error, options *Options) (delay time.Duration, final bool) {
-	now, fault := time.Now(), faultOf(err)
-	if r.since.IsZero() || fault == refusal && r.fault != refusal {
-		// It takes several refusals to believe them, so the next come soon even
-		// after a long outage.
-		r.backoff = wait.Backoff{Duration: 200 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 20, Cap: 30 * time.Second}
-	}
-	if r.since.IsZero() || fault != r.fault {
-		r.fault, r.since = fault, now
+	now, patience := time.Now(), options.patience(err)
+	if first := r.since.IsZero(); first || patience != r.patience {
+		if first || patience == options.FinalAfter {
+			// It takes several refusals to believe them, so the next come soon even
+			// after a long outage.
+			r.backoff = newBackoff()
+		}
+		r.patience, r.since = patience, now
 	}
 	delay = r.backoff.Step()
 	if seconds, ok := apierrors.SuggestsClientDelay(err); ok {
 		delay = max(delay, time.Duration(seconds)*time.Second)
 	}
-	limit := options.FinalAfter
-	switch {
-	case fault == transient, fault == broken && !options.Once:
+	if patience == 0 {
 		return delay, false
-	case fault == broken:
-		limit *= brokenAfter
 	}
-	left := limit - now.Sub(r.since)
+	left := patience - now.Sub(r.since)
 	if left <= 0 {
 		return delay, true
 	}

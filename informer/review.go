@@ -101,6 +101,5 @@ func (s *Source) review(o *record.Object, deleted bool, queue Queue) ReviewOutco
 		return Unchanged
 	}
 	k.records[reasonReview].Inc()
-	s.status.sent.Add(1)
 	return Sent
 }

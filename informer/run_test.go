@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -138,6 +139,7 @@ type bench struct {
 	registry *prometheus.Registry
 	logs     *logrustest.Hook
 	log      *logrus.Logger
+	rest     rest.Config
 	*Informers
 }
 
@@ -147,6 +149,7 @@ func newBench(t *testing.T) *bench {
 		api: newFakeAPI(t), sink: &fakeSink{}, cfg: &config.Config{},
 		options: Options{PageSize: 500, Once: true}, registry: prometheus.NewRegistry(),
 	}
+	b.rest = rest.Config{Host: "http://api.test", Transport: &pipeTransport{b.api}}
 	b.cfg.ValueMaxBytes = 2048
 	b.cfg.Labels.Filters = config.Patterns{regexp.MustCompile("")}
 	b.log, b.logs = logrustest.NewNullLogger()
@@ -160,21 +163,15 @@ func newDaemon(t *testing.T, changes config.Changes) *bench {
 	return b
 }
 
-// build makes the informers of kinds.
-func (b *bench) build(t *testing.T, kinds ...*Kind) {
+// start runs the informers of kinds; stop ends them and returns when Run has.
+func (b *bench) start(t *testing.T, kinds ...*Kind) (stop func()) {
 	t.Helper()
-	client, err := Client(&rest.Config{Host: "http://api.test", Transport: &pipeTransport{b.api}})
+	client, err := Client(&b.rest)
 	if err != nil {
 		t.Fatal(err)
 	}
 	b.Informers = New(client, b.cfg, b.sink, b.options, b.registry, b.log)
 	b.Add(kinds)
-}
-
-// start runs the informers; stop ends them and returns when Run has.
-func (b *bench) start(t *testing.T, kinds ...*Kind) (stop func()) {
-	t.Helper()
-	b.build(t, kinds...)
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() { b.Run(ctx) })
@@ -194,26 +191,37 @@ func (b *bench) backfill(t *testing.T, kinds ...*Kind) {
 	}
 }
 
+// expect compares lines.
+func expect(t *testing.T, what string, want, got []string) {
+	t.Helper()
+	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("%s (-want +got):\n%.3000s", what, diff)
+	}
+}
+
 func (b *bench) expectRequests(t *testing.T, want ...string) {
 	t.Helper()
-	if diff := cmp.Diff(want, b.api.asked(), cmpopts.EquateEmpty()); diff != "" {
-		t.Errorf("requests (-want +got):\n%s", diff)
-	}
+	expect(t, "requests", want, b.api.asked())
 }
 
 func (b *bench) expectWatches(t *testing.T, want ...string) {
 	t.Helper()
-	if diff := cmp.Diff(want, b.api.askedToWatch(), cmpopts.EquateEmpty()); diff != "" {
-		t.Errorf("watches (-want +got):\n%s", diff)
-	}
+	expect(t, "watches", want, b.api.askedToWatch())
 }
 
 // expectRecords compares what was sent since the last time.
 func (b *bench) expectRecords(t *testing.T, want []string) {
 	t.Helper()
-	if diff := cmp.Diff(want, b.sink.records(), cmpopts.EquateEmpty()); diff != "" {
-		t.Errorf("records (-want +got):\n%.3000s", diff)
-	}
+	expect(t, "records", want, b.sink.records())
+}
+
+// expectSorted is expectRecords, whatever the order.
+func (b *bench) expectSorted(t *testing.T, want ...string) {
+	t.Helper()
+	got := b.sink.records()
+	slices.Sort(got)
+	slices.Sort(want)
+	expect(t, "records", want, got)
 }
 
 // expectSent lets everything come to rest and compares what was sent of pods in
@@ -225,9 +233,7 @@ func (b *bench) expectSent(t *testing.T, when string, want ...string) {
 	for i := range got {
 		got[i] = strings.Replace(got[i], "pod shop/", "", 1)
 	}
-	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
-		t.Errorf("%s: sent (-want +got):\n%.3000s", when, diff)
-	}
+	expect(t, when+": sent", want, got)
 }
 
 // expectStatus compares the statuses without their times.
@@ -242,17 +248,18 @@ func (b *bench) expectStatus(t *testing.T, want ...Status) {
 // expectLogs compares the lines at info and above: level, message, error and hint.
 func (b *bench) expectLogs(t *testing.T, want ...string) {
 	t.Helper()
-	got := make([]string, 0, len(want))
-	for _, entry := range b.logs.AllEntries() {
+	expect(t, "log", want, logged(b.logs))
+}
+
+func logged(hook *logrustest.Hook) (lines []string) {
+	for _, entry := range hook.AllEntries() {
 		line := entry.Level.String() + ": " + entry.Message
 		for _, field := range []string{logrus.ErrorKey, "hint"} {
 			if value, ok := entry.Data[field]; ok {
 				line += fmt.Sprintf(": %v", value)
 			}
 		}
-		got = append(got, line)
+		lines = append(lines, line)
 	}
-	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
-		t.Errorf("log (-want +got):\n%s", diff)
-	}
+	return lines
 }

@@ -106,10 +106,10 @@ var _ cache.ListerWatcherWithContext = (*Source)(nil)
 // the first page's resourceVersion, from which a watch misses nothing. It
 // retries by itself: the only error it returns is that the source has ended.
 func (s *Source) ListWithContext(context.Context, metav1.ListOptions) (runtime.Object, error) {
-	if !s.in.calls.enter() {
+	if !s.in.enter() {
 		return nil, context.Canceled
 	}
-	defer s.in.calls.inside.Done()
+	defer s.in.running.Done()
 	defer keepTrace()
 	version, err := s.list(s.ctx)
 	if err != nil {
@@ -355,9 +355,6 @@ func (s *Source) put(ctx context.Context, o *record.Object, deleted bool) (exclu
 		// A sink that is closed takes nothing more; what closed it ends ctx too.
 		<-ctx.Done()
 	}
-	if sent {
-		s.status.sent.Add(1)
-	}
 	return false, sent, err
 }
 
@@ -418,13 +415,13 @@ func (l *list) retry(ctx context.Context, err error) error {
 // with 410 (expired) when the kind must be listed again, and else when it is
 // stopped.
 func (s *Source) WatchWithContext(_ context.Context, options metav1.ListOptions) (watch.Interface, error) {
-	if !s.in.calls.enter() {
+	if !s.in.enter() {
 		return nil, context.Canceled
 	}
 	ctx, cancel := context.WithCancel(s.ctx)
 	w := &reflectorWatch{events: make(chan watch.Event), cancel: cancel}
 	go func() {
-		defer s.in.calls.inside.Done()
+		defer s.in.running.Done()
 		defer cancel()
 		defer close(w.events)
 		err := s.follow(ctx, options.ResourceVersion)
@@ -484,9 +481,8 @@ type watcher struct {
 	source  *Source
 	version string
 	retries retries
-	// failing says that the last attempt has failed, and short that it was a watch
-	// that ended at once.
-	failing, short bool
+	// short says that the last watch ended at once.
+	short bool
 }
 
 // run watches until it cannot go on, and returns why.
@@ -506,7 +502,6 @@ func (w *watcher) run(ctx context.Context) error {
 			s.log.WithFields(outage.Fields(described)).Info("Cannot go on watching; listing again")
 			return err
 		}
-		w.failing = true
 		delay, _ := w.retries.next(err, &s.in.options)
 		s.watching.Fail(outage.Cause(err), described)
 		s.status.progress(func(st *Status) { st.WatchErr = described })
@@ -541,10 +536,10 @@ func (w *watcher) watch(ctx context.Context) error {
 		return err
 	}
 	defer b.Close()
+	s.status.progress(func(st *Status) { st.Watching, st.Watches = true, st.Watches+1 })
 	if !w.short {
 		w.works()
 	}
-	s.status.progress(func(st *Status) { st.Watching, st.Watches = true, st.Watches+1 })
 	defer s.status.progress(func(st *Status) { st.Watching = false })
 	began := time.Now()
 	seen, err := w.events(attempt, decode.NewWatchDecoder(b))
@@ -610,10 +605,7 @@ func (w *watcher) deliver(ctx context.Context, typ watch.EventType, o *decode.Ob
 
 // works takes that the kind can be watched.
 func (w *watcher) works() {
-	if w.short = false; !w.failing {
-		return
-	}
-	w.failing, w.retries = false, retries{}
+	w.short, w.retries = false, retries{}
 	w.source.watching.End()
 	w.source.status.progress(func(s *Status) { s.WatchErr = nil })
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"labelstream/record"
@@ -20,10 +19,9 @@ type Status struct {
 	// Total is how many the list will have read at its end, as the server
 	// estimates it, or -1 while that is not known.
 	Total int64
-	// Seen counts the objects that lists and watches have shown so far, Sent the
-	// records that were handed over, and Vanished the objects that a list did not
-	// show any more.
-	Seen, Sent, Vanished int64
+	// Seen counts the objects that lists and watches have shown so far, and
+	// Vanished those that a list did not show any more.
+	Seen, Vanished int64
 	// Drops counts the values that were left out or truncated so far.
 	Drops record.Drops
 	// Listing is true while pages are read. Synced is true once a list was handed
@@ -55,20 +53,15 @@ func (s *Status) Done() bool { return s.Synced || s.Final }
 
 // tracker holds the status of one source.
 type tracker struct {
-	// sent counts apart from the others: it counts each record.
-	sent    atomic.Int64
 	changed chan struct{}
-
-	mu     sync.Mutex
-	status Status
+	mu      sync.Mutex
+	status  Status
 }
 
 func (t *tracker) snapshot() Status {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	status := t.status
-	status.Sent = t.sent.Load()
-	return status
+	return t.status
 }
 
 // progress notes that the source has got on, and changes the status.
@@ -111,7 +104,6 @@ func (s *Status) add(more *Status) {
 		s.Total = -1 // one of them is not known
 	}
 	s.Seen += more.Seen
-	s.Sent += more.Sent
 	s.Vanished += more.Vanished
 	s.Drops.Add(more.Drops)
 	s.Listing = s.Listing || more.Listing

@@ -24,9 +24,7 @@ const (
 // was handed to returns, or until the next event is read.
 type Object struct {
 	record.Object
-	UID, ResourceVersion []byte
-	// Deleting says that the object has a deletionTimestamp.
-	Deleting bool
+	ResourceVersion []byte
 }
 
 // Page is what a list response says of itself.

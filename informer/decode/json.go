@@ -16,27 +16,33 @@ import (
 // encoding/json, the case of names does not matter.
 type jsonObject struct {
 	Metadata struct {
-		Name              string            `json:"name"`
-		Namespace         string            `json:"namespace"`
-		UID               string            `json:"uid"`
-		ResourceVersion   string            `json:"resourceVersion"`
-		DeletionTimestamp *string           `json:"deletionTimestamp"`
-		Labels            map[string]string `json:"labels"`
-		Annotations       map[string]string `json:"annotations"`
+		Name            string            `json:"name"`
+		Namespace       string            `json:"namespace"`
+		ResourceVersion string            `json:"resourceVersion"`
+		Labels          map[string]string `json:"labels"`
+		Annotations     map[string]string `json:"annotations"`
 	} `json:"metadata"`
 }
 
-func (o *jsonObject) object() *Object {
+func (o *jsonObject) object() Object {
 	meta := &o.Metadata
-	return &Object{
+	return Object{
 		Object: record.Object{
 			Namespace: []byte(meta.Namespace), Name: []byte(meta.Name),
 			Labels: sorted(meta.Labels), Annotations: sorted(meta.Annotations),
 		},
-		UID: []byte(meta.UID), ResourceVersion: []byte(meta.ResourceVersion),
-		Deleting: meta.DeletionTimestamp != nil,
+		ResourceVersion: []byte(meta.ResourceVersion),
 	}
 }
+
+func parseObjectJSON(encoded []byte, o *Object) error {
+	var parsed jsonObject
+	err := json.Unmarshal(encoded, &parsed)
+	*o = parsed.object()
+	return err
+}
+
+func parseStatusJSON(s *metav1.Status, encoded []byte) error { return json.Unmarshal(encoded, s) }
 
 // sorted gives equal maps in an equal order, which keeps records equal.
 func sorted(m map[string]string) []record.KeyValue {
@@ -131,7 +137,8 @@ func (l *jsonList) items() error {
 			return fmt.Errorf("decode object %d of the list: %w", l.page.Items+1, unexpectedEOF(err))
 		}
 		l.page.Items++
-		if err := l.each(item.object()); err != nil {
+		o := item.object()
+		if err := l.each(&o); err != nil {
 			return err
 		}
 	}

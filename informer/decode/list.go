@@ -11,14 +11,14 @@ import (
 
 	"google.golang.org/protobuf/encoding/protowire"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 )
 
-// Field numbers of runtime.Unknown, which says what the message in it is
-// (k8s.io/apimachinery/pkg/runtime/generated.proto).
+// Field numbers of runtime.Unknown, which says what the message in it is, and of
+// its TypeMeta (k8s.io/apimachinery/pkg/runtime/generated.proto).
 const (
 	envelopeType = 1
 	envelopeRaw  = 2
+	typeKind     = 2
 )
 
 // ListDecoder reads list responses as a stream and holds one object at a time. It
@@ -126,11 +126,11 @@ func (d *ListDecoder) kind() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	var meta runtime.TypeMeta
-	if err := meta.Unmarshal(encoded); err != nil {
+	kind, err := message(encoded).last(typeKind)
+	if err != nil {
 		return "", err
 	}
-	return meta.Kind, d.discard(len(encoded))
+	return string(kind), d.discard(len(encoded))
 }
 
 // mustBeList refuses an answer of another kind, such as a Status, which would be
@@ -168,10 +168,10 @@ func (d *ListDecoder) items(length int64, p *Page, each func(*Object) error) err
 		} else {
 			err = d.item(message, p, each)
 		}
-		if err != nil {
-			return err
+		if err == nil {
+			err = d.discard(len(message))
 		}
-		if err := d.discard(len(message)); err != nil {
+		if err != nil {
 			return err
 		}
 	}
@@ -191,7 +191,6 @@ func parseListMeta(encoded []byte, p *Page) error {
 }
 
 func (d *ListDecoder) item(message []byte, p *Page, each func(*Object) error) error {
-	d.object.reset()
 	if err := parseObject(message, &d.object); err != nil {
 		return fmt.Errorf("decode object %d of the list: %w", p.Items+1, err)
 	}

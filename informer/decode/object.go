@@ -10,13 +10,11 @@ import (
 
 // Field numbers of k8s.io/apimachinery/pkg/apis/meta/v1/generated.proto.
 const (
-	metaName              = 1
-	metaNamespace         = 3
-	metaUID               = 5
-	metaResourceVersion   = 6
-	metaDeletionTimestamp = 9
-	metaLabels            = 11
-	metaAnnotations       = 12
+	metaName            = 1
+	metaNamespace       = 3
+	metaResourceVersion = 6
+	metaLabels          = 11
+	metaAnnotations     = 12
 )
 
 // fields is a set of field numbers below 64, the number n as bit n.
@@ -24,18 +22,15 @@ type fields uint64
 
 const (
 	objectFields fields = 1 << 1
-	metaFields   fields = 1<<metaName | 1<<metaNamespace | 1<<metaUID | 1<<metaResourceVersion |
-		1<<metaDeletionTimestamp | 1<<metaLabels | 1<<metaAnnotations
-	pairFields fields = 1<<1 | 1<<2
+	metaFields   fields = 1<<metaName | 1<<metaNamespace | 1<<metaResourceVersion | 1<<metaLabels | 1<<metaAnnotations
+	pairFields   fields = 1<<1 | 1<<2
 )
 
-func (o *Object) reset() {
-	*o = Object{Object: record.Object{Labels: o.Labels[:0], Annotations: o.Annotations[:0]}}
-}
-
-// parseObject reads a PartialObjectMetadata. What it gives points into
-// encoded; all that nobody needs (owners, managed fields) is passed over.
+// parseObject reads a PartialObjectMetadata in place of what o was. What it gives
+// points into encoded; all that nobody needs (owners, managed fields) is passed
+// over.
 func parseObject(encoded []byte, o *Object) error {
+	*o = Object{Object: record.Object{Labels: o.Labels[:0], Annotations: o.Annotations[:0]}}
 	for m := message(encoded); ; {
 		num, value, err := m.next(objectFields)
 		if num == 0 || err != nil {
@@ -60,12 +55,8 @@ func parseObjectMeta(encoded []byte, o *Object) error {
 			o.Name = value
 		case metaNamespace:
 			o.Namespace = value
-		case metaUID:
-			o.UID = value
 		case metaResourceVersion:
 			o.ResourceVersion = value
-		case metaDeletionTimestamp:
-			o.Deleting = true
 		case metaLabels:
 			o.Labels, err = appendPair(o.Labels, value)
 		case metaAnnotations:

@@ -42,76 +42,87 @@ func NewWatchDecoder(body io.Reader) *WatchDecoder {
 // of type Error it is the status instead. The end of the stream between two
 // events is io.EOF.
 func (d *WatchDecoder) Next() (watch.EventType, *Object, *metav1.Status, error) {
-	if d.json != nil {
-		return d.nextJSON()
-	}
-	if cap(d.frame) > readBuffer {
-		// The next event may be long in coming.
-		d.frame, d.object = nil, Object{}
-	}
-	head, err := d.in.Peek(1)
+	typ, raw, err := d.event()
 	if err != nil {
 		return "", nil, nil, err
 	}
-	// A frame begins with its length in four bytes, and none is as long as
-	// one that began with a brace.
-	if head[0] == '{' {
+	parseStatus, parse := (*metav1.Status).Unmarshal, parseObject
+	if d.json != nil {
+		parseStatus, parse = parseStatusJSON, parseObjectJSON
+	}
+	if typ == watch.Error {
+		status := new(metav1.Status)
+		if err := parseStatus(status, raw); err != nil {
+			return "", nil, nil, fmt.Errorf("decode the watch's error: %w", err)
+		}
+		return typ, nil, status, nil
+	}
+	if err := parse(raw, &d.object); err != nil {
+		return "", nil, nil, fmt.Errorf("decode a watch event's object: %w", err)
+	}
+	return typ, &d.object, nil, nil
+}
+
+// event reads an event's type, and its object or status as it is encoded.
+func (d *WatchDecoder) event() (watch.EventType, []byte, error) {
+	if cap(d.frame) > readBuffer { // the next event may be long in coming
+		d.frame, d.object = nil, Object{}
+	}
+	if d.json == nil {
+		head, err := d.in.Peek(1)
+		if err != nil {
+			return "", nil, err
+		}
+		// A frame begins with its length in four bytes, and none is as long as
+		// one that began with a brace.
+		if head[0] != '{' {
+			return d.nextFrame()
+		}
 		d.rest = d.in
 		d.json = json.NewDecoder(d.rest)
-		return d.nextJSON()
 	}
-	return d.nextFrame()
+	return d.nextJSON()
 }
 
 // nextFrame reads a frame: the length in four bytes, big-endian, and a
 // WatchEvent in protobuf.
-func (d *WatchDecoder) nextFrame() (watch.EventType, *Object, *metav1.Status, error) {
+func (d *WatchDecoder) nextFrame() (watch.EventType, []byte, error) {
 	head, err := d.in.Peek(4)
 	if err != nil {
-		return "", nil, nil, unexpectedEOF(err)
+		return "", nil, unexpectedEOF(err)
 	}
 	length := binary.BigEndian.Uint32(head)
 	if length > maxObjectBytes {
-		return "", nil, nil, fmt.Errorf("decode the watch: a frame of %d bytes", length)
+		return "", nil, fmt.Errorf("decode the watch: a frame of %d bytes", length)
 	}
+	_, _ = d.in.Discard(len(head)) // it is in the buffer
 	if cap(d.frame) < int(length) {
 		d.frame = make([]byte, length)
 	}
-	if _, err := d.in.Discard(len(head)); err != nil {
-		return "", nil, nil, unexpectedEOF(err)
-	}
 	d.frame = d.frame[:length]
 	if _, err := io.ReadFull(d.in, d.frame); err != nil {
-		return "", nil, nil, unexpectedEOF(err)
+		return "", nil, unexpectedEOF(err)
 	}
-	return d.parse(d.frame)
+	return parseEvent(d.frame)
 }
 
-// parse reads a WatchEvent, whose object is a RawExtension around an envelope.
-func (d *WatchDecoder) parse(frame []byte) (watch.EventType, *Object, *metav1.Status, error) {
-	typ, err := message(frame).last(eventType)
-	var raw, encoded []byte
+// parseEvent reads a WatchEvent, whose object is a RawExtension around an envelope.
+func parseEvent(frame []byte) (typ watch.EventType, object []byte, err error) {
+	text, err := message(frame).last(eventType)
 	if err == nil {
-		raw, err = message(frame).last(eventObject, extensionRaw)
+		object, err = message(frame).last(eventObject, extensionRaw)
 	}
-	envelope, ok := bytes.CutPrefix(raw, []byte(protobufMagic))
+	envelope, ok := bytes.CutPrefix(object, []byte(protobufMagic))
 	if err == nil && !ok {
 		err = errors.New("its object is not in protobuf")
 	}
 	if err == nil {
-		encoded, err = message(envelope).last(envelopeRaw)
+		object, err = message(envelope).last(envelopeRaw)
 	}
 	if err != nil {
-		return "", nil, nil, fmt.Errorf("decode a watch event: %w", err)
+		return "", nil, fmt.Errorf("decode a watch event: %w", err)
 	}
-	if string(typ) == string(watch.Error) {
-		return parseStatus(encoded, (*metav1.Status).Unmarshal)
-	}
-	d.object.reset()
-	if err := parseObject(encoded, &d.object); err != nil {
-		return "", nil, nil, fmt.Errorf("decode a watch event's object: %w", err)
-	}
-	return internType(typ), &d.object, nil, nil
+	return internType(text), object, nil
 }
 
 // internType is watch.EventType(text), without an allocation for those that exist.
@@ -124,22 +135,15 @@ func internType(text []byte) watch.EventType {
 	return watch.EventType(text)
 }
 
-func parseStatus(encoded []byte, unmarshal func(*metav1.Status, []byte) error) (watch.EventType, *Object, *metav1.Status, error) {
-	var status metav1.Status
-	if err := unmarshal(&status, encoded); err != nil {
-		return "", nil, nil, fmt.Errorf("decode the watch's error: %w", err)
-	}
-	return watch.Error, nil, &status, nil
-}
-
 // nextJSON reads an event as a whole: its type may stand after its object.
-func (d *WatchDecoder) nextJSON() (watch.EventType, *Object, *metav1.Status, error) {
+func (d *WatchDecoder) nextJSON() (watch.EventType, []byte, error) {
 	begin := d.json.InputOffset()
+	d.object = Object{}
 	var event metav1.WatchEvent
 	if err := d.json.Decode(&event); errors.Is(err, io.EOF) {
-		return "", nil, nil, io.EOF
+		return "", nil, io.EOF
 	} else if err != nil {
-		return "", nil, nil, fmt.Errorf("decode the watch: %w", err)
+		return "", nil, fmt.Errorf("decode the watch: %w", err)
 	}
 	if d.json.InputOffset()-begin > readBuffer {
 		// A decoder keeps the memory for its largest value.
@@ -147,14 +151,7 @@ func (d *WatchDecoder) nextJSON() (watch.EventType, *Object, *metav1.Status, err
 		d.json = json.NewDecoder(d.rest)
 	}
 	if len(event.Object.Raw) == 0 {
-		return "", nil, nil, errors.New("decode a watch event: it has no object")
+		return "", nil, errors.New("decode a watch event: it has no object")
 	}
-	if event.Type == string(watch.Error) {
-		return parseStatus(event.Object.Raw, func(s *metav1.Status, raw []byte) error { return json.Unmarshal(raw, s) })
-	}
-	var o jsonObject
-	if err := json.Unmarshal(event.Object.Raw, &o); err != nil {
-		return "", nil, nil, fmt.Errorf("decode a watch event's object: %w", err)
-	}
-	return watch.EventType(event.Type), o.object(), nil, nil
+	return watch.EventType(event.Type), event.Object.Raw, nil
 }
