@@ -122,7 +122,7 @@ func (d *delivery) accept(p *part, a answer) {
 	if leftOut > 0 {
 		d.sender.refusals.add(reasonNotWritten, a.err, leftOut, nil)
 	}
-	d.sender.recovered()
+	d.sender.answered(0, nil)
 }
 
 func (d *delivery) refuse(p *part, a answer, reason string) {
@@ -130,7 +130,7 @@ func (d *delivery) refuse(p *part, a answer, reason string) {
 	d.refused += records
 	d.sender.stats.refuse(p, reason)
 	d.sender.refusals.add(reason, a.err, records, p.identity())
-	d.sender.refusedMore(records, a.err)
+	d.sender.answered(d.sender.refusedInRow+records, a.err)
 }
 
 // result is the batch's.

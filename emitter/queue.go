@@ -80,16 +80,19 @@ func newQueue(size queueSize, interval time.Duration, age func() time.Duration, 
 	return q
 }
 
-// put waits without the lock, so that each of several that wait can leave.
+// put waits without the lock, so that each of several that wait can leave. Each
+// that has waited wakes the next.
 func (q *queue) put(ctx context.Context, rec *record.Record, want func(*record.Record) bool) (bool, error) {
 	sent, room, err := q.tryPut(rec, want)
-	for !room && err == nil {
-		if err = q.wait(ctx); err != nil {
-			return false, err
-		}
-		sent, room, err = q.tryPut(rec, want)
+	if room || err != nil {
+		return sent, err
 	}
-	q.wakeNext()
+	defer q.wakeNext()
+	for !room && err == nil {
+		if err = q.wait(ctx); err == nil {
+			sent, room, err = q.tryPut(rec, want)
+		}
+	}
 	return sent, err
 }
 

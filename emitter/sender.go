@@ -207,23 +207,16 @@ func (s *sender) lowerLimit(bytes int) {
 		Warn("The destination refuses batches as too large, smaller ones are sent")
 }
 
-// recovered records that something was accepted.
-func (s *sender) recovered() {
-	s.refusedInRow = 0
-	s.paused = time.Time{}
-	s.outage.End()
-}
-
-// refusedMore records that so many records were refused, and nothing was accepted
-// since those before.
-func (s *sender) refusedMore(records int, err error) {
-	s.refusedInRow += records
-	if s.refusedInRow < maxRefusedInRow {
+// answered records that the destination works: records in a row were refused, for
+// the error, since it accepted any.
+func (s *sender) answered(refusedInRow int, err error) {
+	s.refusedInRow = refusedInRow
+	if refusedInRow < maxRefusedInRow {
 		s.paused = time.Time{}
 		s.outage.End()
 		return
 	}
-	err = fmt.Errorf("%d records in a row were refused, the last: %w", s.refusedInRow, err)
+	err = fmt.Errorf("%d records in a row were refused, the last: %w", refusedInRow, err)
 	s.hopeless("The destination refuses every record", "refuses every record", err)
 }
 
