@@ -99,7 +99,7 @@ func TestDocumentsNameSettings(t *testing.T) {
 		for _, match := range variable.FindAllStringSubmatch(string(text), -1) {
 			whole, name, suffix := match[0], match[1], match[2]
 			isSetting := slices.Contains(names, name)
-			endsOne := slices.ContainsFunc(names, func(name string) bool { return strings.HasSuffix(name, suffix) })
+			endsOne := slices.ContainsFunc(names, func(name string) bool { return strings.HasSuffix("_"+name, suffix) })
 			if suffix == "" && !isSetting || suffix != "" && !endsOne {
 				t.Errorf("%s names %s, which is no setting", file, whole)
 			}
