@@ -165,42 +165,43 @@ func TestLeaderAsksBeforeItSends(t *testing.T) {
 
 // TestMetricsFollowPrometheusPractice lints every metric of a daemon.
 func TestMetricsFollowPrometheusPractice(t *testing.T) {
-	for changes, settings := range map[string]map[string]string{
-		"watch": nil, "webhook": {"CHANGES": "webhook", "POD_NAMESPACE": "metering", "WEBHOOK_ADDRESS": "127.0.0.1:0"},
-	} {
-		receiver := newFakeReceiver(t)
-		a := newTestApp(t, loadConfig(t, receiver.URL, settings), newFakeCluster(t, "a").URL)
-		ctx, stop := context.WithCancel(t.Context())
-		ended := make(chan error, 1)
-		go func() { ended <- a.lead(ctx, t.Context()) }()
-		if changes == "watch" {
-			receiver.expect(t, changes, "a a")
+	t.Run("watch", func(t *testing.T) { lintMetrics(t, nil, "a a") })
+	t.Run("webhook", func(t *testing.T) {
+		lintMetrics(t, map[string]string{"CHANGES": "webhook", "POD_NAMESPACE": "metering", "WEBHOOK_ADDRESS": "127.0.0.1:0"})
+	})
+}
+
+func lintMetrics(t *testing.T, settings map[string]string, sent ...string) {
+	receiver := newFakeReceiver(t)
+	a := newTestApp(t, loadConfig(t, receiver.URL, settings), newFakeCluster(t, "a").URL)
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- a.lead(ctx, t.Context()) }()
+	receiver.expect(t, "the backfill", sent...)
+	problems, err := testutil.GatherAndLint(a.registry)
+	if err != nil {
+		t.Error(err)
+	}
+	for _, problem := range problems {
+		// The others are the Go runtime's.
+		if strings.HasPrefix(problem.Metric, "labelstream_") {
+			t.Errorf("%s: %s", problem.Metric, problem.Text)
 		}
-		problems, err := testutil.GatherAndLint(a.registry)
-		if err != nil {
-			t.Error(err)
-		}
-		for _, problem := range problems {
-			// The Go runtime's own.
-			if strings.HasPrefix(problem.Metric, "labelstream_") {
-				t.Errorf("CHANGES=%s: %s: %s", changes, problem.Metric, problem.Text)
+	}
+	families, err := a.registry.Gather()
+	if err != nil {
+		t.Error(err)
+	}
+	for _, family := range families {
+		for _, label := range family.Metric[0].Label {
+			if label.GetName() == "kind" {
+				t.Errorf("%s has the label kind; want resource", family.GetName())
 			}
 		}
-		families, err := a.registry.Gather()
-		if err != nil {
-			t.Error(err)
-		}
-		for _, family := range families {
-			for _, label := range family.Metric[0].Label {
-				if label.GetName() == "kind" {
-					t.Errorf("%s has the label kind; want resource", family.GetName())
-				}
-			}
-		}
-		stop()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }
 

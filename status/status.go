@@ -121,8 +121,7 @@ func (s *Server) Address() string { return s.listener.Addr().String() }
 // Run serves until ctx ends, and closes the listener. It returns an error when
 // serving fails before that.
 func (s *Server) Run(ctx context.Context) error {
-	stop := context.AfterFunc(ctx, func() { _ = s.server.Close() })
-	defer stop()
+	defer context.AfterFunc(ctx, func() { _ = s.server.Close() })()
 	if err := s.server.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve %s: %w", s.Address(), err)
 	}
