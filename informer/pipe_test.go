@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"sync"
 )
 
 // pipeTransport answers requests with a handler and without a network, so that
@@ -17,16 +18,14 @@ func (t *pipeTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	ctx, cancel := context.WithCancel(r.Context())
 	reader, writer := io.Pipe()
 	context.AfterFunc(ctx, func() { _ = writer.CloseWithError(ctx.Err()) })
-	answer := &pipeAnswer{
-		writer: writer, header: make(http.Header), begun: make(chan struct{}), gone: make(chan struct{}),
-		response: &http.Response{Request: r, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, ContentLength: -1,
-			Body: &pipeBody{PipeReader: reader, cancel: cancel}},
-	}
+	answer := &pipeAnswer{writer: writer, header: make(http.Header), begun: make(chan *http.Response, 1)}
 	go answer.serve(t.handler, r.WithContext(ctx))
 	select {
-	case <-answer.begun:
-		return answer.response, nil
-	case <-answer.gone:
+	case response := <-answer.begun:
+		if response != nil {
+			response.Request, response.Body = r, &pipeBody{PipeReader: reader, cancel: cancel}
+			return response, nil
+		}
 		cancel()
 		return nil, errConnectionClosed
 	case <-ctx.Done():
@@ -48,39 +47,35 @@ func (b *pipeBody) Close() error {
 }
 
 type pipeAnswer struct {
-	writer      *io.PipeWriter
-	header      http.Header
-	response    *http.Response
-	begun, gone chan struct{}
+	writer *io.PipeWriter
+	header http.Header
+	// begun gets the response once, nil where the connection breaks before.
+	begun chan *http.Response
+	once  sync.Once
 }
 
 // serve runs the handler. One that panics with http.ErrAbortHandler breaks the
 // connection.
 func (a *pipeAnswer) serve(handler http.Handler, r *http.Request) {
 	defer func() {
-		switch v := recover(); v {
-		case nil:
-			a.WriteHeader(http.StatusOK)
-			_ = a.writer.Close()
-		case http.ErrAbortHandler:
+		if v := recover(); v == http.ErrAbortHandler {
 			_ = a.writer.CloseWithError(errConnectionClosed)
-			close(a.gone)
-		default:
+			a.once.Do(func() { a.begun <- nil })
+		} else if v != nil {
 			panic(v)
 		}
 	}()
 	handler.ServeHTTP(a, r)
+	a.WriteHeader(http.StatusOK)
+	_ = a.writer.Close()
 }
 
 func (a *pipeAnswer) Header() http.Header { return a.header }
 
 func (a *pipeAnswer) WriteHeader(code int) {
-	if a.response.StatusCode != 0 {
-		return
-	}
-	a.response.StatusCode, a.response.Status = code, http.StatusText(code)
-	a.response.Header = a.header.Clone()
-	close(a.begun)
+	a.once.Do(func() {
+		a.begun <- &http.Response{StatusCode: code, Status: http.StatusText(code), Header: a.header.Clone(), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, ContentLength: -1}
+	})
 }
 
 func (a *pipeAnswer) Write(p []byte) (int, error) {
