@@ -241,6 +241,10 @@ func (l *list) pages(ctx context.Context) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+	if s.in.ctx.Err() != nil {
+		// The slot is that of a list for which everything has ended a moment before.
+		return context.Cause(s.in.ctx)
+	}
 	s.status.progress(func(st *Status) { st.Listing = true })
 	defer s.status.progress(func(st *Status) { st.Listing = false })
 	for {
