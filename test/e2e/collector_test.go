@@ -55,7 +55,8 @@ func TestCollectorStartsLater(t *testing.T) {
 }
 
 // TestCollectorKilledAfterChange kills a collector a second after a change, before
-// that was sent to it. The next collector gets it at a time of its own life.
+// that was sent to it. The next collector gets it at a time of its own life. The
+// interval is long, so that it listens and has started by then.
 func TestCollectorKilledAfterChange(t *testing.T) {
 	t.Parallel()
 	const (
@@ -69,7 +70,7 @@ func TestCollectorKilledAfterChange(t *testing.T) {
 	j.cut = true
 	agent := startAgent(t, address, j)
 	d := startDaemon(t, invocation{user: p.follower(t, namespace, "pods"), settings: following.and(settings{
-		"DESTINATION": "http://" + address + "/api/v1/write", "NAMESPACES": namespace, "SEND_INTERVAL": "4s",
+		"DESTINATION": "http://" + address + "/api/v1/write", "NAMESPACES": namespace, "SEND_INTERVAL": "15s",
 	})})
 	j.awaitCount(t, count)
 	p.setStep(t, namespace, numberedPod(0), "2")
