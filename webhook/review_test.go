@@ -24,10 +24,10 @@ type plainObject struct {
 }
 
 func plainOf(v *review) plain {
-	r := &v.Request
+	q := &v.request
 	return plain{
-		v.APIVersion, v.Kind, r.UID, r.Resource.Group, r.Resource.Resource, r.SubResource, r.Name, r.Namespace, r.Operation,
-		r.DryRun, plainObjectOf(&r.Object.Metadata), plainObjectOf(&r.OldObject.Metadata),
+		v.apiVersion, v.kind, q.uid, q.group, q.resource, string(q.subResource), string(q.name), string(q.namespace), q.operation,
+		q.dryRun, plainObjectOf(&q.object), plainObjectOf(&q.oldObject),
 	}
 }
 
@@ -39,7 +39,7 @@ func plainObjectOf(m *metadata) plainObject {
 		}
 		return all
 	}
-	return plainObject{m.Name, m.Namespace, strings(m.Labels), strings(m.Annotations)}
+	return plainObject{string(m.name), string(m.namespace), strings(m.labels), strings(m.annotations)}
 }
 
 // unstructured is what encoding/json reads of a text, without our types.
@@ -103,7 +103,7 @@ func compare(t *testing.T, text []byte) {
 	if diff := cmp.Diff(want, plainOf(got)); diff != "" {
 		t.Errorf("%.2000q (-encoding/json +ours):\n%s", text, diff)
 	}
-	if answered := answer(got); !json.Valid(answered) || !utf8.Valid(answered) {
+	if answered := got.answer(); !json.Valid(answered) || !utf8.Valid(answered) {
 		t.Errorf("%.2000q: answered %q", text, answered)
 	}
 }
@@ -183,7 +183,7 @@ func BenchmarkHostile(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		n := len(v.Request.change().Object.Labels)
+		n := len(v.request.change().Object.Labels)
 		b.ReportMetric(float64(n), "labels")
 	}
 }
