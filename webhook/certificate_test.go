@@ -132,6 +132,7 @@ func TestParsePair(t *testing.T) {
 		t.Errorf("nothing gives %v, %v", got, err)
 	}
 	foreign := made(t)
+	others := altered(t, p.current, func(c *x509.Certificate) { c.RawSubject, c.Subject.Organization = nil, nil })
 	const another = "not a certificate that labelstream has made for this Service"
 	for _, test := range []struct {
 		name    string
@@ -142,6 +143,7 @@ func TestParsePair(t *testing.T) {
 		{"rubbish", map[string][]byte{currentCert: []byte("rubbish")}, "tls.crt, tls.key: "},
 		{"another key", map[string][]byte{currentKey: p.next.key}, "tls.crt, tls.key: tls: private key does not match"},
 		{"for another Service", map[string][]byte{currentCert: foreign.cert, currentKey: foreign.key}, "tls.crt, tls.key: " + another},
+		{"made by others", map[string][]byte{currentCert: others.cert}, "tls.crt, tls.key: " + another},
 		{"another next key", map[string][]byte{nextKey: p.current.key}, "next.crt, next.key: tls: private key does not match"},
 		{"no next key", map[string][]byte{nextKey: nil}, "next.crt, next.key: "},
 	} {

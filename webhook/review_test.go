@@ -135,6 +135,8 @@ func FuzzReview(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(spaced.Bytes())
+	f.Add([]byte(short("\"dryRun\":true\r")))
+	f.Add([]byte(short("\"dryRun\":true\t")))
 	f.Add([]byte(strings.Replace(short(pods), "kind", `\u006bind`, 1)))
 	f.Fuzz(func(t *testing.T, text []byte) { compare(t, text) })
 }

@@ -45,20 +45,24 @@ func made(t *testing.T) *certificate {
 	return c
 }
 
-// caller returns a certificate for a client.
-func caller(t *testing.T) *certificate {
+// altered returns a copy of a certificate of ours with a change.
+func altered(t *testing.T, c *certificate, change func(*x509.Certificate)) *certificate {
 	t.Helper()
-	c := made(t)
 	template, key := *c.tls.Leaf, c.tls.PrivateKey.(*ecdsa.PrivateKey)
-	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+	change(&template)
 	der, err := x509.CreateCertificate(rand.Reader, &template, &template, &key.PublicKey, key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c, err = parseCertificate(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), c.key, []string{"localhost"}); err != nil {
-		t.Fatal(err)
+	return &certificate{
+		cert: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), key: c.key,
+		tls: &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key},
 	}
-	return c
+}
+
+// caller returns a certificate for a client.
+func caller(t *testing.T) *certificate {
+	return altered(t, made(t), func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} })
 }
 
 // pool trusts the certificates themselves, as an API server does that has them
