@@ -2,7 +2,6 @@ package webhook
 
 import (
 	"crypto/subtle"
-	"encoding/json"
 	"errors"
 	"io"
 	"mime"
@@ -12,9 +11,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	admissionv1 "k8s.io/api/admission/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 )
 
 const (
@@ -80,15 +76,15 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.reject(w, http.StatusBadRequest, err)
 		return
 	}
-	kind, outcome, err := h.review(&v.Request)
+	kind, outcome, err := h.review(&v.request)
 	if err != nil {
 		h.reject(w, http.StatusServiceUnavailable, err)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
 	// The caller may have left, and is allowed to.
-	_, _ = w.Write(answer(v))
-	h.metrics.answered(kind, v.Request.Operation, outcome, time.Since(begun))
+	_, _ = w.Write(v.answer())
+	h.metrics.answered(kind, v.request.operation, outcome, time.Since(begun))
 }
 
 // check returns the status that rejects a request for its headers.
@@ -155,16 +151,4 @@ func isJSON(header http.Header) bool {
 	}
 	typ, _, err := mime.ParseMediaType(header.Get("Content-Type"))
 	return err == nil && typ == "application/json"
-}
-
-// answer allows the review. Both versions have the fields that it takes.
-func answer(r *review) []byte {
-	text, err := json.Marshal(&admissionv1.AdmissionReview{
-		TypeMeta: metav1.TypeMeta{Kind: "AdmissionReview", APIVersion: r.APIVersion},
-		Response: &admissionv1.AdmissionResponse{UID: types.UID(r.Request.UID), Allowed: true},
-	})
-	if err != nil {
-		panic(err) // these types always marshal
-	}
-	return text
 }

@@ -112,11 +112,9 @@ func TestReviews(t *testing.T) {
 		{name: "create", review: short(pods + `,"operation":"CREATE","object":` + web + `,"oldObject":null`), shows: showA, count: `pods CREATE sent`},
 		{name: "update", review: short(pods + `,"operation":"UPDATE","object":` + web2 + `,"oldObject":` + web), shows: showB, count: `pods UPDATE sent`},
 		{name: "delete", review: short(pods + `,"operation":"DELETE","object":null,"oldObject":` + web), shows: showA + " deleted", count: `pods DELETE sent`},
-		{name: "delete of a collection's item", review: short(pods + `,"operation":"DELETE","name":"","oldObject":` + web), shows: showA + " deleted", count: `pods DELETE sent`},
 		{name: "objects before the operation", review: short(`"oldObject":` + web + `,"object":` + web2 + `,"operation":"DELETE",` + pods), shows: showA + " deleted", count: `pods DELETE sent`},
 		{name: "another kind", review: short(`"resource":{"group":"apps","resource":"deployments"},"operation":"CREATE","object":{"metadata":{"name":"d"}}`), shows: "apps/deployments /d [] []", count: `deployments.apps CREATE sent`},
 		{name: "not chosen", review: short(`"resource":{"group":"evil.example.com","resource":"pods"},"operation":"CREATE","object":` + web), count: `other CREATE not_chosen`},
-		{name: "no resource", review: short(`"operation":"CREATE","object":` + web), count: `other CREATE not_chosen`},
 		{name: "dry run", review: short(pods + `,"operation":"CREATE","dryRun":true,"object":` + web), count: `other CREATE dry_run`},
 		{name: "connect", review: short(pods + `,"operation":"CONNECT","object":` + web), count: `other CONNECT connect`},
 		{name: "subresource", review: short(pods + `,"subResource":"status","operation":"UPDATE","object":` + web), count: `other UPDATE subresource`},
@@ -126,17 +124,10 @@ func TestReviews(t *testing.T) {
 		{name: "identity of the object", review: short(pods + `,"operation":"CREATE","name":"x","namespace":"y","object":` + web2), shows: showB, count: `pods CREATE sent`},
 		{name: "a Namespace", review: short(`"resource":{"resource":"namespaces"},"operation":"UPDATE","name":"shop","namespace":"shop","object":{"metadata":{"name":"shop"}}`), shows: "/namespaces /shop [] []", count: `namespaces UPDATE sent`},
 		{name: "sorted", review: short(pods + `,"operation":"CREATE","object":{"metadata":{"name":"a","labels":{"c":"1","a":"2","b":"3","":"4"},"annotations":{"z":"","y/x":"\u003c"}}}`), shows: "/pods /a [{ 4} {a 2} {b 3} {c 1}] [{y/x <} {z }]", count: `pods CREATE sent`},
-		{name: "labels of odd types", review: short(pods + `,"operation":"CREATE","object":{"metadata":{"name":"a","labels":{"a":1,"b":"c","d":{"e":"f"},"g":null},"annotations":7}}`), shows: "/pods /a [{a } {b c} {d } {g }] []", count: `pods CREATE sent`},
-		{name: "fields of another case", review: short(pods + `,"operation":"CREATE","object":{"metadata":{"name":"a","Labels":{"x":"y"}},"Metadata":{"name":"b"}}`), shows: "/pods /a [] []", count: `pods CREATE sent`},
-		{name: "null object", review: short(pods + `,"operation":"CREATE","object":null`), count: `other CREATE unnamed`},
 		{name: "no object", review: short(pods + `,"operation":"UPDATE","oldObject":` + web), count: `other UPDATE unnamed`},
 		{name: "delete without old object", review: short(pods + `,"operation":"DELETE","object":` + web), count: `other DELETE unnamed`},
-		{name: "an array for the object", review: short(pods + `,"operation":"CREATE","object":[` + web + `]`), count: `other CREATE unnamed`},
-		{name: "a number for a name", review: short(pods + `,"operation":"CREATE","object":{"metadata":{"name":1}}`), count: `other CREATE unnamed`},
-		{name: "an array for the labels", review: short(pods + `,"operation":"CREATE","object":{"metadata":{"name":"a","labels":["b"]}}`), shows: "/pods /a [] []", count: `pods CREATE sent`},
 		{name: "a made up operation", review: short(pods + `,"operation":"` + kilo + `","object":` + web), shows: showA, count: `pods other sent`},
 		{name: "nested deeply", review: short(`"operation":"CREATE",` + pods + `,"object":{"spec":` + nested(9000) + `,"metadata":{"name":"a"}}`), shows: "/pods /a [] []", count: `pods CREATE sent`},
-		{name: "huge numbers", review: short(`"operation":"CREATE",` + pods + `,"object":{"metadata":{"generation":1e99999,"name":"a"},"spec":` + strings.Repeat("9", 9999) + `}`), shows: "/pods /a [] []", count: `pods CREATE sent`},
 		{name: "nothing else", review: `{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"uid":"u1"}}`, count: `other other unnamed`},
 		{
 			name: "v1beta1", review: strings.Replace(short(pods+`,"operation":"CREATE","object":`+web), "io/v1", "io/v1beta1", 1), shows: showA, count: `pods CREATE sent`,
@@ -213,27 +204,18 @@ func TestBadInput(t *testing.T) {
 		{"another path", request("POST", "/", "application/json", good), 404, "not found\n"},
 		{"the beginning of the path", request("POST", "/validat", "application/json", good), 404, "not found\n"},
 		{"more than the path", request("POST", "/validate/", "application/json", good), 404, "not found\n"},
-		{"GET of another path", request("GET", "/metrics", "", ""), 404, "not found\n"},
 		{"GET", request("GET", "/validate", "application/json", ""), 405, "want POST\n"},
-		{"PUT", request("PUT", "/validate", "application/json", good), 405, "want POST\n"},
 		{"no type", request("POST", "/validate", "", good), 415, "want Content-Type: application/json, not encoded\n"},
 		{"another type", request("POST", "/validate", "application/yaml", good), 415, "want Content-Type: application/json, not encoded\n"},
-		{"a longer type", request("POST", "/validate", "application/jsonx", good), 415, "want Content-Type: application/json, not encoded\n"},
 		{"encoded", encoded, 415, "want Content-Type: application/json, not encoded\n"},
 		{"empty", json(""), 400, noReview},
 		{"no JSON", json("a=b"), 400, noReview},
 		{"cut off", json(good[:len(good)-1]), 400, noReview},
 		{"more after it", json(good + "{}"), 400, noReview},
-		{"an array", json("[" + good + "]"), 400, noReview},
-		{"null", json("null"), 400, noReview},
 		{"no kind", json(strings.Replace(good, "kind", "kinds", 1)), 400, noReview},
 		{"another version", json(strings.Replace(good, "io/v1", "io/v2", 1)), 400, noReview},
-		{"no request", json(`{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1"}`), 400, noRequest},
-		{"null request", json(`{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":null}`), 400, noRequest},
 		{"an array for the request", json(strings.Replace(good, `"request":{"uid":"u1"`, `"request":[],"x":{"uid":"u1"`, 1)), 400, noRequest},
-		{"no uid", json(strings.Replace(good, "uid", "gid", 1)), 400, noRequest},
 		{"empty uid", json(strings.Replace(good, "u1", "", 1)), 400, noRequest},
-		{"a number for the uid", json(strings.Replace(good, `"u1"`, "1", 1)), 400, noRequest},
 		{"a long uid", json(strings.Replace(good, "u1", strings.Repeat("u", 254), 1)), 400, noRequest},
 		{"nested too deeply", json(short(pods + `,"operation":"CREATE","object":` + web + `,"x":` + nested(10_000))), 400, noReview},
 	} {
@@ -265,7 +247,7 @@ func (u unread) Read([]byte) (int, error) {
 // TestSizes says what becomes of a review by what it announces and what is free.
 func TestSizes(t *testing.T) {
 	text := short(pods + `,"operation":"UPDATE","object":` + web)
-	const labels = 8 * decodedBytes // what a label and an annotation take
+	const labels = 4 * 48 // what a label and an annotation take at most
 	for _, test := range []struct {
 		name       string
 		held, size int64
@@ -278,12 +260,16 @@ func TestSizes(t *testing.T) {
 		{"just room", maxBufferedBytes - 2000 - labels, 1000, 200, allowed},
 		{"no room for the labels", maxBufferedBytes - 2000 - labels + 1, 1000, 503, "no room beside other reviews\n"},
 		{"no room for the body", maxBufferedBytes - 1999, 1000, 503, "no room beside other reviews\n"},
+		{"cut off", 0, 2000, 400, "the review was cut off\n"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			b := newBench()
 			r := post(unread{t})
-			if test.code == 200 || strings.HasSuffix(test.name, "labels") {
+			switch test.name {
+			case "the largest", "just room", "no room for the labels":
 				r = post(strings.NewReader(text + strings.Repeat(" ", int(test.size)-len(text))))
+			case "cut off":
+				r = post(io.MultiReader(strings.NewReader(text), iotest.ErrReader(io.ErrClosedPipe)))
 			}
 			r.ContentLength = test.size
 			b.buffered.Add(test.held)
@@ -301,21 +287,6 @@ func TestSizes(t *testing.T) {
 				t.Errorf("counted %v, want 1", got)
 			}
 		})
-	}
-}
-
-// TestCutOff has the connection break, or the body end early.
-func TestCutOff(t *testing.T) {
-	text := short(pods + `,"operation":"UPDATE","object":` + web)
-	for _, body := range []io.Reader{strings.NewReader(text[:len(text)-1]), io.MultiReader(strings.NewReader(text[:90]), iotest.ErrReader(io.ErrClosedPipe))} {
-		b := newBench()
-		r := post(body)
-		r.ContentLength = int64(len(text))
-		answer := b.serve(r)
-		if got := bodyOf(t, answer); answer.StatusCode != 400 || got != "the review was cut off\n" {
-			t.Errorf("answered %d %q", answer.StatusCode, got)
-		}
-		b.expectCounts(t)
 	}
 }
 

@@ -2,54 +2,34 @@ package webhook
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/json"
 	"errors"
-	"maps"
+	"fmt"
 	"slices"
-
-	kjson "sigs.k8s.io/json"
+	"unsafe"
 
 	"labelstream/record"
 )
 
-// review holds the wanted fields of an AdmissionReview. The decoder skips all
-// others, an object's spec and status among them.
+// review holds the wanted fields of an AdmissionReview. Its slices are parts of
+// the body.
 type review struct {
-	APIVersion string  `json:"apiVersion"`
-	Kind       string  `json:"kind"`
-	Request    request `json:"request"`
+	apiVersion, kind string
+	request          request
 }
 
 type request struct {
-	UID         string   `json:"uid"`
-	Resource    resource `json:"resource"`
-	SubResource string   `json:"subResource"`
-	Name        string   `json:"name"`
-	Namespace   string   `json:"namespace"`
-	Operation   string   `json:"operation"`
-	DryRun      bool     `json:"dryRun"`
-	Object      object   `json:"object"`
-	OldObject   object   `json:"oldObject"`
-}
-
-type resource struct {
-	Group    string `json:"group"`
-	Resource string `json:"resource"`
-}
-
-type object struct {
-	Metadata metadata `json:"metadata"`
+	uid, operation    string
+	group, resource   string
+	subResource       []byte
+	name, namespace   []byte
+	dryRun            bool
+	object, oldObject metadata
 }
 
 // metadata has its labels and annotations in JSON: those of an old object are
 // seldom wanted, and many short ones take much more memory once they are decoded.
-type metadata struct {
-	Name        string          `json:"name"`
-	Namespace   string          `json:"namespace"`
-	Labels      json.RawMessage `json:"labels"`
-	Annotations json.RawMessage `json:"annotations"`
-}
+type metadata struct{ name, namespace, labels, annotations []byte }
 
 // maxUIDBytes is far more than a uid has: an answer repeats it.
 const maxUIDBytes = 253
@@ -64,78 +44,155 @@ var (
 // Names of fields are case-sensitive, as they are for the API server: a custom
 // resource may have a field "Metadata".
 func parse(text []byte) (*review, error) {
-	var v review
-	err := kjson.UnmarshalCaseSensitivePreserveInts(text, &v)
-	if _, odd := errors.AsType[*json.UnmarshalTypeError](err); err != nil && !odd {
+	if !json.Valid(text) {
 		return nil, errNoReview
 	}
+	var v review
+	v.read(&reader{data: text})
 	switch {
-	case v.Kind != "AdmissionReview",
-		v.APIVersion != "admission.k8s.io/v1" && v.APIVersion != "admission.k8s.io/v1beta1":
+	case v.kind != "AdmissionReview",
+		v.apiVersion != "admission.k8s.io/v1" && v.apiVersion != "admission.k8s.io/v1beta1":
 		return nil, errNoReview
-	case v.Request.UID == "" || len(v.Request.UID) > maxUIDBytes:
+	case v.request.uid == "" || len(v.request.uid) > maxUIDBytes:
 		return nil, errNoRequest
 	}
 	return &v, nil
 }
 
+func (v *review) read(r *reader) {
+	r.object(func(key []byte) {
+		switch string(key) {
+		case "apiVersion":
+			v.apiVersion = string(r.text())
+		case "kind":
+			v.kind = string(r.text())
+		case "request":
+			v.request.read(r)
+		}
+	})
+}
+
+func (q *request) read(r *reader) {
+	r.object(func(key []byte) {
+		switch string(key) {
+		case "uid":
+			q.uid = string(r.text())
+		case "operation":
+			q.operation = string(r.text())
+		case "resource":
+			q.readResource(r)
+		case "subResource":
+			q.subResource = r.text()
+		case "name":
+			q.name = r.text()
+		case "namespace":
+			q.namespace = r.text()
+		case "dryRun":
+			q.dryRun = string(r.skip()) == "true"
+		case "object":
+			q.object.read(r)
+		case "oldObject":
+			q.oldObject.read(r)
+		}
+	})
+}
+
+func (q *request) readResource(r *reader) {
+	r.object(func(key []byte) {
+		switch string(key) {
+		case "group":
+			q.group = string(r.text())
+		case "resource":
+			q.resource = string(r.text())
+		}
+	})
+}
+
+// read reads the metadata of an object.
+func (m *metadata) read(r *reader) {
+	r.object(func(key []byte) {
+		if string(key) != "metadata" {
+			return
+		}
+		r.object(func(key []byte) {
+			switch string(key) {
+			case "name":
+				m.name = r.text()
+			case "namespace":
+				m.namespace = r.text()
+			case "labels":
+				m.labels = r.skip()
+			case "annotations":
+				m.annotations = r.skip()
+			}
+		})
+	})
+}
+
 // skip returns why a request shows no object, "" where it shows one.
-func (r *request) skip() Outcome {
+func (q *request) skip() Outcome {
 	switch {
-	case r.DryRun:
+	case q.dryRun:
 		return dryRun
-	case r.Operation == "CONNECT":
+	case q.operation == "CONNECT":
 		return connect
-	case r.SubResource != "":
+	case len(q.subResource) > 0:
 		return subresource
-	case r.subject().Name == "" && r.Name == "":
+	case len(q.subject().name) == 0 && len(q.name) == 0:
 		return unnamed
 	}
 	return ""
 }
 
 // subject is the object that a request shows; of a deletion it is the old one.
-func (r *request) subject() *metadata {
-	if r.deletes() {
-		return &r.OldObject.Metadata
+func (q *request) subject() *metadata {
+	if q.deletes() {
+		return &q.oldObject
 	}
-	return &r.Object.Metadata
+	return &q.object
 }
 
-func (r *request) deletes() bool { return r.Operation == "DELETE" }
+func (q *request) deletes() bool { return q.operation == "DELETE" }
 
 // change returns what a request shows that is not to be skipped.
-func (r *request) change() *Change {
-	m := r.subject()
-	namespace := m.Namespace
+func (q *request) change() *Change {
+	m := q.subject()
+	o := &record.Object{Name: m.name, Namespace: m.namespace, Labels: decode(m.labels), Annotations: decode(m.annotations)}
+	if len(o.Name) == 0 {
+		o.Name = q.name
+	}
 	// The API server gives each Namespace itself as its namespace.
-	if namespace == "" && r.Resource != (resource{Resource: "namespaces"}) {
-		namespace = r.Namespace
+	if len(o.Namespace) == 0 && (q.group != "" || q.resource != "namespaces") {
+		o.Namespace = q.namespace
 	}
-	return &Change{Group: r.Resource.Group, Resource: r.Resource.Resource, Deleted: r.deletes(), Object: &record.Object{
-		Name: []byte(cmp.Or(m.Name, r.Name)), Namespace: []byte(namespace), Labels: decode(m.Labels), Annotations: decode(m.Annotations),
-	}}
+	return &Change{Group: q.group, Resource: q.resource, Object: o, Deleted: q.deletes()}
 }
 
-// decodedBytes is what decoding labels or annotations takes for each quote in
-// them: a key and a value have four, and take 250 bytes (see BenchmarkHostile).
-const decodedBytes = 64
-
-// cost is an upper bound of the memory that change takes.
-func (r *request) cost() int64 {
-	m, quote := r.subject(), []byte{'"'}
-	return decodedBytes * int64(bytes.Count(m.Labels, quote)+bytes.Count(m.Annotations, quote))
+// cost is the memory that change takes. What labels and annotations say is in
+// the body, or takes less than it does there.
+func (q *request) cost() int64 {
+	m := q.subject()
+	return int64(unsafe.Sizeof(record.KeyValue{})) * int64(mostPairs(m.labels)+mostPairs(m.annotations))
 }
 
-// decode returns labels or annotations sorted by key, and what can be read of
-// those that are none.
+// mostPairs is how many labels or annotations a text can have: each key has two
+// quotes.
+func mostPairs(text []byte) int { return bytes.Count(text, []byte{'"'}) / 2 }
+
+// decode returns labels or annotations sorted by key. A value that is no string
+// is empty.
 func decode(text []byte) []record.KeyValue {
-	var m map[string]string
-	// The text is known to be JSON: an error says that its type is odd.
-	_ = json.Unmarshal(text, &m)
-	all := make([]record.KeyValue, 0, len(m))
-	for _, key := range slices.Sorted(maps.Keys(m)) {
-		all = append(all, record.KeyValue{Key: []byte(key), Value: []byte(m[key])})
+	if text == nil {
+		return nil
 	}
+	all, r := make([]record.KeyValue, 0, mostPairs(text)), reader{data: text}
+	r.object(func(key []byte) { all = append(all, record.KeyValue{Key: key, Value: r.text()}) })
+	slices.SortStableFunc(all, func(a, b record.KeyValue) int { return bytes.Compare(a.Key, b.Key) })
 	return all
+}
+
+// answer allows the review. Both versions have these fields.
+func (v *review) answer() []byte {
+	uid, _ := json.Marshal(v.request.uid) // a string always marshals
+	return fmt.Appendf(nil, `{"kind":"AdmissionReview","apiVersion":%q,"response":{"uid":%s,"allowed":true}}`, v.apiVersion, uid)
 }

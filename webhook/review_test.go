@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	kjson "sigs.k8s.io/json"
 )
 
@@ -23,63 +24,54 @@ type plainObject struct {
 	Labels, Annotations map[string]string
 }
 
+// plainOf is a review of ours as it is compared.
 func plainOf(v *review) plain {
-	r := &v.Request
-	return plain{
-		v.APIVersion, v.Kind, r.UID, r.Resource.Group, r.Resource.Resource, r.SubResource, r.Name, r.Namespace, r.Operation,
-		r.DryRun, plainObjectOf(&r.Object.Metadata), plainObjectOf(&r.OldObject.Metadata),
-	}
-}
-
-func plainObjectOf(m *metadata) plainObject {
-	strings := func(text []byte) map[string]string {
-		all := make(map[string]string)
-		for _, pair := range decode(text) {
-			all[string(pair.Key)] = string(pair.Value)
+	object := func(m *metadata) plainObject {
+		pairs := func(text []byte) map[string]string {
+			all := make(map[string]string)
+			for _, pair := range decode(text) {
+				all[string(pair.Key)] = string(pair.Value)
+			}
+			return all
 		}
-		return all
+		return plainObject{string(m.name), string(m.namespace), pairs(m.labels), pairs(m.annotations)}
 	}
-	return plainObject{m.Name, m.Namespace, strings(m.Labels), strings(m.Annotations)}
+	q := &v.request
+	return plain{
+		v.apiVersion, v.kind, q.uid, q.group, q.resource, string(q.subResource), string(q.name), string(q.namespace), q.operation,
+		q.dryRun, object(&q.object), object(&q.oldObject),
+	}
 }
 
-// unstructured is what encoding/json reads of a text, without our types.
-func unstructured(text []byte) (p plain, ok bool) {
+// decoded is what encoding/json reads of a text without types.
+func decoded(text []byte) (p plain, ok bool) {
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.UseNumber()
-	var v any
+	var v map[string]any
 	if !json.Valid(text) || d.Decode(&v) != nil {
 		return plain{}, false
 	}
-	r := member(v, "request")
+	at := func(path ...string) string {
+		s, _, _ := unstructured.NestedString(v, path...)
+		return s
+	}
 	object := func(key string) plainObject {
-		m := member(member(r, key), "metadata")
-		return plainObject{stringAt(m, "name"), stringAt(m, "namespace"), stringsAt(m, "labels"), stringsAt(m, "annotations")}
+		pairs := func(field string) map[string]string {
+			all := make(map[string]string)
+			found, _, _ := unstructured.NestedFieldNoCopy(v, "request", key, "metadata", field)
+			m, _ := found.(map[string]any)
+			for name, value := range m {
+				all[name], _ = value.(string)
+			}
+			return all
+		}
+		return plainObject{at("request", key, "metadata", "name"), at("request", key, "metadata", "namespace"), pairs("labels"), pairs("annotations")}
 	}
+	dry, _, _ := unstructured.NestedBool(v, "request", "dryRun")
 	return plain{
-		stringAt(v, "apiVersion"), stringAt(v, "kind"), stringAt(r, "uid"),
-		stringAt(member(r, "resource"), "group"), stringAt(member(r, "resource"), "resource"), stringAt(r, "subResource"),
-		stringAt(r, "name"), stringAt(r, "namespace"), stringAt(r, "operation"), member(r, "dryRun") == true, object("object"), object("oldObject"),
+		at("apiVersion"), at("kind"), at("request", "uid"), at("request", "resource", "group"), at("request", "resource", "resource"),
+		at("request", "subResource"), at("request", "name"), at("request", "namespace"), at("request", "operation"), dry, object("object"), object("oldObject"),
 	}, true
-}
-
-func member(v any, key string) any {
-	m, _ := v.(map[string]any)
-	return m[key]
-}
-
-func stringAt(v any, key string) string {
-	s, _ := member(v, key).(string)
-	return s
-}
-
-// stringsAt returns the keys of an object; a value that is no string is empty.
-func stringsAt(v any, key string) map[string]string {
-	m, _ := member(v, key).(map[string]any)
-	all := make(map[string]string)
-	for key := range m {
-		all[key] = stringAt(m, key)
-	}
-	return all
 }
 
 // compare reads the text in both ways.
@@ -89,7 +81,7 @@ func compare(t *testing.T, text []byte) {
 	if odd, err := kjson.UnmarshalStrict(text, &strict); err == nil && len(odd) > 0 {
 		return // keys that come twice: nobody sends them, and a map forgets the first
 	}
-	want, ok := unstructured(text)
+	want, ok := decoded(text)
 	ok = ok && want.Kind == "AdmissionReview" &&
 		(want.APIVersion == "admission.k8s.io/v1" || want.APIVersion == "admission.k8s.io/v1beta1") &&
 		want.UID != "" && len(want.UID) <= maxUIDBytes
@@ -103,7 +95,7 @@ func compare(t *testing.T, text []byte) {
 	if diff := cmp.Diff(want, plainOf(got)); diff != "" {
 		t.Errorf("%.2000q (-encoding/json +ours):\n%s", text, diff)
 	}
-	if answered := answer(got); !json.Valid(answered) || !utf8.Valid(answered) {
+	if answered := got.answer(); !json.Valid(answered) || !utf8.Valid(answered) {
 		t.Errorf("%.2000q: answered %q", text, answered)
 	}
 }
@@ -129,21 +121,23 @@ func oddReviews() []string {
 	return all
 }
 
-func TestOddReviews(t *testing.T) {
-	for _, text := range oddReviews() {
-		compare(t, []byte(text))
-	}
-	whole := podReview("UPDATE")
-	for n := 0; n <= len(whole); n += 7 {
-		compare(t, whole[:n])
-	}
-}
-
 func FuzzReview(f *testing.F) {
 	for _, text := range oddReviews() {
 		f.Add([]byte(text))
 	}
-	f.Add(podReview("UPDATE"))
+	whole := podReview("UPDATE")
+	for n := 0; n <= len(whole); n += 97 {
+		f.Add(whole[:n])
+	}
+	f.Add(whole)
+	var spaced bytes.Buffer
+	if err := json.Indent(&spaced, whole, "\r\n", " \t"); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(spaced.Bytes())
+	f.Add([]byte(short("\"dryRun\":true\r")))
+	f.Add([]byte(short("\"dryRun\":true\t")))
+	f.Add([]byte(strings.Replace(short(pods), "kind", `\u006bind`, 1)))
 	f.Fuzz(func(t *testing.T, text []byte) { compare(t, text) })
 }
 
@@ -183,7 +177,7 @@ func BenchmarkHostile(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		n := len(v.Request.change().Object.Labels)
+		n := len(v.request.change().Object.Labels)
 		b.ReportMetric(float64(n), "labels")
 	}
 }

