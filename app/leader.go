@@ -35,7 +35,7 @@ const (
 	// Check allows the lease's duration and a tolerance since a renewal was
 	// answered. Another replica counts the duration from when the renewal was
 	// stored, which is up to leaseTimeout earlier, so the tolerance is negative:
-	// whoever has not renewed for renewDeadline does not lead.
+	// a process that has not renewed for renewDeadline does not lead.
 	leaseTolerance = renewDeadline - leaseDuration
 )
 

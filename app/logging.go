@@ -37,8 +37,8 @@ func isTerminal(w io.Writer) bool {
 	return ok && term.IsTerminal(int(file.Fd()))
 }
 
-// routeLibraries writes what libraries log at debug level: whoever uses one logs
-// itself what an operator can act on.
+// routeLibraries writes what libraries log at debug level: the code that uses one
+// logs what an operator can act on.
 func routeLibraries(log logrus.FieldLogger) {
 	klog.SetLogger(atDebug(log, "client-go"))
 	crlog.SetLogger(atDebug(log, "controller-runtime"))

@@ -16,7 +16,7 @@ const (
 	batchAccepted batchResult = "accepted"
 	// batchConflict is accepted too: the receiver has newer samples.
 	batchConflict batchResult = "conflict"
-	// batchPartial is a batch of which some records were refused.
+	// batchPartial is a batch with some records refused.
 	batchPartial batchResult = "partial"
 	batchRefused batchResult = "refused"
 )

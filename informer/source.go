@@ -171,7 +171,7 @@ func (s *Source) beginList() *list {
 	}
 }
 
-// endList takes that a list is complete.
+// endList records that the list is complete.
 func (s *Source) endList(l *list) {
 	now := time.Now()
 	vanished := 0
@@ -607,15 +607,15 @@ func (w *watcher) deliver(ctx context.Context, typ watch.EventType, o *decode.Ob
 	return err
 }
 
-// works takes that the kind can be watched.
+// works records that the kind can be watched.
 func (w *watcher) works() {
 	w.short, w.retries = false, retries{}
 	w.source.watching.End()
 	w.source.status.progress(func(s *Status) { s.WatchErr = nil })
 }
 
-// current takes that the server has sent something, or was silent as a watch may
-// be: nothing is missing.
+// current records that nothing is missing: the server has sent something, or was
+// silent as a watch may be.
 func (w *watcher) current() {
 	w.works()
 	now := time.Now()
