@@ -80,6 +80,7 @@ func Run(ctx context.Context, cfg *config.Config, opts Options) error {
 	if err != nil {
 		return err
 	}
+	a.logPreset()
 	defer a.serve(ctx)()
 	if opts.once() {
 		return a.backfill(ctx)

@@ -93,7 +93,7 @@ func buildRecord(t *testing.T, o *record.Object) *record.Record {
 	t.Helper()
 	cfg := loadConfig(t, "http://127.0.0.1:1", map[string]string{"UNSAFE_VALUES": "keep"})
 	kind := &record.Kind{Resource: "pods", Type: "pod", Metric: "pod", NameLabel: "pod", Namespaced: true, Labels: true, Annotations: true}
-	r, ok := record.NewBuilder(kind, cfg).Build(o)
+	r, ok := record.NewBuilder(kind, cfg, nil).Build(o)
 	if !ok {
 		t.Fatal("the object gives no record")
 	}

@@ -63,3 +63,13 @@ func LogErrors(log logrus.FieldLogger, err error) {
 	}
 	log.Error(err)
 }
+
+// logPreset says what came of the settings that follow the preset, and what of them
+// the receiver is known not to keep.
+func (a *app) logPreset() {
+	log := a.log.WithField("preset", string(a.cfg.Preset))
+	log.WithFields(a.cfg.PresetValues).Info("Settings that follow the preset")
+	for _, text := range a.cfg.Discarded() {
+		log.WithField("hint", text).Warn("The receiver discards what these settings make")
+	}
+}

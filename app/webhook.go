@@ -24,7 +24,7 @@ var _ webhook.Target = reviews{}
 
 // Review implements [webhook.Target].
 func (r reviews) Review(c *webhook.Change) (kind string, outcome webhook.Outcome) {
-	kind, reviewed := r.informers.Review(c.Group, c.Resource, c.Object, c.Deleted, r.queue)
+	kind, reviewed := r.informers.Review((*informer.Change)(c), r.queue)
 	return kind, webhook.Outcome(reviewed)
 }
 

@@ -26,13 +26,17 @@ type Config struct {
 	Namespaces        List `split_words:"true" desc:"namespaces to read, each listed by itself, more than 100 by one list of all namespaces; all where empty" match:"namespace" accepts:"a list of namespace names"`
 	NamespacesExclude List `split_words:"true" desc:"namespaces whose objects are left out" match:"namespace" accepts:"a list of namespace names"`
 
-	Series
+	// Preset's values, by the setting's name, are in PresetValues.
+	Preset       Preset         `split_words:"true" default:"cloudzero" desc:"the receiver whose limits and habits the defaults of other settings follow; what is set wins over them" oneof:"cloudzero,prometheus,mimir,victoriametrics"`
+	PresetValues map[string]any `ignored:"true"`
+
+	Appearance
 	Delivery
 
 	OnceTimeout    time.Duration `split_words:"true" default:"1h" desc:"how long a run with --once may take" min:"1s" max:"168h"`
 	PageSize       int           `split_words:"true" default:"500" desc:"objects in one page of a list, at most" min:"1" max:"10000"`
 	Changes        Changes       `split_words:"true" default:"watch" desc:"what tells the daemon of changes: watches, the admission webhook, or nothing but the resync" oneof:"watch,webhook,none"`
-	ResyncInterval time.Duration `split_words:"true" default:"3h" desc:"how often all is read and sent again, up to a tenth sooner; 0 for never, 4m where the receiver is Prometheus and series must not go stale" min:"1s" max:"168h" or:"0"`
+	ResyncInterval time.Duration `split_words:"true" default:"3h" desc:"how often all is read and sent again, up to a tenth sooner; 0 for never" min:"1s" max:"168h" or:"0"`
 
 	Leader
 	Webhook
@@ -44,13 +48,18 @@ type Config struct {
 	LogFormat       string        `split_words:"true" desc:"how a log line is written; where empty, text on a terminal and json elsewhere" oneof:"text,json"`
 }
 
-// Series are the settings of what a series looks like.
-type Series struct {
-	MetricPrefix   string       `split_words:"true" default:"cloudzero_" desc:"what the metric names begin with; may be empty" match:"metric"`
+// Appearance are the settings of what a series looks like.
+type Appearance struct {
+	Series         Form         `split_words:"true" default:"cloudzero" desc:"form of the series: metrics and labels as the CloudZero collector takes them, or as kube-state-metrics has them in kube_pod_labels and its like" oneof:"cloudzero,kube-state-metrics"`
+	MetricPrefix   string       `split_words:"true" default:"cloudzero_" desc:"what the metric names begin with; may be empty; with SERIES=kube-state-metrics it is kube_" match:"metric"`
 	ExternalLabels Pairs        `split_words:"true" desc:"labels added to each series that has none of that name" accepts:"a list of name=value, each name once and without a leading __, no value empty; with NAMES=underscore, names of letters, digits and _, no digit first"`
-	Names          Names        `split_words:"true" default:"raw" desc:"how the keys of labels and annotations become label names: as they are, or with _ for each character outside a-z, A-Z, 0-9 and _" oneof:"raw,underscore"`
+	Names          Names        `split_words:"true" default:"raw" desc:"how the keys of labels and annotations become label names: as they are, or with _ for each character outside a-z, A-Z, 0-9 and _; with SERIES=kube-state-metrics as it does" oneof:"raw,underscore"`
 	UnsafeValues   UnsafeValues `split_words:"true" default:"drop" desc:"what happens to values that hold one of < > & ' \"" oneof:"drop,keep"`
 	ValueMaxBytes  int          `split_words:"true" default:"2048" desc:"bytes after which a value is cut" min:"16" max:"262144"`
+
+	MaxLabelsPerSeries int `split_words:"true" default:"0" desc:"labels of a series at most, the metric's name among them; those go first that match the last of the filters; 0 for any number" min:"8" max:"10000" or:"0"`
+	LabelNameMaxBytes  int `split_words:"true" default:"0" desc:"bytes of a label's name at most, longer ones are left out; 0 for any number" min:"16" max:"10000" or:"0"`
+	MaxKeys            int `split_words:"true" default:"300" desc:"distinct keys of labels and annotations above which there is a warning, since the receiver keeps no more (CloudZero: of all clusters together); 0 for any number" min:"1" max:"100000" or:"0"`
 }
 
 // Delivery are the settings of the way to the destination.
@@ -62,6 +71,7 @@ type Delivery struct {
 	SendTimeout  time.Duration `split_words:"true" default:"30s" desc:"how long one request may take, its answer included" min:"10ms" max:"10m"`
 	Senders      int           `split_words:"true" default:"1" desc:"connections that send in parallel; records of one object always take the same" min:"1" max:"64"`
 	Protocol     Protocol      `split_words:"true" default:"auto" desc:"version of remote_write; auto finds out whether the destination speaks 2.0" oneof:"auto,1.0,2.0"`
+	StaleMarkers bool          `split_words:"true" default:"false" desc:"end the series of an object that is gone, or was relabelled in a review, with a staleness marker"`
 	OnRefused    OnRefused     `split_words:"true" default:"halve" desc:"what happens to a batch that is refused for some bad record: halve it to send the others, or drop all of it" oneof:"halve,drop"`
 	Auth
 }
@@ -101,6 +111,14 @@ type Webhook struct {
 
 // The values of settings that accept a few words.
 const (
+	PresetCloudZero       Preset = "cloudzero"
+	PresetPrometheus      Preset = "prometheus"
+	PresetMimir           Preset = "mimir"
+	PresetVictoriaMetrics Preset = "victoriametrics"
+
+	FormCloudZero        Form = "cloudzero"
+	FormKubeStateMetrics Form = "kube-state-metrics"
+
 	NamesRaw         Names        = "raw"
 	NamesUnderscore  Names        = "underscore"
 	UnsafeValuesDrop UnsafeValues = "drop"

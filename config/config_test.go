@@ -113,6 +113,12 @@ func TestLoad(t *testing.T) {
 		{"ANNOTATIONS_RESOURCES", "Annotations.Resources", List{"pods", "namespaces"}, "nodes", List{"nodes"}},
 		{"NAMESPACES", "Namespaces", List(nil), "production,staging", List{"production", "staging"}},
 		{"NAMESPACES_EXCLUDE", "NamespacesExclude", List(nil), "kube-system", List{"kube-system"}},
+		{"PRESET", "Preset", PresetCloudZero, "mimir", PresetMimir},
+		{"SERIES", "Series", FormCloudZero, "cloudzero", FormCloudZero},
+		{"MAX_LABELS_PER_SERIES", "MaxLabelsPerSeries", 0, "8", 8},
+		{"LABEL_NAME_MAX_BYTES", "LabelNameMaxBytes", 0, "16", 16},
+		{"MAX_KEYS", "MaxKeys", 300, "0", 0},
+		{"STALE_MARKERS", "StaleMarkers", false, "true", true},
 		{"METRIC_PREFIX", "MetricPrefix", "cloudzero_", "", ""},
 		{"EXTERNAL_LABELS", "ExternalLabels", Pairs(nil), `cluster = east, team=a\,b`, Pairs{"cluster": "east", "team": "a,b"}},
 		{"NAMES", "Names", NamesRaw, "underscore", NamesUnderscore},
@@ -162,6 +168,50 @@ func TestLoad(t *testing.T) {
 	}
 }
 
+// TestPresets has the row of each receiver. What is set wins, also over a row.
+func TestPresets(t *testing.T) {
+	row := func(series, names, unsafe, resync, markers, labels, name, value, keys, protocol string) map[string]any {
+		return map[string]any{
+			"SERIES": series, "NAMES": names, "UNSAFE_VALUES": unsafe, "RESYNC_INTERVAL": resync, "STALE_MARKERS": markers, "MAX_LABELS_PER_SERIES": labels,
+			"LABEL_NAME_MAX_BYTES": name, "VALUE_MAX_BYTES": value, "MAX_KEYS": keys, "PROTOCOL": protocol,
+		}
+	}
+	for preset, want := range map[string]map[string]any{
+		"cloudzero":       row("cloudzero", "raw", "drop", "3h0m0s", "false", "0", "0", "2048", "300", "auto"),
+		"prometheus":      row("kube-state-metrics", "underscore", "keep", "4m0s", "true", "0", "0", "2048", "0", "auto"),
+		"mimir":           row("kube-state-metrics", "underscore", "keep", "4m0s", "true", "30", "1024", "2048", "0", "auto"),
+		"victoriametrics": row("kube-state-metrics", "underscore", "keep", "4m0s", "true", "40", "256", "4096", "0", "1.0"),
+	} {
+		cfg := loaded(t, with(map[string]string{"PRESET": preset}))
+		if d := diff(want, cfg.PresetValues); d != "" {
+			t.Errorf("PRESET=%s: -want +got\n%s", preset, d)
+		}
+		if prefix := cfg.MetricPrefix; (prefix == "kube_") != (want["SERIES"] == "kube-state-metrics") {
+			t.Errorf("PRESET=%s: the prefix is %q", preset, prefix)
+		}
+	}
+	set := map[string]string{"PRESET": "victoriametrics", "SERIES": "cloudzero", "RESYNC_INTERVAL": "1h", "PROTOCOL": "auto", "METRIC_PREFIX": "k8s_"}
+	want := row("cloudzero", "raw", "keep", "1h0m0s", "true", "40", "256", "4096", "0", "auto")
+	if cfg := loaded(t, with(set)); cmp.Diff(want, cfg.PresetValues) != "" || cfg.MetricPrefix != "k8s_" {
+		t.Errorf("what is set does not win: prefix %s, -want +got\n%s", cfg.MetricPrefix, cmp.Diff(want, cfg.PresetValues))
+	}
+}
+
+func TestDiscarded(t *testing.T) {
+	set := map[string]string{"METRIC_PREFIX": "k8s_", "EXTERNAL_LABELS": "label_a=1,cluster=2"}
+	want := []string{
+		"LABELSTREAM_METRIC_PREFIX: the collector keeps metrics that begin with cloudzero_, want that, or another PRESET",
+		"LABELSTREAM_EXTERNAL_LABELS: the collector keeps labels that begin with label_, want label_cluster, or another PRESET",
+	}
+	if d := cmp.Diff(want, loaded(t, with(set)).Discarded()); d != "" {
+		t.Errorf("-want +got\n%s", d)
+	}
+	set["PRESET"], set["SERIES"] = "mimir", "cloudzero"
+	if got := loaded(t, with(set)).Discarded(); got != nil {
+		t.Errorf("Mimir discards nothing, got %q", got)
+	}
+}
+
 // fieldOf returns the value of a field, which may be one of a field.
 func fieldOf(cfg *Config, path string) any {
 	value := reflect.ValueOf(cfg).Elem()
@@ -202,14 +252,16 @@ func TestDryRunNeedsNoDestination(t *testing.T) {
 	}
 }
 
-func TestKeep(t *testing.T) {
-	source := &LabelSource{Filters: patterns(`^app$`, `team`), Exclude: patterns(`internal`, `^x-`)}
-	for key, want := range map[string]bool{
-		"app": true, "example.com/teams": true, "team-x-": true,
-		"app2": false, "kubernetes.io/app": false, "": false, "team.internal/team": false, "x-team": false,
+func TestRank(t *testing.T) {
+	source := &LabelSource{Filters: patterns(`^app$`, `team`, `^team$`), Exclude: patterns(`internal`, `^x-`)}
+	const not = -1
+	for key, want := range map[string]int{
+		"app": 0, "example.com/teams": 1, "team-x-": 1, "team": 1,
+		"app2": not, "kubernetes.io/app": not, "": not, "team.internal/team": not, "x-team": not,
 	} {
-		if got := source.Keep(key); got != want {
-			t.Errorf("Keep(%q) = %v, want %v", key, got, want)
+		rank, ok := source.Rank(key)
+		if ok != (want != not) || ok && rank != want {
+			t.Errorf("Rank(%q) = %v, %v, want %v", key, rank, ok, want)
 		}
 	}
 	cfg := loaded(t, with(nil))
@@ -217,16 +269,18 @@ func TestKeep(t *testing.T) {
 		"a.example/last-applied-configuration": true, "b.example/xlast-applied-configuration": true,
 		"kubectl.kubernetes.io/last-applied-configuration": false,
 	} {
-		if cfg.Annotations.Keep(key) != want || !cfg.Labels.Keep(key) {
+		_, isAnnotation := cfg.Annotations.Rank(key)
+		_, isLabel := cfg.Labels.Rank(key)
+		if isAnnotation != want || !isLabel {
 			t.Errorf("by default the annotation %s is kept: %v, want %v, and the label", key, !want, want)
 		}
 	}
 }
 
-func BenchmarkKeep(b *testing.B) {
+func BenchmarkRank(b *testing.B) {
 	source := &LabelSource{Filters: patterns(`^app$`, `^team$`, `^cost-`), Exclude: patterns(`last-applied-configuration$`)}
 	b.ReportAllocs()
 	for b.Loop() {
-		source.Keep("app.kubernetes.io/managed-by")
+		source.Rank("app.kubernetes.io/managed-by")
 	}
 }

@@ -63,6 +63,9 @@ func rows() []string {
 		if value != "" {
 			value = "`" + value + "`"
 		}
+		for _, other := range s.defaults()[1:] {
+			value += "; " + other
+		}
 		lines = append(lines, fmt.Sprintf("| `%s_%s` | %s | %s. Accepted: %s |\n", prefix, s.name, value, s.tag("desc"), s.accepts()))
 	}
 	return lines

@@ -110,8 +110,13 @@ func TestLoadRefusesTogether(t *testing.T) {
 			`LABELSTREAM_NAMESPACES and LABELSTREAM_NAMESPACES_EXCLUDE both name "c"; want it in one of them`,
 		}},
 		{"external labels that are no classic names", map[string]string{"NAMES": "underscore", "EXTERNAL_LABELS": "b.c=1,ok=2,1a=3"}, []string{
-			`LABELSTREAM_EXTERNAL_LABELS="1a": needs NAMES=raw; ` + wantPairs,
-			`LABELSTREAM_EXTERNAL_LABELS="b.c": needs NAMES=raw; ` + wantPairs,
+			`LABELSTREAM_EXTERNAL_LABELS="1a": needs SERIES=cloudzero with NAMES=raw; ` + wantPairs,
+			`LABELSTREAM_EXTERNAL_LABELS="b.c": needs SERIES=cloudzero with NAMES=raw; ` + wantPairs,
+		}},
+		{"names that the form of the series gives", map[string]string{"PRESET": "mimir", "METRIC_PREFIX": "kube_", "NAMES": "raw", "EXTERNAL_LABELS": "a.b=1"}, []string{
+			"LABELSTREAM_METRIC_PREFIX and LABELSTREAM_SERIES do not go together, since SERIES is kube-state-metrics, which gives the names itself; want SERIES=cloudzero, or the former not set",
+			"LABELSTREAM_NAMES and LABELSTREAM_SERIES do not go together, since SERIES is kube-state-metrics, which gives the names itself; want SERIES=cloudzero, or the former not set",
+			`LABELSTREAM_EXTERNAL_LABELS="a.b": needs SERIES=cloudzero with NAMES=raw; ` + wantPairs,
 		}},
 		{"election with the webhook, which one replica serves", map[string]string{"LEADER_ELECTION": "true", "CHANGES": "webhook"}, []string{
 			"LABELSTREAM_LEADER_ELECTION and LABELSTREAM_CHANGES are true and webhook; want CHANGES=watch, or one replica without election",
@@ -165,8 +170,8 @@ func TestUnknownVariables(t *testing.T) {
 	for name, closest := range map[string]string{
 		"DESTINATON": "DESTINATION", "LABEL_FILTERS": "LABELS_FILTERS", "batch_size": "BATCH_SIZE", "": "NAMES",
 		// These look like service links, and are not.
-		"STATUS_PORT": "STATUS_ADDRESS", "PORT": "PPROF", "SERVICE_HOSTS": "SENDERS", "PORT_8443_TCP_PORTS": "ONCE_TIMEOUT",
-		"PORT_x_TCP": "LOG_LEVEL", "XSERVICE_HOST": "ONCE_TIMEOUT",
+		"STATUS_PORT": "STATUS_ADDRESS", "PORT": "PPROF", "SERVICE_HOSTS": "SERIES", "PORT_8443_TCP_PORTS": "ONCE_TIMEOUT",
+		"PORT_x_TCP": "PRESET", "XSERVICE_HOST": "SERIES",
 	} {
 		want := []string{"LABELSTREAM_" + name + " is not a setting; the closest is LABELSTREAM_" + closest}
 		if d := cmp.Diff(want, refused(t, with(map[string]string{name: "8080"}))); d != "" {

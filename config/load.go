@@ -20,6 +20,7 @@ const prefix = "LABELSTREAM"
 func Load(dryRun bool) (*Config, error) {
 	var env environment
 	settings := settingsOf(&env)
+	Preset(os.Getenv(prefix + "_PRESET")).apply(settings)
 	v := &validation{settings: make(map[string]*setting), invalid: make(map[string]bool)}
 	for _, s := range settings {
 		v.settings[s.name] = s
@@ -32,6 +33,7 @@ func Load(dryRun bool) (*Config, error) {
 	cfg := env.config()
 	checkAuth(&cfg.Delivery, v)
 	checkTogether(cfg, dryRun, v)
+	cfg.PresetValues = presetValues(settings)
 	v.addUnknown(os.Environ())
 	if len(v.errs) > 0 {
 		return nil, errors.Join(v.errs...)

@@ -24,6 +24,9 @@ func checkTogether(cfg *Config, dryRun bool, v *validation) {
 			v.addf("%s_NAMESPACES and %[1]s_NAMESPACES_EXCLUDE both name %q; want it in one of them", prefix, name)
 		}
 	}
+	if cfg.Series == FormKubeStateMetrics {
+		cfg.useKubeStateMetrics(v)
+	}
 	if cfg.Names == NamesUnderscore {
 		checkClassicLabels(cfg.ExternalLabels, v)
 	}
@@ -47,7 +50,18 @@ func checkSource(topic string, source *LabelSource, v *validation) {
 func checkClassicLabels(labels Pairs, v *validation) {
 	for _, name := range slices.Sorted(maps.Keys(labels)) {
 		if !classicLabel.MatchString(name) {
-			v.add("EXTERNAL_LABELS", shown(name, "needs NAMES=raw"))
+			v.add("EXTERNAL_LABELS", shown(name, "needs SERIES=cloudzero with NAMES=raw"))
 		}
 	}
+}
+
+// useKubeStateMetrics sets what the form of the series decides: the names of its
+// metrics are given, and those of its labels are classic.
+func (c *Config) useKubeStateMetrics(v *validation) {
+	for _, name := range []string{"METRIC_PREFIX", "NAMES"} {
+		if _, set := os.LookupEnv(prefix + "_" + name); set {
+			v.addConflict(name, "SERIES", "do not go together, since SERIES is kube-state-metrics, which gives the names itself; want SERIES=cloudzero, or the former not set")
+		}
+	}
+	c.MetricPrefix, c.Names = "kube_", NamesUnderscore
 }

@@ -9,17 +9,20 @@ import (
 type LabelSource struct {
 	// Enabled says whether the chosen resources give such a series at all.
 	Enabled bool
-	// Filters and Exclude decide which keys are sent, see Keep.
+	// Filters and Exclude decide which keys are sent, see Rank.
 	Filters, Exclude Patterns
 	// Resources are the kinds to read: plural, plural.group or *.group.
 	Resources List
 }
 
-// Keep reports whether a label or annotation of this key is sent: one of Filters
-// matches somewhere in it, and none of Exclude does. It does not look at Enabled.
-func (s *LabelSource) Keep(key string) bool {
+// Rank reports whether a label or annotation of this key is sent: one of Filters
+// matches somewhere in it, and none of Exclude does. The rank is the index of the
+// first that matches: where not all labels can be sent, those of a low rank are.
+// Rank does not look at Enabled.
+func (s *LabelSource) Rank(key string) (rank int, ok bool) {
 	matches := func(pattern *regexp.Regexp) bool { return pattern.MatchString(key) }
-	return slices.ContainsFunc(s.Filters, matches) && !slices.ContainsFunc(s.Exclude, matches)
+	rank = slices.IndexFunc(s.Filters, matches)
+	return rank, rank >= 0 && !slices.ContainsFunc(s.Exclude, matches)
 }
 
 // labelSource and annotationSource are LabelSource with the tags of each. Go

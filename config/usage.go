@@ -18,7 +18,7 @@ func Usage(w io.Writer) error {
 	text.WriteString(usageHeader)
 	for _, s := range settingsOf(new(environment)) {
 		fmt.Fprintf(&text, "%s_%s", prefix, s.name)
-		if value := s.tag("default"); value != "" {
+		if value := strings.TrimPrefix(strings.Join(s.defaults(), "; "), "; "); value != "" {
 			fmt.Fprintf(&text, " (default: %s)", value)
 		}
 		fmt.Fprintf(&text, "\n    %s\n    accepted: %s\n", s.tag("desc"), s.accepts())

@@ -20,8 +20,8 @@ LABELSTREAM_DESTINATION
     remote_write URL to send to; required, except with --dry-run
     accepted: an absolute http or https URL, such as https://collector.example.com/api/v1/write
 `, `
-LABELSTREAM_RESYNC_INTERVAL (default: 3h)
-    how often all is read and sent again, up to a tenth sooner; 0 for never, 4m where the receiver is Prometheus and series must not go stale
+LABELSTREAM_RESYNC_INTERVAL (default: 3h; 4m with PRESET=prometheus, mimir, victoriametrics)
+    how often all is read and sent again, up to a tenth sooner; 0 for never
     accepted: 0, or a duration from 1s to 168h
 `} {
 		if !strings.Contains(out.String(), want) {

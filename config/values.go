@@ -8,6 +8,10 @@ import (
 type (
 	// URL is an absolute http or https URL.
 	URL struct{ *url.URL }
+	// Preset is a receiver that has defaults of its own.
+	Preset string
+	// Form is the form of series.
+	Form string
 	// Names is how keys become label names.
 	Names string
 	// UnsafeValues is what happens to values with characters that HTML escapes.

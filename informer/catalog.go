@@ -57,32 +57,6 @@ func (k *Kind) Scopes(chosen []string) []Scope {
 	return scopes
 }
 
-const (
-	// workloadLabel names the objects of most kinds.
-	workloadLabel = "workload"
-	// namespaceLabel names the objects that are namespaces themselves.
-	namespaceLabel = "namespace"
-)
-
-// wellKnown are the kinds that have a name without their group, as the
-// backends know them.
-var wellKnown = []struct{ group, plural, name, nameLabel string }{
-	{"", "pods", "pod", "pod"},
-	{"", "namespaces", "namespace", namespaceLabel},
-	{"", "nodes", "node", "node"},
-	{"", "persistentvolumes", "pv", workloadLabel},
-	{"", "persistentvolumeclaims", "pvc", workloadLabel},
-	{"apps", "deployments", "deployment", workloadLabel},
-	{"apps", "statefulsets", "statefulset", workloadLabel},
-	{"apps", "daemonsets", "daemonset", workloadLabel},
-	{"apps", "replicasets", "replicaset", workloadLabel},
-	{"batch", "jobs", "job", workloadLabel},
-	{"batch", "cronjobs", "cronjob", workloadLabel},
-	{"networking.k8s.io", "ingresses", "ingress", workloadLabel},
-	{"storage.k8s.io", "storageclasses", "storageclass", workloadLabel},
-	{"apiextensions.k8s.io", "customresourcedefinitions", "crd", workloadLabel},
-}
-
 // Catalog is what a server serves, in each group's preferred version.
 type Catalog struct {
 	resources map[schema.GroupResource]resourceInfo
@@ -160,7 +134,7 @@ func (c *Catalog) Kinds(cfg *config.Config) ([]*Kind, []error) {
 				errs = append(errs, fmt.Errorf("%s: %q: %w", variable, name, err))
 			}
 			for _, gr := range resources {
-				mark(&c.kind(gr, &kinds).Kind)
+				mark(&c.kind(gr, &kinds, cfg.Series).Kind)
 			}
 		}
 	}
@@ -184,7 +158,7 @@ func chosenNames(cfg *config.Config) []string {
 func isWholeGroup(name string) bool { return strings.HasPrefix(name, "*.") }
 
 // kind returns the kind of a served resource, from kinds or added to it.
-func (c *Catalog) kind(gr schema.GroupResource, kinds *[]*Kind) *Kind {
+func (c *Catalog) kind(gr schema.GroupResource, kinds *[]*Kind, form config.Form) *Kind {
 	for _, k := range *kinds {
 		if k.GVR.GroupResource() == gr {
 			return k
@@ -192,35 +166,13 @@ func (c *Catalog) kind(gr schema.GroupResource, kinds *[]*Kind) *Kind {
 	}
 	resource := c.resources[gr]
 	k := &Kind{
-		Kind:      naming(gr, &resource.APIResource),
+		Kind:      naming(gr, &resource.APIResource, form),
 		GVR:       gr.WithVersion(resource.version),
 		GVK:       schema.GroupVersionKind{Group: gr.Group, Version: resource.version, Kind: resource.Kind},
 		Watchable: resource.can("watch"),
 	}
 	*kinds = append(*kinds, k)
 	return k
-}
-
-// naming names a kind in series: the well-known and core ones by their
-// singular, any other with its group too, since a Knative service is no core
-// service.
-func naming(gr schema.GroupResource, resource *metav1.APIResource) record.Kind {
-	kind := record.Kind{Resource: gr.String(), Namespaced: resource.Namespaced, NameLabel: workloadLabel}
-	for _, k := range wellKnown {
-		if k.group == gr.Group && k.plural == gr.Resource {
-			kind.Type, kind.Metric, kind.NameLabel = k.name, k.name, k.nameLabel
-			return kind
-		}
-	}
-	singular := resource.SingularName
-	if singular == "" {
-		singular = strings.ToLower(resource.Kind)
-	}
-	kind.Type, kind.Metric = singular, singular
-	if gr.Group != "" {
-		kind.Type, kind.Metric = singular+"."+gr.Group, singular+"_"+gr.Group
-	}
-	return kind
 }
 
 // resolve finds the resources that a name stands for: "pods", "deployments.apps"

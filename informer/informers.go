@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -95,6 +96,7 @@ type Informers struct {
 	options  Options
 	counters *counters
 	log      logrus.FieldLogger
+	keys     *record.Keys
 	// slots holds a decoder for each list that may be in flight.
 	slots   chan *decode.ListDecoder
 	changed chan struct{}
@@ -127,6 +129,10 @@ type kindState struct {
 	// reviewMu and reviewer are the same for reviews, which do not wait.
 	reviewMu sync.Mutex
 	reviewer *record.Builder
+	// old has the series of a review's old object.
+	old []byte
+	// told has what the log has said of the kind.
+	told [len(limits)]atomic.Bool
 }
 
 // New returns informers without a kind.
@@ -146,6 +152,7 @@ func New(client rest.Interface, cfg *config.Config, sink Sink, options Options,
 		options:   options,
 		counters:  newCounters(registerer),
 		log:       log,
+		keys:      newKeys(cfg.MaxKeys, registerer, log),
 		slots:     make(chan *decode.ListDecoder, listsInFlight),
 		changed:   make(chan struct{}, 1),
 		kinds:     make(map[schema.GroupResource]*kindState),
@@ -189,7 +196,7 @@ func (in *Informers) Add(kinds []*Kind) {
 func (in *Informers) add(kind *Kind) {
 	k := &kindState{
 		Kind: kind, records: make(map[reason]prometheus.Counter),
-		builder: record.NewBuilder(&kind.Kind, in.cfg), reviewer: record.NewBuilder(&kind.Kind, in.cfg),
+		builder: record.NewBuilder(&kind.Kind, in.cfg, in.keys), reviewer: record.NewBuilder(&kind.Kind, in.cfg, in.keys),
 	}
 	// What there can be is there from the beginning.
 	for why, source := range in.options.recordSources() {

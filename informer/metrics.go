@@ -64,7 +64,7 @@ var columns = func() []column {
 	of := func(name, help string) *prometheus.Desc { return newDesc(name, help, "resource") }
 	dropped := func(reason string) *prometheus.Desc {
 		return prometheus.NewDesc("labelstream_values_dropped_total",
-			"Values of labels and annotations left out: empty, or with a character that is unsafe in HTML.",
+			"Labels and annotations left out: empty, with a character that is unsafe in HTML, with too long a name, or too many.",
 			[]string{"resource"}, prometheus.Labels{"reason": reason})
 	}
 	return []column{
@@ -84,6 +84,8 @@ var columns = func() []column {
 			counter, kept, func(s *Status) float64 { return float64(s.Vanished) }},
 		{dropped("empty"), counter, always, func(s *Status) float64 { return float64(s.Drops.Empty) }},
 		{dropped("unsafe"), counter, always, func(s *Status) float64 { return float64(s.Drops.Unsafe) }},
+		{dropped("long_name"), counter, always, func(s *Status) float64 { return float64(s.Drops.LongName) }},
+		{dropped("too_many"), counter, always, func(s *Status) float64 { return float64(s.Drops.TooMany) }},
 		{of("labelstream_values_truncated_total", "Values of labels and annotations that were cut; their beginning was kept."),
 			counter, always, func(s *Status) float64 { return float64(s.Drops.Truncated) }},
 		{of("labelstream_ledger_entries", "Objects in the ledger: what was last sent of them is known."),

@@ -34,15 +34,24 @@ const (
 	Stopping ReviewOutcome = "stopping"
 )
 
-// Review takes the state that an object is about to have, or had if it is about
-// to be deleted, and puts its record into queue. It names the kind, such as
-// "deployments.apps", where it is one that is read. It waits for nothing. It is
-// for use where reviews tell of changes.
-func (in *Informers) Review(group, resource string, o *record.Object, deleted bool, queue Queue) (kind string, outcome ReviewOutcome) {
+// Change is what an admission review shows.
+type Change struct {
+	Group, Resource string
+	// Object is as it is about to be, or was if it is about to be deleted.
+	Object *record.Object
+	// Old returns what the object was before an update; nil without one.
+	Old     func() *record.Object
+	Deleted bool
+}
+
+// Review takes a change and puts the object's record into queue. It names the kind,
+// such as "deployments.apps", where it is one that is read. It waits for nothing.
+// It is for use where reviews tell of changes.
+func (in *Informers) Review(c *Change, queue Queue) (kind string, outcome ReviewOutcome) {
 	// Held until the end, so that no ledger is closed meanwhile.
 	in.mu.RLock()
 	defer in.mu.RUnlock()
-	k := in.kinds[schema.GroupResource{Group: group, Resource: resource}]
+	k := in.kinds[schema.GroupResource{Group: c.Group, Resource: c.Resource}]
 	switch {
 	case k == nil:
 		return "", NotChosen
@@ -50,8 +59,8 @@ func (in *Informers) Review(group, resource string, o *record.Object, deleted bo
 		return k.Resource, Stopping
 	}
 	for _, s := range k.sources {
-		if s.covers(o) {
-			return k.Resource, s.review(o, deleted, queue)
+		if s.covers(c.Object) {
+			return k.Resource, s.review(c, queue)
 		}
 	}
 	return k.Resource, Excluded
@@ -76,17 +85,25 @@ func (s *Source) chooses(o *record.Object) bool {
 	return s.kind.NameLabel != namespaceLabel || s.in.chosen[string(o.Name)]
 }
 
-func (s *Source) review(o *record.Object, deleted bool, queue Queue) ReviewOutcome {
+func (s *Source) review(c *Change, queue Queue) ReviewOutcome {
 	k := s.kind
 	k.reviewMu.Lock()
 	defer k.reviewMu.Unlock()
-	r, ok := k.reviewer.Build(o)
-	s.dropped(k.reviewer.TakeDrops())
+	k.old = k.old[:0]
+	if c.Old != nil && s.in.cfg.StaleMarkers {
+		if r, ok := k.reviewer.Build(c.Old()); ok {
+			k.old = append(k.old, r.Series...)
+		}
+		k.reviewer.TakeDrops()
+	}
+	r, ok := k.reviewer.Build(c.Object)
+	s.dropped(k.reviewer.TakeDrops(), c.Object)
 	if !ok {
 		return Excluded
 	}
+	r.End(k.old)
 	want := s.write
-	if deleted {
+	if c.Deleted {
 		// The time of its last sample is when it was last there.
 		r.Deleted, want = true, s.end
 	}

@@ -21,7 +21,7 @@ func (b *bench) review(resource string, o metav1.PartialObjectMetadata, deleted 
 	for key, value := range o.Labels {
 		object.Labels = append(object.Labels, record.KeyValue{Key: []byte(key), Value: []byte(value)})
 	}
-	kind, outcome := b.Review(group, plural, object, deleted, b.sink)
+	kind, outcome := b.Review(&Change{Group: group, Resource: plural, Object: object, Deleted: deleted}, b.sink)
 	return fmt.Sprintf("%s: %s", kind, outcome)
 }
 

@@ -27,7 +27,7 @@ import (
 func newKind(group, version, plural, kind string, namespaced bool) *Kind {
 	gr := schema.GroupResource{Group: group, Resource: plural}
 	k := &Kind{
-		Kind: naming(gr, &metav1.APIResource{Kind: kind, Namespaced: namespaced}),
+		Kind: naming(gr, &metav1.APIResource{Kind: kind, Namespaced: namespaced}, config.FormCloudZero),
 		GVR:  gr.WithVersion(version),
 		GVK:  schema.GroupVersionKind{Group: group, Version: version, Kind: kind},
 	}

@@ -341,7 +341,7 @@ func (s *Source) put(ctx context.Context, o *record.Object, deleted bool) (exclu
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	r, ok := k.builder.Build(o)
-	s.dropped(k.builder.TakeDrops())
+	s.dropped(k.builder.TakeDrops(), o)
 	switch {
 	case !ok:
 		return true, false, nil
@@ -647,13 +647,6 @@ func (s *Source) describe(verb string, err error) error {
 		return outage.WithHint(described, "the API server does not accept the credentials")
 	}
 	return described
-}
-
-// dropped counts what was left out of a record.
-func (s *Source) dropped(drops record.Drops) {
-	if drops != (record.Drops{}) {
-		s.status.progress(func(st *Status) { st.Drops.Add(drops) })
-	}
 }
 
 // IsWatchListSemanticsUnSupported keeps the reflector from listing through a

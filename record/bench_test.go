@@ -59,7 +59,7 @@ func buildCases() map[string]buildCase {
 func TestBuildAllocatesNothing(t *testing.T) {
 	for name, c := range buildCases() {
 		t.Run(name, func(t *testing.T) {
-			b := NewBuilder(c.kind, c.config)
+			b := NewBuilder(c.kind, c.config, nil)
 			o := realisticPod()
 			// AllocsPerRun calls once before it counts: that grows the buffers.
 			if n := testing.AllocsPerRun(100, func() { b.Build(o) }); n != 0 {
@@ -114,7 +114,7 @@ func BenchmarkBuild(b *testing.B) {
 	} {
 		b.Run(bench.name, func(b *testing.B) {
 			c := buildCases()[bench.config]
-			builder := NewBuilder(c.kind, c.config)
+			builder := NewBuilder(c.kind, c.config, nil)
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
 				builder.Build(bench.pods[i%len(bench.pods)])
@@ -126,7 +126,7 @@ func BenchmarkBuild(b *testing.B) {
 // BenchmarkBuildLongAnnotation has the size that an object's annotations may
 // reach together, in one: all of it is searched, little of it is sent.
 func BenchmarkBuildLongAnnotation(b *testing.B) {
-	builder := NewBuilder(only(podKind, false, true), testConfig())
+	builder := NewBuilder(only(podKind, false, true), testConfig(), nil)
 	o := realisticPod()
 	value := strings.Repeat("status ok; ", 256<<10/11)
 	o.Annotations = append(o.Annotations, labels("zz", value)...)

@@ -1,17 +1,17 @@
 package record
 
 import (
+	"cmp"
 	"hash/maphash"
 	"slices"
-	"strings"
 
 	"labelstream/config"
 )
 
 // Object is the metadata of one object, as a source reads it.
 type Object struct {
-	Namespace, Name     []byte
-	Labels, Annotations []KeyValue
+	Namespace, Name, UID []byte
+	Labels, Annotations  []KeyValue
 }
 
 // KeyValue is one label or annotation of an object.
@@ -25,6 +25,10 @@ type Drops struct {
 	Unsafe uint64
 	// Truncated values were longer than VALUE_MAX_BYTES; their beginning was kept.
 	Truncated uint64
+	// LongName labels have a name of more than LABEL_NAME_MAX_BYTES.
+	LongName uint64
+	// TooMany labels were beyond MAX_LABELS_PER_SERIES.
+	TooMany uint64
 }
 
 // Add adds more to the counts.
@@ -32,6 +36,8 @@ func (d *Drops) Add(more Drops) {
 	d.Empty += more.Empty
 	d.Unsafe += more.Unsafe
 	d.Truncated += more.Truncated
+	d.LongName += more.LongName
+	d.TooMany += more.TooMany
 }
 
 // Builder turns the objects of one kind into records. It uses its memory
@@ -43,8 +49,6 @@ type Builder struct {
 	dropUnsafe bool
 
 	labels, annotations series
-	// external are the external labels that are named like an object's labels.
-	external []namedLabel
 
 	record Record
 	drops  Drops
@@ -59,27 +63,27 @@ type Builder struct {
 type namedLabel struct {
 	name       string
 	key, value []byte
+	rank       int
 }
 
-// NewBuilder returns a builder for the objects of kind.
-func NewBuilder(kind *Kind, cfg *config.Config) *Builder {
+// always is the rank of a label that stays whatever the limit is.
+const always = -1
+
+// NewBuilder returns a builder for the objects of kind. keys counts what is sent;
+// nil counts nothing.
+func NewBuilder(kind *Kind, cfg *config.Config, keys *Keys) *Builder {
 	b := &Builder{
 		kind:        kind,
 		excluded:    make(map[string]bool, len(cfg.NamespacesExclude)),
 		maxBytes:    cfg.ValueMaxBytes,
 		dropUnsafe:  cfg.UnsafeValues != config.UnsafeValuesKeep,
-		labels:      newSeries(kind, cfg, "_labels", cfg.Labels.Keep),
-		annotations: newSeries(kind, cfg, "_annotations", cfg.Annotations.Keep),
+		labels:      newSeries(kind, cfg, "_labels", newLabelNames(cfg, &cfg.Labels, keys)),
+		annotations: newSeries(kind, cfg, "_annotations", newLabelNames(cfg, &cfg.Annotations, keys)),
 		id:          []byte(kind.Resource + "\x00"),
 		idStart:     len(kind.Resource) + 1,
 	}
 	for _, namespace := range cfg.NamespacesExclude {
 		b.excluded[namespace] = true
-	}
-	for name, value := range cfg.ExternalLabels {
-		if strings.HasPrefix(name, labelPrefix) {
-			b.external = append(b.external, namedLabel{name: name, value: []byte(value)})
-		}
 	}
 	return b
 }
@@ -95,11 +99,11 @@ func (b *Builder) TakeDrops() Drops {
 }
 
 // Build returns the object's record, or false where the object gives none: it
-// has no name, or no namespace though its kind is in namespaces, or it is in an
-// excluded one (a Namespace counts as being in itself). The record is valid until
+// has no name, or no namespace or uid though its series have one, or it is in an
+// excluded namespace (a Namespace counts as being in itself). The record is valid until
 // the next call.
 func (b *Builder) Build(o *Object) (*Record, bool) {
-	if len(o.Name) == 0 || b.kind.Namespaced && len(o.Namespace) == 0 || b.isExcluded(o) {
+	if len(o.Name) == 0 || b.kind.Namespaced && len(o.Namespace) == 0 || b.kind.UID && len(o.UID) == 0 || b.isExcluded(o) {
 		return nil, false
 	}
 	b.record = Record{
@@ -108,6 +112,7 @@ func (b *Builder) Build(o *Object) (*Record, bool) {
 		Name:      o.Name,
 		Key:       b.key(o),
 		Series:    b.record.Series[:0],
+		Ended:     b.record.Ended[:0],
 	}
 	if b.kind.Labels {
 		b.add(&b.labels, o, o.Labels)
@@ -144,10 +149,11 @@ func (b *Builder) add(s *series, o *Object, labels []KeyValue) {
 const maxByte = 0x7f
 
 // addSorted appends one series of labels whose names ascend. It returns false, and
-// appends nothing, where they do not, or where others come between them.
+// appends nothing, where they do not, where others come between them, or where they
+// are too many.
 func (b *Builder) addSorted(s *series, o *Object, labels []KeyValue) bool {
 	count := s.count()
-	if len(b.external) > 0 || count+len(labels) > maxByte {
+	if len(s.external) > 0 || count+len(labels) > maxByte {
 		return false
 	}
 	start, drops := len(b.record.Series), b.drops
@@ -164,6 +170,9 @@ func (b *Builder) addSorted(s *series, o *Object, labels []KeyValue) bool {
 			return false
 		}
 		if l.name == "" {
+			if l.isLong {
+				b.drops.LongName++
+			}
 			continue
 		}
 		last = l.name
@@ -177,7 +186,14 @@ func (b *Builder) addSorted(s *series, o *Object, labels []KeyValue) bool {
 			dst = AppendLabel(dst, l.name, value)
 			l.put(dst[from:], len(value))
 			count++
+			if !l.isCounted {
+				s.names.count(&l.labelName)
+			}
 		}
+	}
+	if s.tooMany(count-s.count()) > 0 {
+		b.drops = drops
+		return false
 	}
 	dst = appendFixed(dst, s.after, o)
 	dst[start] = byte(count)
@@ -189,19 +205,23 @@ func (b *Builder) addSorted(s *series, o *Object, labels []KeyValue) bool {
 func (b *Builder) addUnsorted(s *series, o *Object, labels []KeyValue) {
 	all := b.sorting[:0]
 	for _, l := range labels {
-		if name := s.names.lookup(l.Key).name; name != "" {
-			all = append(all, namedLabel{name: name, key: l.Key, value: l.Value})
+		name := s.names.lookup(l.Key)
+		if name.name != "" || name.isLong {
+			all = append(all, namedLabel{name: name.name, key: l.Key, value: l.Value, rank: name.rank})
 		}
 	}
 	all = dedupeKeys(all)
-	kept := all[:0]
-	for _, l := range all {
-		if value, ok := b.value(l.value); ok {
-			kept = append(kept, namedLabel{name: l.name, key: l.key, value: value})
+	if s.names.form == config.FormKubeStateMetrics {
+		numberConflicts(all)
+	}
+	kept := b.keepValues(s, all)
+	s.names.disambiguate(kept)
+	kept = b.keepWithin(s, s.addExternal(kept))
+	for _, l := range kept {
+		if name := s.names.lookup(l.key); !name.isCounted && l.rank != always {
+			s.names.count(&name)
 		}
 	}
-	disambiguate(kept)
-	kept = b.addExternal(kept)
 	b.sorting = kept
 
 	dst := AppendCount(b.record.Series, s.count()+len(kept))
@@ -212,10 +232,40 @@ func (b *Builder) addUnsorted(s *series, o *Object, labels []KeyValue) {
 	b.record.Series = appendFixed(dst, s.after, o)
 }
 
-// addExternal adds the external labels that are named like an object's, where the
+// keepValues keeps the labels whose values can be sent.
+func (b *Builder) keepValues(s *series, labels []namedLabel) []namedLabel {
+	kept := labels[:0]
+	for _, l := range labels {
+		if l.name == "" || s.names.isLong(l.name) {
+			b.drops.LongName++
+			continue
+		}
+		var ok bool
+		if l.value, ok = b.value(l.value); ok {
+			kept = append(kept, l)
+		}
+	}
+	return kept
+}
+
+// keepWithin keeps as many labels as a series may have: those that the first
+// filters match, and of one filter those whose names come first.
+func (b *Builder) keepWithin(s *series, labels []namedLabel) []namedLabel {
+	tooMany := s.tooMany(len(labels))
+	if tooMany == 0 {
+		return labels
+	}
+	b.drops.TooMany += uint64(tooMany)
+	slices.SortStableFunc(labels, func(a, b namedLabel) int { return cmp.Compare(a.rank, b.rank) })
+	labels = labels[:len(labels)-tooMany]
+	slices.SortFunc(labels, byName)
+	return labels
+}
+
+// addExternal adds the external labels that are named like the object's, where the
 // object has no such label.
-func (b *Builder) addExternal(labels []namedLabel) []namedLabel {
-	for _, external := range b.external {
+func (s *series) addExternal(labels []namedLabel) []namedLabel {
+	for _, external := range s.external {
 		at, found := slices.BinarySearchFunc(labels, external, byName)
 		if !found {
 			labels = slices.Insert(labels, at, external)

@@ -24,7 +24,7 @@ func runBuildTests(t *testing.T, tests []buildTest) {
 	t.Helper()
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			b := NewBuilder(test.kind, testConfig(test.config))
+			b := NewBuilder(test.kind, testConfig(test.config), nil)
 			if diff := cmp.Diff(test.want, build(t, b, test.object)); diff != "" {
 				t.Errorf("series (-want +got):\n%s", diff)
 			}
@@ -159,6 +159,146 @@ func TestBuildExternalLabels(t *testing.T) {
 	})
 }
 
+// TestBuildKubeStateMetrics has what kube-state-metrics v2 exposes for the same
+// object. Keys that meet are numbered even where one of them has no value.
+func TestBuildKubeStateMetrics(t *testing.T) {
+	pod := &Kind{Resource: "pods", Metric: "pod", NameLabel: "pod", Namespaced: true, UID: true, Labels: true, Annotations: true}
+	job := &Kind{Resource: "jobs.batch", Metric: "job", NameLabel: "job_name", Namespaced: true, Labels: true}
+	id := `namespace="n",pod="p",uid="u-1"}`
+	for _, test := range []struct {
+		name               string
+		kind               *Kind
+		labels             []string
+		series, annotation string
+	}{
+		{"snake case, and what labels cannot have", job, []string{"field.cattle.io/creatorId", "u", "aZb9C", "2", "ä", "3", "HTTPServer", "4"},
+			`kube_job_labels{job_name="p",label__="3",label_a_zb9_c="2",label_field_cattle_io_creator_id="u",label_httpserver="4",namespace="n"}`, ""},
+		{"keys that meet", pod, []string{"a.b", "", "a-b", "<1>", "a/b", "2", "ab", "3"},
+			`kube_pod_labels{label_a_b_conflict1="<1>",label_a_b_conflict3="2",label_ab="3",` + id,
+			`kube_pod_annotations{annotation_a_b_conflict1="<1>",annotation_a_b_conflict3="2",annotation_ab="3",` + id},
+		{"a key that is spelled like a conflict", pod, []string{"a.b", "1", "a-b", "2", "a_b_conflict1", "3"},
+			`kube_pod_labels{label_a_b_conflict1="3",label_a_b_conflict1_d44362d6="2",label_a_b_conflict2="1",` + id,
+			`kube_pod_annotations{annotation_a_b_conflict1="3",annotation_a_b_conflict1_d44362d6="2",annotation_a_b_conflict2="1",` + id},
+		{"named like the identity", pod, []string{"namespace", "1", "pod", "2", "uid", "3", "__name__", "4", "le", "5", "job", "6"},
+			`kube_pod_labels{label___name__="4",label_job="6",label_le="5",label_namespace="1",label_pod="2",label_uid="3",` + id,
+			`kube_pod_annotations{annotation___name__="4",annotation_job="6",annotation_le="5",annotation_namespace="1",annotation_pod="2",annotation_uid="3",` + id},
+	} {
+		o := object("n", "p", test.labels...)
+		o.UID = []byte("u-1")
+		want := []string{test.series}
+		if test.annotation != "" {
+			want = append(want, test.annotation)
+		}
+		if diff := cmp.Diff(want, build(t, NewBuilder(test.kind, testConfig(kubeStateMetrics), nil), o)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", test.name, diff)
+		}
+	}
+	b := NewBuilder(pod, testConfig(kubeStateMetrics, func(cfg *config.Config) {
+		cfg.ExternalLabels = config.Pairs{"annotation_x": "1", "label_x": "2", "cluster": "c"}
+	}), nil)
+	o := &Object{Namespace: []byte("n"), Name: []byte("p"), UID: []byte("u-1")}
+	external := `annotation_x="1",cluster="c",label_x="2",` + id
+	if diff := cmp.Diff([]string{"kube_pod_labels{" + external, "kube_pod_annotations{" + external}, build(t, b, o)); diff != "" {
+		t.Errorf("external labels (-want +got):\n%s", diff)
+	}
+	if _, ok := b.Build(object("n", "p")); ok {
+		t.Error("there is a record without the uid")
+	}
+}
+
+// TestBuildLimits gives a pod more labels, and longer names, than are allowed: its
+// identity and external labels stay, and then what the first filters match.
+func TestBuildLimits(t *testing.T) {
+	limit := func(labels, nameBytes int, filters ...string) func(*config.Config) {
+		return func(cfg *config.Config) {
+			cfg.MaxLabelsPerSeries, cfg.LabelNameMaxBytes, cfg.Labels.Filters = labels, nameBytes, patterns(filters...)
+			cfg.ExternalLabels = config.Pairs{"label_zone": "z", "cluster": "c"}
+		}
+	}
+	pod := object("n", "p", "a", "1", "b", "2", "c", "", "team", "3", "x.example/cost", "4", "zz", "5")
+	series := func(labels string) []string { return podSeries("labels", `cluster="c",`+labels) }
+	runBuildTests(t, []buildTest{
+		{name: "as many as allowed", kind: only(podKind, true, false), object: pod, config: limit(11, 0, ".*"), drops: Drops{Empty: 1},
+			want: series(`label_a="1",label_b="2",label_team="3",label_x.example/cost="4",label_zone="z",label_zz="5",`)},
+		{name: "the last name goes", kind: only(podKind, true, false), object: pod, config: limit(10, 0, ".*"), drops: Drops{Empty: 1, TooMany: 1},
+			want: series(`label_a="1",label_b="2",label_team="3",label_x.example/cost="4",label_zone="z",`)},
+		{name: "the last filter's go", kind: only(podKind, true, false), object: pod, config: limit(8, 0, "cost", "z", ".*"), drops: Drops{Empty: 1, TooMany: 3},
+			want: series(`label_x.example/cost="4",label_zone="z",label_zz="5",`)},
+		{name: "the identity stays", kind: only(podKind, true, false), object: pod, config: limit(2, 0, ".*"), drops: Drops{Empty: 1, TooMany: 6},
+			want: series("")},
+		{name: "names that are too long", kind: only(podKind, true, false), object: pod, config: limit(0, 10, ".*"), drops: Drops{Empty: 1, LongName: 1},
+			want: series(`label_a="1",label_b="2",label_team="3",label_zone="z",label_zz="5",`)},
+	})
+	// Where keys meet, a suffix may be what makes a name too long.
+	b := NewBuilder(only(podKind, true, false), testConfig(kubeStateMetrics, limit(0, 12, ".*"), func(cfg *config.Config) { cfg.ExternalLabels = nil }), nil)
+	want := []string{`kube_pod_labels{label_b="3",namespace="n",pod="p",resource_type="pod"}`}
+	if diff := cmp.Diff(want, build(t, b, object("n", "p", "a.b", "1", "a-b", "2", "b", "3"))); diff != "" {
+		t.Errorf("numbered names (-want +got):\n%s", diff)
+	}
+	if drops := b.TakeDrops(); drops != (Drops{LongName: 2}) {
+		t.Errorf("drops %+v", drops)
+	}
+}
+
+// TestKeys counts what is sent, once, and tells when it is more than the limit.
+func TestKeys(t *testing.T) {
+	exceeded := 0
+	keys := NewKeys(3, func() { exceeded++ })
+	cfg := testConfig(func(cfg *config.Config) {
+		cfg.Labels.Exclude, cfg.ExternalLabels = patterns("^no"), config.Pairs{"label_x": "1"}
+	})
+	pods, nodes := NewBuilder(podKind, cfg, keys), NewBuilder(only(nodeKind, true, false), cfg, keys)
+	for i, step := range []struct {
+		b          *Builder
+		labels     []string
+		want, told int
+	}{
+		{pods, []string{"a", "1", "b", "2", "empty", "", "unsafe", "<"}, 2, 0},
+		{nodes, []string{"a", "1", "no", "2", "c", "3"}, 3, 0},
+		{pods, []string{"z", "1", "a", "2"}, 4, 1},
+		{nodes, []string{"e", "1", "empty", "2"}, 6, 1},
+	} {
+		build(t, step.b, &Object{Namespace: []byte("n"), Name: []byte("p"), Labels: labels(step.labels...)})
+		if keys.Len() != step.want || exceeded != step.told {
+			t.Errorf("step %d: %d keys, told %d times, want %d and %d", i, keys.Len(), exceeded, step.want, step.told)
+		}
+	}
+}
+
+// TestEnd finds the series that an object no longer has.
+func TestEnd(t *testing.T) {
+	b := NewBuilder(podKind, testConfig(), nil)
+	build := func(label, annotation string) *Record {
+		r, _ := b.Build(&Object{Namespace: []byte("n"), Name: []byte("p"), Labels: labels("a", label), Annotations: labels("b", annotation)})
+		return r
+	}
+	old := bytes.Clone(build("1", "2").Series)
+	for _, test := range []struct {
+		label, annotation string
+		want              []string
+	}{
+		{"1", "2", nil},
+		{"x", "2", []string{"t_pod_labels"}},
+		{"1", "x", []string{"t_pod_annotations"}},
+		{"x", "x", []string{"t_pod_labels", "t_pod_annotations"}},
+	} {
+		r := build(test.label, test.annotation)
+		hash := r.Hash()
+		r.End(old)
+		var got []string
+		for c := Cursor(r.Ended); len(c) > 0; {
+			for range c.Count() {
+				if name, value := c.Label(); string(name) == "__name__" {
+					got = append(got, string(value))
+				}
+			}
+		}
+		if diff := cmp.Diff(test.want, got); diff != "" || r.EndedCount != len(test.want) || r.Hash() != hash {
+			t.Errorf("%+v: %d ended, hash is the same: %v (-want +got):\n%s", test, r.EndedCount, r.Hash() == hash, diff)
+		}
+	}
+}
+
 func TestBuildRefuses(t *testing.T) {
 	exclude := func(cfg *config.Config) { cfg.NamespacesExclude = config.List{"kube-system", "tmp"} }
 	for _, test := range []struct {
@@ -179,7 +319,7 @@ func TestBuildRefuses(t *testing.T) {
 		{"no name", podKind, "production", "", false},
 		{"no namespace", podKind, "", "web", false},
 	} {
-		b := NewBuilder(only(test.kind, true, false), testConfig(exclude))
+		b := NewBuilder(only(test.kind, true, false), testConfig(exclude), nil)
 		r, ok := b.Build(object(test.namespace, test.text, "empty", ""))
 		if ok != test.want || (r != nil) != test.want {
 			t.Errorf("%s: record %v, %v; want %v", test.why, r, ok, test.want)
@@ -192,7 +332,7 @@ func TestBuildRefuses(t *testing.T) {
 
 // TestBuildLeavesTheObjectAlone pins that a source may hand its buffers over.
 func TestBuildLeavesTheObjectAlone(t *testing.T) {
-	b := NewBuilder(podKind, testConfig(underscoreNames, func(cfg *config.Config) { cfg.ValueMaxBytes = 4 }))
+	b := NewBuilder(podKind, testConfig(underscoreNames, func(cfg *config.Config) { cfg.ValueMaxBytes = 4 }), nil)
 	text := []string{"z", "12345678", "a.b", "\xff", "a/b", "", "a.b", "<"}
 	o := object("n\xff", "p\xff", text...)
 	build(t, b, o)

@@ -115,7 +115,7 @@ func checkLabels(t *testing.T, series []label, o *Object, list []KeyValue, cfg *
 	}
 	wantValues := slices.Collect(maps.Values(want))
 	for _, l := range list {
-		if !cfg.Labels.Keep(string(l.Key)) {
+		if _, ok := cfg.Labels.Rank(string(l.Key)); !ok {
 			continue
 		}
 		if value := plainValue(string(l.Value), cfg, &drops); value != "" {
@@ -187,7 +187,7 @@ func FuzzBuilder(f *testing.F) {
 }
 
 func fuzzBuilder(t *testing.T, cfg *config.Config, namespace, name []byte, list []KeyValue, order uint64) {
-	b := NewBuilder(podKind, cfg)
+	b := NewBuilder(podKind, cfg, nil)
 	o := &Object{Namespace: namespace, Name: name, Labels: list, Annotations: list}
 	r, ok := b.Build(o)
 	if ok != (len(namespace) > 0 && len(name) > 0) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -28,25 +29,45 @@ var convertedKeys = []string{"deprecated.daemonset.template.generation", "deprec
 // labelNames remembers the label name of each key: the filters' regular
 // expressions run once a key, not once an object.
 type labelNames struct {
-	keep  func(key string) bool
-	names config.Names
-	known map[string]labelName
-	cache indexCache
+	// prefix stands before every name.
+	prefix string
+	rank   func(key string) (rank int, ok bool)
+	names  config.Names
+	form   config.Form
+	// maxBytes is how long a name may be, zero for any length.
+	maxBytes int
+	keys     *Keys
+	known    map[string]labelName
+	cache    indexCache
+}
+
+// newLabelNames returns the names that the keys of a source become. What the
+// CloudZero collector groups by must not depend on where a team wrote it: there,
+// annotations have the prefix of labels.
+func newLabelNames(cfg *config.Config, source *config.LabelSource, keys *Keys) labelNames {
+	n := labelNames{prefix: "label_", rank: source.Rank, names: cfg.Names, form: cfg.Series, maxBytes: cfg.LabelNameMaxBytes, keys: keys}
+	if source == &cfg.Annotations && n.form == config.FormKubeStateMetrics {
+		n.prefix = "annotation_"
+	}
+	return n
 }
 
 // labelName is the label name that a key becomes. It is "" where no filter passes
-// the key.
-type labelName struct{ key, name string }
+// the key, and where it would be too long.
+type labelName struct {
+	key, name string
+	// rank is that of the key, see [config.LabelSource.Rank].
+	rank int
+	// isLong says that the name would be too long, isCounted that keys has the key.
+	isLong, isCounted bool
+}
 
 // lookup returns the label name of a key.
 func (n *labelNames) lookup(key []byte) labelName {
 	if name, ok := n.known[string(key)]; ok {
 		return name
 	}
-	name := labelName{key: string(key)}
-	if n.keep(name.key) && !slices.Contains(convertedKeys, name.key) {
-		name.name = nameOf(name.key, n.names)
-	}
+	name := n.make(string(key))
 	if len(key) <= maxKeyBytes {
 		if n.known == nil || len(n.known) >= maxKeys {
 			n.known = make(map[string]labelName)
@@ -59,11 +80,42 @@ func (n *labelNames) lookup(key []byte) labelName {
 // notInLabelName is what the classic Prometheus label name does not allow.
 var notInLabelName = regexp.MustCompile(`[^a-zA-Z0-9_]`)
 
-func nameOf(key string, names config.Names) string {
-	if names == config.NamesUnderscore {
-		return labelPrefix + notInLabelName.ReplaceAllLiteralString(key, "_")
+// wordStart is where kube-state-metrics begins a word.
+var wordStart = regexp.MustCompile(`([a-z0-9])([A-Z])`)
+
+func (n *labelNames) make(key string) labelName {
+	rank, ok := n.rank(key)
+	l := labelName{key: key, rank: rank}
+	if !ok || slices.Contains(convertedKeys, key) {
+		return l
 	}
-	return labelPrefix + strings.ToValidUTF8(key, "\uFFFD")
+	l.name = n.nameOf(key)
+	if n.isLong(l.name) {
+		l.name, l.isLong = "", true
+	}
+	return l
+}
+
+func (n *labelNames) nameOf(key string) string {
+	if n.names != config.NamesUnderscore {
+		return n.prefix + strings.ToValidUTF8(key, "\uFFFD")
+	}
+	name := notInLabelName.ReplaceAllLiteralString(key, "_")
+	if n.form == config.FormKubeStateMetrics {
+		name = strings.ToLower(wordStart.ReplaceAllString(name, "${1}_${2}"))
+	}
+	return n.prefix + name
+}
+
+func (n *labelNames) isLong(name string) bool { return n.maxBytes > 0 && len(name) > n.maxBytes }
+
+// count notes that a label of this key is sent, unless that was noted before.
+func (n *labelNames) count(l *labelName) {
+	l.isCounted = true
+	n.keys.add(l.key)
+	if _, ok := n.known[l.key]; ok {
+		n.known[l.key] = *l
+	}
 }
 
 // dedupeKeys keeps the last value of a key that occurs twice, as any decoder of a
@@ -79,14 +131,29 @@ func dedupeKeys(labels []namedLabel) []namedLabel {
 	return kept
 }
 
+// numberConflicts names labels that are sorted by key as kube-state-metrics does:
+// where keys meet in one name, each gets its number.
+func numberConflicts(labels []namedLabel) {
+	total, number := make(map[string]int), make(map[string]int)
+	for i := range labels {
+		total[labels[i].name]++
+	}
+	for i := range labels {
+		if l := &labels[i]; total[l.name] > 1 {
+			number[l.name]++
+			l.name = fmt.Sprintf("%s_conflict%d", l.name, number[l.name])
+		}
+	}
+}
+
 // disambiguate sorts labels of different keys by name. Where keys meet in one
 // name, the key that is spelled like the name keeps it; each other gets a suffix
-// that depends on the key alone, so that it does not change with what else the
-// object has.
-func disambiguate(labels []namedLabel) {
+// that depends on the key alone, so that a name with a suffix stands for one key
+// for ever.
+func (n *labelNames) disambiguate(labels []namedLabel) {
 	for round := 0; ; round++ {
 		slices.SortFunc(labels, byName)
-		if !addSuffixes(labels, round) {
+		if !n.addSuffixes(labels, round) {
 			return
 		}
 	}
@@ -96,7 +163,7 @@ func byName(a, b namedLabel) int { return strings.Compare(a.name, b.name) }
 
 // addSuffixes renames the keys that meet in sorted labels and reports whether it
 // found any.
-func addSuffixes(labels []namedLabel, round int) bool {
+func (n *labelNames) addSuffixes(labels []namedLabel, round int) bool {
 	met := false
 	for start := 0; start < len(labels); {
 		name, end := labels[start].name, start+1
@@ -105,7 +172,7 @@ func addSuffixes(labels []namedLabel, round int) bool {
 		}
 		for i := start; i < end && end-start > 1; i++ {
 			met = true
-			if l := &labels[i]; name != labelPrefix+string(l.key) {
+			if l := &labels[i]; name != n.prefix+string(l.key) {
 				l.name = name + "_" + suffix(l.key, round)
 			}
 		}

@@ -87,7 +87,7 @@ func TestNames(t *testing.T) {
 		{"values left out do not count as keys that meet", underscore, labels("a.b", "1", "a/b", "", "a-b", "<"), map[string]string{"label_a_b": "1"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			b := NewBuilder(only(nodeKind, true, false), testConfig(func(cfg *config.Config) { cfg.Names = test.names }))
+			b := NewBuilder(only(nodeKind, true, false), testConfig(func(cfg *config.Config) { cfg.Names = test.names }), nil)
 			for _, order := range shuffled(test.labels) {
 				if diff := cmp.Diff(test.want, labelsOf(t, b, order)); diff != "" {
 					t.Errorf("labels of %q (-want +got):\n%s", order, diff)
@@ -113,7 +113,7 @@ func TestOneKeyTwice(t *testing.T) {
 		{"and meets another", labels("a.b", "1", "a/b", "2", "a.b", "3"), map[string]string{"label_a_b_2e7336dc": "3", "label_a_b_c14cddc0": "2"}, Drops{}},
 		{"is alone: no suffix", labels("a.b", "1", "a.b", "2"), map[string]string{"label_a_b": "2"}, Drops{}},
 	} {
-		b := NewBuilder(only(nodeKind, true, false), testConfig(underscoreNames, func(cfg *config.Config) { cfg.ValueMaxBytes = 8 }))
+		b := NewBuilder(only(nodeKind, true, false), testConfig(underscoreNames, func(cfg *config.Config) { cfg.ValueMaxBytes = 8 }), nil)
 		if diff := cmp.Diff(test.want, labelsOf(t, b, test.labels)); diff != "" {
 			t.Errorf("%s: labels (-want +got):\n%s", test.name, diff)
 		}
@@ -129,7 +129,7 @@ func TestOneKeyTwice(t *testing.T) {
 func TestRememberedKeysStayBounded(t *testing.T) {
 	b := NewBuilder(only(nodeKind, true, false), testConfig(underscoreNames, func(cfg *config.Config) {
 		cfg.Labels.Filters = patterns("[02468]$")
-	}))
+	}), nil)
 	check := func(list []KeyValue, want map[string]string) {
 		t.Helper()
 		if got := labelsOf(t, b, list); !maps.Equal(got, want) {
@@ -158,7 +158,7 @@ func TestRememberedKeysStayBounded(t *testing.T) {
 // TestOverlongKeysAreNotRemembered bounds what is remembered in bytes too. An
 // overlong key must not vouch for the order of the key that was seen in its place.
 func TestOverlongKeysAreNotRemembered(t *testing.T) {
-	b := NewBuilder(only(nodeKind, true, false), testConfig())
+	b := NewBuilder(only(nodeKind, true, false), testConfig(), nil)
 	longest := strings.Repeat("k", 317)
 	for i, key := range []string{longest + "k", longest} {
 		want := map[string]string{"label_" + key: "v"}
@@ -182,10 +182,11 @@ func TestOverlongKeysAreNotRemembered(t *testing.T) {
 func TestFiltersRunOnceAKey(t *testing.T) {
 	asked := make(map[string]int)
 	table := labelNames{
-		names: config.NamesRaw,
-		keep: func(key string) bool {
+		prefix: "label_",
+		names:  config.NamesRaw,
+		rank: func(key string) (int, bool) {
 			asked[key]++
-			return key != "no"
+			return 0, key != "no"
 		},
 	}
 	for range 3 {
@@ -208,12 +209,16 @@ func TestBuilderRemembersNothingWrong(t *testing.T) {
 	for name, cfg := range map[string]*config.Config{
 		"raw":        testConfig(func(cfg *config.Config) { cfg.Labels.Exclude = patterns("^no") }),
 		"underscore": testConfig(underscoreNames, func(cfg *config.Config) { cfg.Labels.Exclude = patterns("^no") }),
+		"limits": testConfig(underscoreNames, func(cfg *config.Config) {
+			cfg.Labels.Filters, cfg.MaxLabelsPerSeries, cfg.LabelNameMaxBytes = patterns("^[de]", "a", "."), 8, 300
+		}),
+		"kube-state-metrics": testConfig(kubeStateMetrics),
 	} {
 		t.Run(name, func(t *testing.T) {
 			random := rand.New(rand.NewPCG(5, 6))
 			keys := []string{"a", "a.b", "a/b", "b", "no", "no2", "c", strings.Repeat("k", maxKeyBytes+1), "d", "e"}
 			values := []string{"v", "v", "v", "w", "", "<", "é", "\xff\xff\xff", "\uFFFD", strings.Repeat("x", maxCachedLabel), strings.Repeat("y", 3000)}
-			b := NewBuilder(kind, cfg)
+			b := NewBuilder(kind, cfg, nil)
 			before := keys
 			for range 1000 {
 				o := &Object{Name: []byte("n")}
@@ -231,7 +236,7 @@ func TestBuilderRemembersNothingWrong(t *testing.T) {
 						o.Labels = append(o.Labels, KeyValue{Key: fmt.Appendf(nil, "z%03d", i), Value: []byte("v")})
 					}
 				}
-				fresh := NewBuilder(kind, cfg)
+				fresh := NewBuilder(kind, cfg, nil)
 				want, got := build(t, fresh, o), build(t, b, o)
 				if want, got := fresh.TakeDrops(), b.TakeDrops(); want != got {
 					t.Fatalf("labels %q: dropped %+v, want %+v", o.Labels, got, want)

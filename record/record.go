@@ -13,7 +13,8 @@ type Kind struct {
 	// Resource is the resource as a user writes it, such as "pods" or
 	// "deployments.apps". It names the kind in logs, metrics and summaries.
 	Resource string
-	// Type is the value of the label resource_type, such as "pod".
+	// Type is the value of the label resource_type, such as "pod". Without one there
+	// is no such label.
 	Type string
 	// Metric stands between prefix and suffix of the metric name.
 	Metric string
@@ -21,6 +22,8 @@ type Kind struct {
 	NameLabel string
 	// Namespaced kinds have a label "namespace" too.
 	Namespaced bool
+	// UID says that there is a label "uid", too.
+	UID bool
 	// Labels and Annotations tell which of the two series the kind has.
 	Labels, Annotations bool
 }
@@ -41,6 +44,22 @@ type Record struct {
 	Count int
 	// Series holds the series one after the other, see [AppendLabel].
 	Series []byte
+	// Ended are EndedCount series that the object does not have any more, encoded as
+	// Series are.
+	Ended      []byte
+	EndedCount int
+}
+
+// End adds to Ended what the object had before and has no more. old is the Series of
+// an earlier record of it, or empty.
+func (r *Record) End(old []byte) {
+	before, now := Cursor(old), Cursor(r.Series)
+	for len(before) > 0 {
+		if series := before.series(); !bytes.Equal(series, now.series()) {
+			r.Ended = append(r.Ended, series...)
+			r.EndedCount++
+		}
+	}
 }
 
 // seed is the process's, so that every builder gives an object the same key.
@@ -103,6 +122,15 @@ func (c *Cursor) SkipIf(label []byte) bool {
 		*c = (*c)[len(label):]
 	}
 	return same
+}
+
+// series reads the next series and returns it encoded.
+func (c *Cursor) series() []byte {
+	all := *c
+	for range c.Count() {
+		c.RawLabel()
+	}
+	return all[:len(all)-len(*c)]
 }
 
 func (c *Cursor) text() []byte {

@@ -20,7 +20,7 @@ func testConfig(changes ...func(*config.Config)) *config.Config {
 	cfg := &config.Config{
 		Labels:      config.LabelSource{Enabled: true, Filters: all},
 		Annotations: config.LabelSource{Enabled: true, Filters: all},
-		Series: config.Series{
+		Appearance: config.Appearance{
 			MetricPrefix:  "t_",
 			Names:         config.NamesRaw,
 			UnsafeValues:  config.UnsafeValuesDrop,
@@ -33,6 +33,10 @@ func testConfig(changes ...func(*config.Config)) *config.Config {
 		}
 	}
 	return cfg
+}
+
+func kubeStateMetrics(cfg *config.Config) {
+	cfg.Series, cfg.MetricPrefix, cfg.Names, cfg.UnsafeValues = config.FormKubeStateMetrics, "kube_", config.NamesUnderscore, config.UnsafeValuesKeep
 }
 
 func underscoreNames(cfg *config.Config) { cfg.Names = config.NamesUnderscore }
@@ -164,7 +168,7 @@ func TestCursorReadsWhatWasAppended(t *testing.T) {
 // TestRecord changes an object, and looks at what must not be the same, or must.
 func TestRecord(t *testing.T) {
 	record := func(kind *Kind, o *Object) Record {
-		r, ok := NewBuilder(kind, testConfig()).Build(o)
+		r, ok := NewBuilder(kind, testConfig(), nil).Build(o)
 		if !ok {
 			t.Fatal("no record")
 		}
@@ -176,7 +180,7 @@ func TestRecord(t *testing.T) {
 	app, owner := labels("app", "web"), labels("owner", "ada")
 	r := record(podKind, pod("shop", "web-1", app, owner))
 	want := Record{Kind: podKind, Namespace: []byte("shop"), Name: []byte("web-1"), Key: r.Key, Count: 2, Series: r.Series}
-	if diff := cmp.Diff(want, r); diff != "" || NewBuilder(podKind, testConfig()).Kind() != podKind {
+	if diff := cmp.Diff(want, r); diff != "" || NewBuilder(podKind, testConfig(), nil).Kind() != podKind {
 		t.Errorf("record (-want +got):\n%s", diff)
 	}
 	for name, test := range map[string]struct {

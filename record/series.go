@@ -8,19 +8,18 @@ import (
 	"labelstream/config"
 )
 
-// labelPrefix stands before the key of every label, and of every annotation too:
-// what the backend groups by must not depend on where a team wrote it. No identity
-// label begins with it, so a series is the fixed labels that sort before it, the
-// object's labels, and the fixed labels that sort after.
-const labelPrefix = "label_"
-
 const namespaceLabel = "namespace"
 
 // series is what all series of one metric have in common: labels that sort before
-// the object's, and labels that sort after.
+// the object's, and labels that sort after. The object's begin with a prefix that no
+// other label begins with.
 type series struct {
 	before, after []fixedLabel
 	names         labelNames
+	// external are the external labels that are named like the object's.
+	external []namedLabel
+	// maxLabels is how many labels there may be.
+	maxLabels int
 }
 
 // fixedLabel is a label that every series of the metric has.
@@ -37,29 +36,49 @@ func constant(name, value string) fixedLabel {
 
 var notInMetricName = regexp.MustCompile(`[^a-zA-Z0-9_:]`)
 
-func newSeries(kind *Kind, cfg *config.Config, suffix string, keep func(key string) bool) series {
+func newSeries(kind *Kind, cfg *config.Config, suffix string, names labelNames) series {
+	s := series{names: names, maxLabels: cfg.MaxLabelsPerSeries}
 	metric := cfg.MetricPrefix + notInMetricName.ReplaceAllLiteralString(kind.Metric, "_") + suffix
 	fixed := []fixedLabel{
 		constant("__name__", metric),
-		constant("resource_type", kind.Type),
 		{name: kind.NameLabel, of: func(o *Object) []byte { return o.Name }},
+	}
+	if kind.Type != "" {
+		fixed = append(fixed, constant("resource_type", kind.Type))
 	}
 	if kind.Namespaced {
 		fixed = append(fixed, fixedLabel{name: namespaceLabel, of: func(o *Object) []byte { return o.Namespace }})
 	}
+	if kind.UID {
+		fixed = append(fixed, fixedLabel{name: "uid", of: func(o *Object) []byte { return o.UID }})
+	}
 	for name, value := range cfg.ExternalLabels {
-		taken := slices.ContainsFunc(fixed, func(l fixedLabel) bool { return l.name == name })
-		if !taken && !strings.HasPrefix(name, labelPrefix) {
+		switch {
+		case strings.HasPrefix(name, names.prefix):
+			s.external = append(s.external, namedLabel{name: name, value: []byte(value), rank: always})
+		case !slices.ContainsFunc(fixed, func(l fixedLabel) bool { return l.name == name }):
 			fixed = append(fixed, constant(name, value))
 		}
 	}
 	slices.SortFunc(fixed, func(a, b fixedLabel) int { return strings.Compare(a.name, b.name) })
-	split := slices.IndexFunc(fixed, func(l fixedLabel) bool { return l.name > labelPrefix })
-	return series{before: fixed[:split], after: fixed[split:], names: labelNames{keep: keep, names: cfg.Names}}
+	split := slices.IndexFunc(fixed, func(l fixedLabel) bool { return l.name > names.prefix })
+	if split < 0 {
+		split = len(fixed)
+	}
+	s.before, s.after = fixed[:split], fixed[split:]
+	return s
 }
 
 // count is the number of labels that every series has.
 func (s *series) count() int { return len(s.before) + len(s.after) }
+
+// tooMany is how many of the labels that are not fixed are beyond the limit.
+func (s *series) tooMany(count int) int {
+	if s.maxLabels == 0 {
+		return 0
+	}
+	return min(max(0, s.count()+count-s.maxLabels), count)
+}
 
 func appendFixed(dst []byte, labels []fixedLabel, o *Object) []byte {
 	for i := range labels {

@@ -29,7 +29,7 @@ type request struct {
 
 // metadata has its labels and annotations in JSON: those of an old object are
 // seldom wanted, and many short ones take much more memory once they are decoded.
-type metadata struct{ name, namespace, labels, annotations []byte }
+type metadata struct{ name, namespace, uid, labels, annotations []byte }
 
 // maxUIDBytes is far more than a uid has: an answer repeats it.
 const maxUIDBytes = 253
@@ -120,6 +120,8 @@ func (m *metadata) read(r *reader) {
 				m.name = r.text()
 			case "namespace":
 				m.namespace = r.text()
+			case "uid":
+				m.uid = r.text()
 			case "labels":
 				m.labels = r.skip()
 			case "annotations":
@@ -156,8 +158,16 @@ func (q *request) deletes() bool { return q.operation == "DELETE" }
 
 // change returns what a request shows that is not to be skipped.
 func (q *request) change() *Change {
-	m := q.subject()
-	o := &record.Object{Name: m.name, Namespace: m.namespace, Labels: decode(m.labels), Annotations: decode(m.annotations)}
+	c := &Change{Group: q.group, Resource: q.resource, Object: q.decode(q.subject()), Deleted: q.deletes()}
+	if q.operation == "UPDATE" {
+		c.Old = func() *record.Object { return q.decode(&q.oldObject) }
+	}
+	return c
+}
+
+// decode returns one of the request's objects.
+func (q *request) decode(m *metadata) *record.Object {
+	o := &record.Object{Name: m.name, Namespace: m.namespace, UID: m.uid, Labels: decode(m.labels), Annotations: decode(m.annotations)}
 	if len(o.Name) == 0 {
 		o.Name = q.name
 	}
@@ -165,14 +175,17 @@ func (q *request) change() *Change {
 	if len(o.Namespace) == 0 && (q.group != "" || q.resource != "namespaces") {
 		o.Namespace = q.namespace
 	}
-	return &Change{Group: q.group, Resource: q.resource, Object: o, Deleted: q.deletes()}
+	return o
 }
 
-// cost is the memory that change takes. What labels and annotations say is in
-// the body, or takes less than it does there.
+// cost is the memory that change takes at most. What labels and annotations say is
+// in the body, or takes less than it does there.
 func (q *request) cost() int64 {
-	m := q.subject()
-	return int64(unsafe.Sizeof(record.KeyValue{})) * int64(mostPairs(m.labels)+mostPairs(m.annotations))
+	pairs := 0
+	for _, m := range []*metadata{&q.object, &q.oldObject} {
+		pairs += mostPairs(m.labels) + mostPairs(m.annotations)
+	}
+	return int64(unsafe.Sizeof(record.KeyValue{})) * int64(pairs)
 }
 
 // mostPairs is how many labels or annotations a text can have: each key has two

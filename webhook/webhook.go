@@ -33,6 +33,8 @@ type Change struct {
 	Group, Resource string
 	// Object has its labels and annotations sorted by key.
 	Object *record.Object
+	// Old returns what the object was before an update; nil without one.
+	Old func() *record.Object
 	// Deleted says that the object is about to be deleted.
 	Deleted bool
 }

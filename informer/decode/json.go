@@ -17,6 +17,7 @@ import (
 type jsonObject struct {
 	Metadata struct {
 		Name            string            `json:"name"`
+		UID             string            `json:"uid"`
 		Namespace       string            `json:"namespace"`
 		ResourceVersion string            `json:"resourceVersion"`
 		Labels          map[string]string `json:"labels"`
@@ -28,7 +29,7 @@ func (o *jsonObject) object() Object {
 	meta := &o.Metadata
 	return Object{
 		Object: record.Object{
-			Namespace: []byte(meta.Namespace), Name: []byte(meta.Name),
+			Namespace: []byte(meta.Namespace), Name: []byte(meta.Name), UID: []byte(meta.UID),
 			Labels: sorted(meta.Labels), Annotations: sorted(meta.Annotations),
 		},
 		ResourceVersion: []byte(meta.ResourceVersion),

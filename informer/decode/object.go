@@ -12,6 +12,7 @@ import (
 const (
 	metaName            = 1
 	metaNamespace       = 3
+	metaUID             = 5
 	metaResourceVersion = 6
 	metaLabels          = 11
 	metaAnnotations     = 12
@@ -22,7 +23,7 @@ type fields uint64
 
 const (
 	objectFields fields = 1 << 1
-	metaFields   fields = 1<<metaName | 1<<metaNamespace | 1<<metaResourceVersion | 1<<metaLabels | 1<<metaAnnotations
+	metaFields   fields = 1<<metaName | 1<<metaNamespace | 1<<metaUID | 1<<metaResourceVersion | 1<<metaLabels | 1<<metaAnnotations
 	pairFields   fields = 1<<1 | 1<<2
 )
 
@@ -55,6 +56,8 @@ func parseObjectMeta(encoded []byte, o *Object) error {
 			o.Name = value
 		case metaNamespace:
 			o.Namespace = value
+		case metaUID:
+			o.UID = value
 		case metaResourceVersion:
 			o.ResourceVersion = value
 		case metaLabels:
