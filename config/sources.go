@@ -1,10 +1,5 @@
 package config
 
-import (
-	"regexp"
-	"slices"
-)
-
 // LabelSource are the settings of labels, and those of annotations.
 type LabelSource struct {
 	// Enabled says whether the chosen resources give such a series at all.
@@ -18,8 +13,8 @@ type LabelSource struct {
 // Keep reports whether a label or annotation of this key is sent: one of Filters
 // matches somewhere in it, and none of Exclude does. It does not look at Enabled.
 func (s *LabelSource) Keep(key string) bool {
-	matches := func(pattern *regexp.Regexp) bool { return pattern.MatchString(key) }
-	return slices.ContainsFunc(s.Filters, matches) && !slices.ContainsFunc(s.Exclude, matches)
+	kept, excluded := s.Filters.first(key), s.Exclude.first(key)
+	return kept >= 0 && excluded < 0
 }
 
 // labelSource and annotationSource are LabelSource with the tags of each. Go
