@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -60,6 +61,24 @@ func TestBackfill(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestUnmatchedPatterns warns of patterns only after all was read.
+func TestUnmatchedPatterns(t *testing.T) {
+	for resources, want := range map[string]string{"pods": "[^team$ ^cost]", "pods,jobs": ""} {
+		cfg := loadConfig(t, "http://127.0.0.1:1", map[string]string{"LABELS_RESOURCES": resources, "LABELS_FILTERS": "app,^team$,^cost"})
+		r := start(t, cfg, Flags{DryRun: true, Kubeconfig: writeKubeconfig(t, newFakeCluster(t, "a").URL)})
+		<-r.done
+		got := ""
+		for _, entry := range r.logs.AllEntries() {
+			if entry.Message == "Patterns matched no key" && entry.Data["variable"] == "LABELSTREAM_LABELS_FILTERS" {
+				got += fmt.Sprint(entry.Data["patterns"])
+			}
+		}
+		if got != want {
+			t.Errorf("%s: warns of %q, want %q", resources, got, want)
+		}
 	}
 }
 

@@ -75,7 +75,7 @@ func refused(t *testing.T, settings map[string]string) []string {
 // diff compares patterns and URLs by their text, and proxies by their settings.
 func diff(want, got any) string {
 	return cmp.Diff(want, got,
-		cmp.Transformer("pattern", func(r *regexp.Regexp) string { return r.String() }),
+		cmp.Transformer("pattern", func(p *Pattern) string { return p.String() }),
 		cmp.Transformer("url", func(u *url.URL) string { return fmt.Sprint(u) }),
 		cmp.Comparer(func(a, b promconfig.ProxyConfig) bool {
 			return a.ProxyFromEnvironment == b.ProxyFromEnvironment && a.NoProxy == b.NoProxy && fmt.Sprint(a.ProxyURL) == fmt.Sprint(b.ProxyURL)
@@ -85,7 +85,7 @@ func diff(want, got any) string {
 func patterns(texts ...string) Patterns {
 	var p Patterns
 	for _, text := range texts {
-		p = append(p, regexp.MustCompile(text))
+		p = append(p, &Pattern{Regexp: regexp.MustCompile(text)})
 	}
 	return p
 }

@@ -17,14 +17,15 @@ import (
 )
 
 // serves writes one group's list in short: "pods Pod pod ns lw" is the
-// resource, its kind, its singular ("-" for none), ns or cluster, and its verbs
-// (l for list, w for watch).
+// resource, its kind, its singular ("-" for none), ns or cluster, its verbs (l for
+// list, w for watch), and short names if there are any.
 func serves(groupVersion string, resources ...string) *metav1.APIResourceList {
 	list := &metav1.APIResourceList{GroupVersion: groupVersion}
 	for _, text := range resources {
 		f := strings.Fields(text)
 		resource := metav1.APIResource{
 			Name: f[0], Kind: f[1], SingularName: strings.TrimPrefix(f[2], "-"), Namespaced: f[3] == "ns", Verbs: metav1.Verbs{"get"},
+			ShortNames: f[5:],
 		}
 		if strings.Contains(f[4], "l") {
 			resource.Verbs = append(resource.Verbs, "list")
@@ -42,15 +43,15 @@ func cluster() []*metav1.APIResourceList {
 		// Custom groups first: what is found must not depend on the order.
 		serves("serving.knative.dev/v1", "services Service service ns lw", "revisions Revision revision ns lw"),
 		serves("argoproj.io/v1alpha1", "rollouts Rollout rollout ns lw", "rollouts/scale Scale - ns -"),
-		serves("example.com/v1", "revisions Revision revision ns lw", "pods Pod pod ns lw"),
-		serves("v1", "pods Pod pod ns lw", "pods/log Pod - ns lw", "namespaces Namespace namespace cluster lw", "nodes Node node cluster lw",
+		serves("example.com/v1", "revisions Revision revision ns lw", "pods Pod pod ns lw", "people Human person ns lw"),
+		serves("v1", "pods Pod pod ns lw po", "pods/log Pod - ns lw", "namespaces Namespace namespace cluster lw", "nodes Node node cluster lw",
 			"services Service service ns lw", "events Event event ns lw", "bindings Binding binding ns -",
 			"persistentvolumes PersistentVolume persistentvolume cluster lw", "persistentvolumeclaims PersistentVolumeClaim persistentvolumeclaim ns lw",
 			"componentstatuses ComponentStatus - cluster l"),
 		serves("events.k8s.io/v1", "events Event event ns lw"),
 		serves("extensions/v1beta1", "ingresses Ingress ingress ns lw"),
 		serves("networking.k8s.io/v1", "ingresses Ingress ingress ns lw", "networkpolicies NetworkPolicy networkpolicy ns lw"),
-		serves("apps/v1", "statefulsets StatefulSet statefulset ns lw", "deployments Deployment deployment ns lw", "deployments/scale Scale - ns lw",
+		serves("apps/v1", "statefulsets StatefulSet statefulset ns lw", "deployments Deployment deployment ns lw dp deploy", "deployments/scale Scale - ns lw",
 			"daemonsets DaemonSet daemonset ns lw", "replicasets ReplicaSet replicaset ns lw", "controllerrevisions ControllerRevision - ns lw"),
 		serves("batch/v1", "jobs Job job ns lw", "cronjobs CronJob cronjob ns lw"),
 		serves("storage.k8s.io/v1", "storageclasses StorageClass storageclass cluster lw"),
@@ -154,9 +155,24 @@ func TestKinds(t *testing.T) {
 			want: []string{
 				"pods v1 pod/pod pod ns A", `error: "gadgets": the server has no such resource`, `error: "deployments.batch": the server has no such resource`,
 				`error: "pods/log": the server has no such resource`, `error: "bindings": the server does not let this resource be listed`,
-				`error: "rollouts": a resource outside Kubernetes' own groups is named with its group, such as "rollouts.argoproj.io"`,
-				`error: "revisions": a resource outside Kubernetes' own groups is named with its group, such as "revisions.example.com"`,
+				`error: "rollouts": no such resource; write "rollouts.argoproj.io"`,
+				`error: "revisions": no such resource; write "revisions.example.com" or "revisions.serving.knative.dev"`,
 				`LABELSTREAM_ANNOTATIONS_RESOURCES: "gadgets": the server has no such resource`,
+			},
+		},
+		"what is meant": {
+			labels: "deployment,Deployment,DEPLOYMENTS,deploy.apps,controllerrevision,Pod,po,event,rollout,person,human,binding,componentstatus,nodemetrics,deployment.batch,role,language",
+			want: []string{
+				`error: "deployment": no such resource; write "deployments.apps"`, `error: "Deployment": no such resource; write "deployments.apps"`,
+				`error: "DEPLOYMENTS": no such resource; write "deployments.apps"`, `error: "deploy.apps": no such resource; write "deployments.apps"`,
+				`error: "controllerrevision": no such resource; write "controllerrevisions.apps"`,
+				`error: "Pod": no such resource; write "pods" or "pods.example.com"`, `error: "po": no such resource; write "pods"`,
+				`error: "event": no such resource; write "events" or "events.events.k8s.io"`, `error: "rollout": no such resource; write "rollouts.argoproj.io"`,
+				`error: "person": no such resource; write "people.example.com"`, `error: "human": no such resource; write "people.example.com"`,
+				// What cannot be listed and watched is not proposed.
+				`error: "binding": the server has no such resource`, `error: "componentstatus": the server has no such resource`,
+				`error: "nodemetrics": the server has no such resource`, `error: "deployment.batch": the server has no such resource`,
+				`error: "role": the server has no such resource`, `error: "language": the server has no such resource`,
 			},
 		},
 		"the first version that is offered": {
@@ -210,6 +226,29 @@ func TestDiscoveryForbidden(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, errs := catalog.Kinds(chosen("deployments.apps", "")); len(errs) != 1 || outage.Hint(errs[0]) != want {
+		t.Errorf("errors %v, want one with hint %q", errs, want)
+	}
+}
+
+// TestMeantByName answers without a server where that is no guess, and says where
+// the keys go.
+func TestMeantByName(t *testing.T) {
+	for name, want := range map[string]string{
+		"deployment": `error: "deployment": no such resource; write "deployments.apps"`, "Pod": `error: "Pod": no such resource; write "pods"`,
+		"NetworkPolicy.networking.k8s.io": `error: "NetworkPolicy.networking.k8s.io": no such resource; write "networkpolicies.networking.k8s.io"`,
+		"po":                              `"po": only an API server knows of which group it is`, "Widget.example.com": `"Widget.example.com": only an API server knows the plural of a kind`,
+	} {
+		catalog, err := ByName(chosen(name, ""))
+		got := []string{fmt.Sprint(err)}
+		if err == nil {
+			got = resolve(catalog, chosen(name, ""))
+		}
+		expect(t, name, []string{want}, got)
+	}
+	catalog, _ := NewCatalog(cluster(), nil)
+	_, errs := catalog.Kinds(chosen("role", ""))
+	const want = "kubectl api-resources lists what the server has; keys of labels go to LABELSTREAM_LABELS_FILTERS, those of annotations to LABELSTREAM_ANNOTATIONS_FILTERS"
+	if len(errs) != 1 || outage.Hint(errs[0]) != want {
 		t.Errorf("errors %v, want one with hint %q", errs, want)
 	}
 }

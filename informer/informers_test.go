@@ -166,7 +166,7 @@ func TestStatusAndMetrics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newDaemon(t, config.ChangesWatch)
 		b.options.ResyncInterval = 4 * time.Hour
-		b.cfg.Labels.Filters = config.Patterns{regexp.MustCompile("kept|bad|long|none")}
+		b.cfg.Labels.Filters = config.Patterns{{Regexp: regexp.MustCompile("kept|bad|long|none")}}
 		b.cfg.NamespacesExclude = config.List{"kube-system"}
 		b.cfg.ValueMaxBytes = 16
 		b.cfg.MetricPrefix = "t_"

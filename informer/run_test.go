@@ -151,7 +151,7 @@ func newBench(t *testing.T) *bench {
 	}
 	b.rest = rest.Config{Host: "http://api.test", Transport: &pipeTransport{b.api}}
 	b.cfg.ValueMaxBytes = 2048
-	b.cfg.Labels.Filters = config.Patterns{regexp.MustCompile("")}
+	b.cfg.Labels.Filters = config.Patterns{{Regexp: regexp.MustCompile("")}}
 	b.log, b.logs = logrustest.NewNullLogger()
 	return b
 }
