@@ -234,8 +234,8 @@ func (i *installed) start(t *testing.T) *daemon {
 	return startDaemon(t, invocation{
 		kubeconfig: i.plane.accountKubeconfig(t, "labelstream"),
 		args:       c.Args,
-		settings: i.objects.settings(t, c).and(settings{"DESTINATION": i.journal.URL(), "POD_NAMESPACE": "labelstream",
-			"WEBHOOK_ADDRESS": "127.0.0.1:0", "STATUS_ADDRESS": "127.0.0.1:0"}),
+		settings: i.objects.settings(t, c).and(settings{"DESTINATION": i.journal.URL(), "LABELS_FILTERS": ".*",
+			"POD_NAMESPACE": "labelstream", "WEBHOOK_ADDRESS": "127.0.0.1:0", "STATUS_ADDRESS": "127.0.0.1:0"}),
 	})
 }
 

@@ -407,7 +407,8 @@ func (r rendered) mustBind(t *testing.T, template *corev1.PodTemplateSpec) {
 }
 
 // mustBeSettings demands that the binary takes the container's settings: its run
-// ends only for want of an API server, and not with exit code 2.
+// ends only for want of an API server, and not with exit code 2. A destination that
+// is to be edited must do that, and say so.
 func (r rendered) mustBeSettings(t *testing.T, template *corev1.PodTemplateSpec) {
 	t.Helper()
 	c := container(t, template)
@@ -415,7 +416,19 @@ func (r rendered) mustBeSettings(t *testing.T, template *corev1.PodTemplateSpec)
 		t.Errorf("the container has the variables %v; settings are for the ConfigMap", c.Env)
 	}
 	missing := filepath.Join(t.TempDir(), "kubeconfig")
-	launch(t, invocation{kubeconfig: missing, args: c.Args, settings: r.settings(t, c)}).wait(t).mustFail(t)
+	given := r.settings(t, c)
+	run := func() result {
+		return launch(t, invocation{kubeconfig: missing, args: c.Args, settings: given}).wait(t)
+	}
+	if strings.HasPrefix(given["DESTINATION"], "EDIT ") {
+		unedited := run()
+		unedited.mustEndWith(t, 2)
+		if !strings.Contains(unedited.stderr, `LABELSTREAM_DESTINATION="EDIT `) {
+			t.Errorf("the log does not say what is to be edited:\n%s", unedited.stderr)
+		}
+		given["DESTINATION"] = strings.NewReplacer("EDIT ", "", "<release>", "cz", "<namespace>", "cost").Replace(given["DESTINATION"])
+	}
+	run().mustFail(t)
 }
 
 // settings are those that the container takes from ConfigMaps.
