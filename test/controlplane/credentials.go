@@ -40,11 +40,7 @@ func (c *ControlPlane) writeCredentials() error {
 	if err != nil {
 		return fmt.Errorf("encode the key for service accounts: %w", err)
 	}
-	block := pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der})
-	if err := os.WriteFile(c.path(keyFile), block, 0o600); err != nil {
-		return fmt.Errorf("write the key for service accounts: %w", err)
-	}
-	return nil
+	return os.WriteFile(c.path(keyFile), pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der}), 0o600)
 }
 
 // token is a user's: the server listens on loopback only, and holds nothing.
@@ -64,7 +60,7 @@ func (c *ControlPlane) Config(user string) (*rest.Config, error) {
 		return nil, fmt.Errorf("read the API server's certificate: %w", err)
 	}
 	return &rest.Config{
-		Host:            loopback("https", c.port),
+		Host:            address("https", c.port),
 		BearerToken:     token(user),
 		TLSClientConfig: rest.TLSClientConfig{CAData: ca},
 		QPS:             -1,
@@ -84,8 +80,5 @@ func (c *ControlPlane) WriteKubeconfig(path, user string) error {
 	kubeconfig.AuthInfos[user] = &clientcmdapi.AuthInfo{Token: config.BearerToken}
 	kubeconfig.Contexts[name] = &clientcmdapi.Context{Cluster: name, AuthInfo: user}
 	kubeconfig.CurrentContext = name
-	if err := clientcmd.WriteToFile(*kubeconfig, path); err != nil {
-		return fmt.Errorf("write a kubeconfig for %s: %w", user, err)
-	}
-	return nil
+	return clientcmd.WriteToFile(*kubeconfig, path)
 }

@@ -5,38 +5,26 @@ import (
 	"maps"
 	"regexp"
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 func TestPopulationIsSortedAndUnique(t *testing.T) {
 	const random = `[2456789bcdfghjklmnpqrstvwxz]`
 	name := regexp.MustCompile(`^([a-z-]+-` + random + `{10}|` + random + `{10}-[a-z]+)-` + random + `{5}$`)
-	for _, p := range []pods{{count: 0}, {count: 1}, {count: 299}, {count: 20_011}, {count: 5_000, mixed: true}, {count: 5_000, generation: 1}} {
-		seen := map[string]bool{}
-		var last string
-		var v values
-		for i := range p.count {
-			p.fill(i, &v)
-			shape := p.shape(i)
-			meta := podMeta(shape%len(workloads), &v, 0)
-			if p.mixed {
-				meta = newMixedShape(shape).meta(&v, 0)
-			}
-			if !name.MatchString(meta.Name) {
-				t.Fatalf("%v: pod %d is called %q", p, i, meta.Name)
-			}
+	for _, options := range []Options{{Pods: 0}, {Pods: 1}, {Pods: 299}, {Pods: 20_011}, {Pods: 5_000, Profile: Mixed}} {
+		pod := podsOf(options)
+		seen := map[types.UID]bool{}
+		last := ""
+		for i := range options.Pods {
+			meta := pod(i)
 			key := meta.Namespace + "/" + meta.Name
-			if key <= last {
-				t.Fatalf("%v: pod %d is %q, the one before %q", p, i, key, last)
+			if !name.MatchString(meta.Name) || key <= last || seen[meta.UID] {
+				t.Fatalf("%+v: pod %d is %q with the UID %s, the one before %q", options, i, key, meta.UID, last)
 			}
-			last = key
-			if seen[string(meta.UID)] {
-				t.Fatalf("%v: pod %d has another's UID %q", p, i, meta.UID)
-			}
-			seen[string(meta.UID)] = true
+			last, seen[meta.UID] = key, true
 		}
 	}
 }
@@ -64,7 +52,7 @@ func TestMixedPodsAreMixed(t *testing.T) {
 	pod := podsOf(Options{Pods: count, Profile: Mixed})
 	owners, keys, places, values := map[string]bool{}, map[string]bool{}, map[string]bool{}, map[string]int{}
 	all, sameKeys, fewest, most, size := 0, 0, 99, 0, 0
-	var last string
+	var last []string
 	for i := range count {
 		meta := pod(i)
 		size += meta.Size()
@@ -82,22 +70,16 @@ func TestMixedPodsAreMixed(t *testing.T) {
 			}
 			all++
 		}
-		if now := strings.Join(sorted, " "); now == last {
+		if slices.Equal(sorted, last) {
 			sameKeys++
-		} else {
-			last = now
 		}
+		last = sorted
 	}
-	unique := 0
-	for _, n := range values {
-		if n == 1 {
-			unique++
-		}
-	}
+	maps.DeleteFunc(values, func(_ string, n int) bool { return n > 1 })
 	if fewest != 5 || most != 40 || len(owners) != 4 || len(keys) < 400 || len(places) < 10*len(keys) || sameKeys > count/100 {
 		t.Errorf("%d to %d labels, %d kinds of owners, %d keys at %d places, %d pods with their neighbour's keys", fewest, most, len(owners), len(keys), len(places), sameKeys)
 	}
-	if share := float64(unique) / float64(all); share < 0.4 || share > 0.6 {
+	if share := float64(len(values)) / float64(all); share < 0.4 || share > 0.6 {
 		t.Errorf("%.2f of the values are unique, want about half", share)
 	}
 	if mean := size / count; mean < 2000 || mean > 3500 {

@@ -12,10 +12,14 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"io"
+	"mime"
 	"net/http"
+	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
@@ -101,27 +105,19 @@ func New(options Options) (*Server, error) {
 // newKinds lists what the server has: pods, and Deployments, so there is an API
 // group besides the core.
 func newKinds(options Options) []*resourceKind {
-	alike := alikeShapes(options.AnnotationBytes)
-	podShapes := alike
-	if options.Profile == Mixed {
-		podShapes = nil
-		for number := range mixedShapes {
-			set := newMixedShape(number)
-			podShapes = append(podShapes, func(v *values) metav1.ObjectMeta { return set.meta(v, options.AnnotationBytes) })
-		}
-	}
-	return []*resourceKind{
-		{path: "/api/v1/pods", shapes: podShapes, objects: pods{count: options.Pods, mixed: options.Profile == Mixed}},
-		{path: "/apis/apps/v1/deployments", shapes: alike, objects: pods{count: options.Deployments}},
-	}
-}
-
-func alikeShapes(annotationBytes int) []shape {
-	var all []shape
+	var alike, mixed []shape
 	for w := range workloads {
-		all = append(all, func(v *values) metav1.ObjectMeta { return podMeta(w, v, annotationBytes) })
+		alike = append(alike, func(v *values) metav1.ObjectMeta { return podMeta(w, v, options.AnnotationBytes) })
 	}
-	return all
+	for number := range mixedShapes {
+		set := newMixedShape(number)
+		mixed = append(mixed, func(v *values) metav1.ObjectMeta { return set.meta(v, options.AnnotationBytes) })
+	}
+	ofPods := &resourceKind{path: "/api/v1/pods", shapes: alike, objects: pods{count: options.Pods}}
+	if options.Profile == Mixed {
+		ofPods.shapes, ofPods.objects.mixed = mixed, true
+	}
+	return []*resourceKind{ofPods, {path: "/apis/apps/v1/deployments", shapes: alike, objects: pods{count: options.Deployments}}}
 }
 
 func (k *resourceKind) addTemplates() error {
@@ -136,6 +132,26 @@ func (k *resourceKind) addTemplates() error {
 		}
 	}
 	return nil
+}
+
+// discoveryFormat is a document of aggregated discovery with one resource.
+const discoveryFormat = `{"kind":"APIGroupDiscoveryList","apiVersion":"apidiscovery.k8s.io/v2","items":[{"metadata":{"name":%[1]q},` +
+	`"versions":[{"version":"v1","freshness":"Current","resources":[{"resource":%[2]q,"scope":"Namespaced","verbs":[%[4]s],` +
+	`"responseKind":{"group":%[1]q,"version":"v1","kind":%[3]q}}]}]}]}`
+
+// addDiscovery registers what tells a client which resources there are: one
+// document for the core, and one for the groups. No client of today asks for
+// more.
+func (s *Server) addDiscovery() {
+	for path, document := range map[string]string{
+		"/api":  fmt.Sprintf(discoveryFormat, "", "pods", "Pod", `"list","watch"`),
+		"/apis": fmt.Sprintf(discoveryFormat, "apps", "deployments", "Deployment", `"list"`),
+	} {
+		s.mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList")
+			_, _ = io.WriteString(w, document)
+		})
+	}
 }
 
 // ServeHTTP answers one request.
@@ -177,6 +193,30 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, kind *resourceKin
 	}
 }
 
+// encoding is what an answer is written in.
+type encoding string
+
+const (
+	inProtobuf = encoding(runtime.ContentTypeProtobuf)
+	inJSON     = encoding(runtime.ContentTypeJSON)
+)
+
+// negotiate picks the first of the accepted types that is served: metadata in
+// protobuf or JSON. The order is the preference; client-go's clients send no
+// weights.
+func negotiate(accept string, jsonOnly bool) (encoding, error) {
+	for one := range strings.SplitSeq(accept, ",") {
+		mediaType, parameters, err := mime.ParseMediaType(one)
+		if err != nil || parameters["g"] != "meta.k8s.io" || parameters["v"] != "v1" || !strings.HasPrefix(parameters["as"], "PartialObjectMetadata") {
+			continue
+		}
+		if found := encoding(mediaType); found == inProtobuf && !jsonOnly || found == inJSON {
+			return found, nil
+		}
+	}
+	return inJSON, fmt.Errorf("only %s and %s are served, as PartialObjectMetadata of meta.k8s.io/v1, not %q", inProtobuf, inJSON, accept)
+}
+
 // fail answers with a Status.
 func fail(w http.ResponseWriter, err *apierrors.StatusError) {
 	w.Header().Set("Content-Type", string(inJSON))
@@ -199,8 +239,5 @@ func WriteKubeconfig(file, url string, trusted []byte) error {
 	config.AuthInfos["synthetic"] = &clientcmdapi.AuthInfo{}
 	config.Contexts["synthetic"] = &clientcmdapi.Context{Cluster: "synthetic", AuthInfo: "synthetic"}
 	config.CurrentContext = "synthetic"
-	if err := clientcmd.WriteToFile(*config, file); err != nil {
-		return fmt.Errorf("write the synthetic server's kubeconfig: %w", err)
-	}
-	return nil
+	return clientcmd.WriteToFile(*config, file)
 }
