@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -16,7 +18,54 @@ import (
 	"labelstream/test/process"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+const heldBytes = 64 << 20
+
+// TestMain is also a program that uses memory, and prints its peak.
+func TestMain(m *testing.M) {
+	if len(os.Args) < 2 || os.Args[1] != "hold" {
+		goleak.VerifyTestMain(m)
+		return
+	}
+	memory := touch(heldBytes)
+	a, err := process.AccountOf(os.Getpid())
+	fmt.Println(a.Peak, err)
+	runtime.KeepAlive(memory)
+	os.Exit(3)
+}
+
+// touch gives memory that is resident.
+func touch(bytes int) []byte {
+	memory := make([]byte, bytes)
+	for i := 0; i < len(memory); i += os.Getpagesize() {
+		memory[i] = 1
+	}
+	return memory
+}
+
+// TestPeakIsOfTheProcessAlone launches from a process that is larger than what is
+// measured.
+func TestPeakIsOfTheProcessAlone(t *testing.T) {
+	launcher := filepath.Join(t.TempDir(), "bench")
+	if _, err := goTool(t.Context(), ".", "build", "-o", launcher, "."); err != nil {
+		t.Fatal(err)
+	}
+	mine := touch(2 * heldBytes)
+	// Programs with the race detector sleep for a second before they end.
+	l, err := launch(t.Context(), launcher, []string{"GORACE=atexit_sleep_ms=0"}, os.Args[0], "hold")
+	checkError(t, "launch", err, "ended with exit code 3")
+	runtime.KeepAlive(mine)
+	var told int64
+	if _, err := fmt.Sscan(l.Output, &told); err != nil {
+		t.Fatalf("output %q: %v", l.Output, err)
+	}
+	// The process may grow a little after it has told.
+	if slack := int64(8 << 20); l.Peak < told-slack || l.Peak > told+slack {
+		t.Errorf("a peak of %d bytes is measured, the process told %d", l.Peak, told)
+	}
+	if l.Floor <= 0 || l.Floor >= heldBytes/2 || l.CPU <= 0 || l.Wall <= 0 || l.ExitCode != 3 {
+		t.Errorf("launched %+v", l)
+	}
+}
 
 func TestOptions(t *testing.T) {
 	o, err := parseOptions(nil)
