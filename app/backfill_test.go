@@ -23,7 +23,7 @@ func TestBackfill(t *testing.T) {
 	for _, tt := range []struct {
 		name     string
 		settings map[string]string
-		answer   int
+		answer   int32
 		sent     []string
 		// want is what each error begins with.
 		want []string
@@ -42,7 +42,7 @@ func TestBackfill(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			receiver := newFakeReceiver(t)
-			receiver.answer(tt.answer)
+			receiver.reject.Store(tt.answer)
 			cfg := loadConfig(t, receiver.URL, tt.settings)
 			r := start(t, cfg, Flags{Once: true, Kubeconfig: writeKubeconfig(t, newFakeCluster(t, "a", "b").URL)})
 			receiver.expect(t, tt.name, tt.sent...)

@@ -56,7 +56,7 @@ func TestDaemon(t *testing.T) {
 	}
 
 	// The destination is away for a moment when it is told to end.
-	receiver.answer(http.StatusServiceUnavailable)
+	receiver.reject.Store(http.StatusServiceUnavailable)
 	cluster.change(t, "MODIFIED", pod("b", "b3"))
 	d.waitFor(t, "/metrics", `labelstream_records_total{resource="pods",source="watch"} 3`)
 	d.stop()
@@ -66,7 +66,7 @@ func TestDaemon(t *testing.T) {
 			t.Errorf("GET /readyz while it ends: %d %q", code, body)
 		}
 	}
-	receiver.answer(0)
+	receiver.reject.Store(0)
 	if err := <-d.done; err != nil {
 		t.Errorf("Run returns %v", err)
 	}
@@ -79,7 +79,7 @@ func TestDaemon(t *testing.T) {
 // TestDaemonSaysWhatIsUnsent has a destination that stays away.
 func TestDaemonSaysWhatIsUnsent(t *testing.T) {
 	receiver := newFakeReceiver(t)
-	receiver.answer(http.StatusServiceUnavailable)
+	receiver.reject.Store(http.StatusServiceUnavailable)
 	cfg := loadConfig(t, receiver.URL, map[string]string{"SHUTDOWN_TIMEOUT": "1ms"})
 	d := start(t, cfg, Flags{Kubeconfig: writeKubeconfig(t, newFakeCluster(t, "a").URL)})
 	d.waitFor(t, "/readyz?verbose", "synced")
@@ -120,7 +120,7 @@ func newTestApp(t *testing.T, cfg *config.Config, cluster string) *app {
 // when the lease ends.
 func TestFollower(t *testing.T) {
 	receiver := newFakeReceiver(t)
-	receiver.answer(http.StatusServiceUnavailable)
+	receiver.reject.Store(http.StatusServiceUnavailable)
 	a := newTestApp(t, loadConfig(t, receiver.URL, map[string]string{"SHUTDOWN_TIMEOUT": "10m"}), newFakeCluster(t, "a").URL)
 	report := func() string {
 		var text strings.Builder
