@@ -156,7 +156,8 @@ type brokenWriter struct{}
 
 func (brokenWriter) Write([]byte) (int, error) { return 0, errors.New("disk full") }
 
-func TestPrinterReportsWriteError(t *testing.T) {
+// TestWriteErrors are of the output of a dry run, and of the roles.
+func TestWriteErrors(t *testing.T) {
 	p := newPrinter(brokenWriter{})
 	if _, err := p.Put(t.Context(), buildRecord(t, &record.Object{Namespace: []byte("shop"), Name: []byte("a")}), nil); err != nil {
 		t.Fatal(err)
@@ -164,6 +165,10 @@ func TestPrinterReportsWriteError(t *testing.T) {
 	p.Close()
 	if err := p.Run(t.Context()); err == nil || err.Error() != "print the series: disk full" {
 		t.Errorf("Run returns %v", err)
+	}
+	cfg := loadConfig(t, "http://127.0.0.1:1", nil)
+	if err := Run(t.Context(), cfg, Options{Flags: Flags{Roles: true}, Stdout: brokenWriter{}}); err == nil || err.Error() != "print the roles: disk full" {
+		t.Errorf("error %v", err)
 	}
 }
 

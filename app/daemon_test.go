@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -91,17 +90,29 @@ func TestDaemonSaysWhatIsUnsent(t *testing.T) {
 	}
 }
 
-// TestDaemonNeedsItsPort ends the start where another process has it.
-func TestDaemonNeedsItsPort(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	cfg := loadConfig(t, "http://127.0.0.1:1", map[string]string{"STATUS_ADDRESS": listener.Addr().String()})
-	err = <-start(t, cfg, Flags{Kubeconfig: writeKubeconfig(t, "http://127.0.0.1:1")}).done
-	if err == nil || !strings.HasPrefix(err.Error(), `listen on STATUS_ADDRESS "`+cfg.StatusAddress+`"`) {
-		t.Errorf("Run returns %v, want which address is taken", err)
+// TestStartErrors ends the start with one line.
+func TestStartErrors(t *testing.T) {
+	taken := strings.TrimPrefix(newFakeReceiver(t).URL, "http://")
+	dir, _ := writeCertificate(t)
+	for _, tt := range []struct {
+		name      string
+		settings  map[string]string
+		want, end string
+	}{
+		{"another process has the port", map[string]string{"STATUS_ADDRESS": taken}, `listen on STATUS_ADDRESS "` + taken + `"`, ""},
+		{"no certificate there", map[string]string{"CHANGES": "webhook", "WEBHOOK_CERT_DIR": "/nowhere"},
+			`LABELSTREAM_WEBHOOK_CERT_DIR="/nowhere": `, "open /nowhere/tls.crt: no such file or directory"},
+		{"no such address", map[string]string{"CHANGES": "webhook", "WEBHOOK_CERT_DIR": dir, "WEBHOOK_ADDRESS": "192.0.2.1:8443"},
+			"serve the webhook at 192.0.2.1:8443, as LABELSTREAM_WEBHOOK_ADDRESS says: ", ""},
+		{"no pod", map[string]string{"CHANGES": "webhook"}, "find the namespace of the webhook's Secret: set POD_NAMESPACE from the downward API: ", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			const nobody = "http://127.0.0.1:1"
+			err := <-start(t, loadConfig(t, nobody, tt.settings), Flags{Kubeconfig: writeKubeconfig(t, nobody)}).done
+			if err == nil || !strings.HasPrefix(err.Error(), tt.want) || !strings.HasSuffix(err.Error(), tt.end) {
+				t.Errorf("Run returns %v, want %s…%s", err, tt.want, tt.end)
+			}
+		})
 	}
 }
 
@@ -165,13 +176,12 @@ func TestLeaderAsksBeforeItSends(t *testing.T) {
 
 // TestMetricsFollowPrometheusPractice lints every metric of a daemon.
 func TestMetricsFollowPrometheusPractice(t *testing.T) {
-	t.Run("watch", func(t *testing.T) { lintMetrics(t, nil, "a a") })
-	t.Run("webhook", func(t *testing.T) {
-		lintMetrics(t, map[string]string{"CHANGES": "webhook", "POD_NAMESPACE": "metering", "WEBHOOK_ADDRESS": "127.0.0.1:0"})
-	})
+	lintMetrics(t, nil, "a a")
+	lintMetrics(t, map[string]string{"CHANGES": "webhook", "POD_NAMESPACE": "metering", "WEBHOOK_ADDRESS": "127.0.0.1:0"})
 }
 
 func lintMetrics(t *testing.T, settings map[string]string, sent ...string) {
+	t.Helper()
 	receiver := newFakeReceiver(t)
 	a := newTestApp(t, loadConfig(t, receiver.URL, settings), newFakeCluster(t, "a").URL)
 	ctx, stop := context.WithCancel(t.Context())

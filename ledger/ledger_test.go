@@ -120,10 +120,7 @@ func TestLedger(t *testing.T) {
 
 func TestClose(t *testing.T) {
 	l := New()
-	l.BeginList(false)
-	for id := range uint64(1000) {
-		l.Observe(keyOf(id), 1)
-	}
+	list(l, 0, 1000)
 	l.Close()
 	l.Close()
 	run(t, l, []step{{"len", 0}, {"observe 1 1", false}, {"write 1 1", false}, {"delete 1", false}, {"end", 0}, {"begin", nil}})
@@ -176,9 +173,7 @@ func TestConcurrently(t *testing.T) {
 // TestNoAllocation has the calls a record makes.
 func TestNoAllocation(t *testing.T) {
 	l := newLedger(t)
-	for id := range uint64(1000) {
-		l.Observe(keyOf(id), 1)
-	}
+	list(l, 0, 1000)
 	id := uint64(0)
 	if n := testing.AllocsPerRun(1000, func() {
 		l.Observe(keyOf(id), id)

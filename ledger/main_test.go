@@ -1,19 +1,12 @@
 package ledger
 
 import (
-	"os"
 	"testing"
 
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) {
-	if workload := os.Getenv(workloadVariable); workload != "" {
-		runWorkload(workload)
-		return
-	}
-	goleak.VerifyTestMain(m)
-}
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // newLedger returns a ledger that ends with the test.
 func newLedger(t testing.TB) *Ledger {
