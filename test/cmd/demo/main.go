@@ -11,7 +11,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -19,6 +18,7 @@ import (
 	"time"
 
 	"labelstream/test/controlplane"
+	"labelstream/test/loopback"
 	"labelstream/test/receiver"
 )
 
@@ -29,13 +29,7 @@ const examples = "../examples"
 const account = "labelstream"
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Stdout, os.Stderr)
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "demo:", err)
-		os.Exit(1)
-	}
+	loopback.Main("demo", func(ctx context.Context) error { return run(ctx, os.Stdout, os.Stderr) })
 }
 
 func run(ctx context.Context, stdout, stderr io.Writer) error {
