@@ -2,6 +2,7 @@ package monitoring
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -31,27 +32,15 @@ func promtool(t *testing.T, rules *Rules, args ...string) (said string, err erro
 	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer cancel()
 	program, err := prometheus.Promtool(ctx, os.Stderr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	if err := rules.Write(filepath.Join(dir, "alerts.yaml")); err != nil {
-		t.Fatal(err)
-	}
-	cases, err := os.ReadFile(alertCases)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "alerts_test.yaml"), cases, 0o600); err != nil {
-		t.Fatal(err)
-	}
 	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.Dir = dir
+	cmd.Dir = t.TempDir()
+	err = errors.Join(err, rules.Write(filepath.Join(cmd.Dir, "alerts.yaml")), os.CopyFS(cmd.Dir, os.DirFS("testdata")))
+	if err != nil {
+		t.Fatal(err)
+	}
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }
-
-const alertCases = "testdata/alerts_test.yaml"
 
 func TestRules(t *testing.T) {
 	if said, err := promtool(t, mustReadRules(t), "check", "rules", "--lint=all", "--lint-fatal", "alerts.yaml"); err != nil {
