@@ -10,17 +10,14 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
-	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// TestControlPlane shows what other tests rely on: how requests are counted, that a
-// compaction expires what was begun before, that Kill ends the API server, and that
-// nothing is left.
+// TestControlPlane shows what other tests rely on: how requests are counted, that
+// Kill ends the API server, and that nothing is left.
 func TestControlPlane(t *testing.T) {
 	// The first start on a machine builds the binaries.
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Minute)
@@ -57,7 +54,6 @@ func TestControlPlane(t *testing.T) {
 	if counts[1]-counts[0] != 1 {
 		t.Errorf("one list was counted as %d", counts[1]-counts[0])
 	}
-	testCompact(ctx, t, c, admin)
 	c.Kill()
 	if _, err := admin.ServerVersion(); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("after Kill: %v, want a refused connection", err)
@@ -71,34 +67,5 @@ func TestControlPlane(t *testing.T) {
 	}
 	if _, err := os.Stat(c.dir); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the directory after Stop: %v", err)
-	}
-}
-
-func testCompact(ctx context.Context, t *testing.T, c *ControlPlane, client *kubernetes.Clientset) {
-	t.Helper()
-	list, err := client.CoreV1().Namespaces().List(ctx, metav1.ListOptions{Limit: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := client.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "team"}}, metav1.CreateOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Compact(ctx); err != nil {
-		t.Fatal(err)
-	}
-	for {
-		_, err := client.CoreV1().Namespaces().List(ctx, metav1.ListOptions{Limit: 1, Continue: list.Continue})
-		switch {
-		case apierrors.IsResourceExpired(err):
-			return
-		case err != nil:
-			t.Fatalf("continue a list after compaction: %v", err)
-		}
-		// The server's cache forgets with a delay.
-		select {
-		case <-time.After(50 * time.Millisecond):
-		case <-ctx.Done():
-			t.Fatal("a list could be continued long after compaction")
-		}
 	}
 }

@@ -10,9 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-	"github.com/prometheus/common/model"
-
 	"labelstream/test/prometheus"
 )
 
@@ -82,22 +79,5 @@ func TestRunbooks(t *testing.T) {
 		if !strings.Contains(string(text), "\n### "+rule.Alert+"\n") {
 			t.Errorf("docs/operations.md has no section %s", rule.Alert)
 		}
-	}
-}
-
-func TestShorten(t *testing.T) {
-	rules := &Rules{Groups: []Group{{Rules: []Rule{
-		{Alert: "A", Expr: `time() - min(t) > 900 and increase(c[15m]) > 10`, For: model.Duration(5 * time.Minute)},
-		{Alert: "B", Expr: `c unless c offset 15m > 0.25 * 86400`},
-	}}}}
-	if err := rules.Shorten(60); err != nil {
-		t.Fatal(err)
-	}
-	want := []Rule{
-		{Alert: "A", Expr: `time() - min(t) > 15 and increase(c[15s]) > 10`, For: model.Duration(5 * time.Second)},
-		{Alert: "B", Expr: `c unless c offset 15s > 0.25 * 86400`},
-	}
-	if diff := cmp.Diff(want, rules.Alerts()); diff != "" {
-		t.Errorf("rules (-want +got):\n%s", diff)
 	}
 }
