@@ -2,11 +2,9 @@ package receiver
 
 import (
 	"bytes"
-	"errors"
 	"net/http"
 	"net/http/httptest"
 	"slices"
-	"syscall"
 	"testing"
 	"time"
 
@@ -45,7 +43,7 @@ func v2(symbols []string, references ...uint32) *writev2.Request {
 
 // post sends a request to a receiver whose clock stands at noon, with other headers
 // than usual where some are given, names and values in turn.
-func post(t *testing.T, r *Receiver, m message, headers ...string) *httptest.ResponseRecorder {
+func post(t *testing.T, r *Receiver, m message, headers ...string) {
 	t.Helper()
 	plain, err := m.Marshal()
 	if err != nil {
@@ -60,9 +58,7 @@ func post(t *testing.T, r *Receiver, m message, headers ...string) *httptest.Res
 	for pair := range slices.Chunk(slices.Concat(usual, headers), 2) {
 		request.Header.Set(pair[0], pair[1])
 	}
-	response := httptest.NewRecorder()
-	r.ServeHTTP(response, request)
-	return response
+	r.ServeHTTP(httptest.NewRecorder(), request)
 }
 
 func newReceiver() *Receiver { return New(Options{Now: func() time.Time { return noon }}) }
@@ -119,63 +115,5 @@ func TestOrder(t *testing.T) {
 	}
 	if all := r.All(); len(all) != 1 || len(all[0].Samples) != 2 || r.Samples() != 3 {
 		t.Errorf("kept %v of %d samples", all, r.Samples())
-	}
-}
-
-func TestFaults(t *testing.T) {
-	r := newReceiver()
-	r.Next(Status(503, http.Header{"Retry-After": {"7"}}), nil)
-	r.Always(RefuseIf(func(req *Request) bool { return len(req.Series[0].Labels) > 1 }, 413))
-	var got []int
-	for _, body := range []message{v1(up(), noon), v1(up("a", "1"), noon), v1(up("a", "1"), noon), v1(up(), noon)} {
-		got = append(got, post(t, r, body).Code)
-	}
-	if diff := cmp.Diff([]int{503, 204, 413, 204}, got); diff != "" {
-		t.Errorf("answers (-want +got):\n%s", diff)
-	}
-	if requests, accepted := r.Requests(), r.Accepted(); requests != 4 || accepted != 2 {
-		t.Errorf("%d requests, %d accepted, want 4 and 2", requests, accepted)
-	}
-}
-
-// TestDown ends a request that hangs, and refuses connections until the receiver
-// is up again.
-func TestDown(t *testing.T) {
-	s, err := Start(newReceiver())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Down)
-	send := func() error {
-		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL(), bytes.NewReader(snappy.Encode(nil, nil)))
-		if err != nil {
-			return err
-		}
-		response, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(request)
-		if err != nil {
-			return err
-		}
-		return response.Body.Close()
-	}
-	hangs, left := make(chan struct{}), make(chan error)
-	s.Always(func(w http.ResponseWriter, hr *http.Request, req *Request) bool {
-		close(hangs)
-		return Hang(nil)(w, hr, req)
-	})
-	go func() { left <- send() }()
-	<-hangs
-	s.Down()
-	if err := <-left; err == nil {
-		t.Error("the sender got an answer from a receiver that is down")
-	}
-	if err := send(); !errors.Is(err, syscall.ECONNREFUSED) {
-		t.Errorf("while down got %v, want a refused connection", err)
-	}
-	s.Always(nil)
-	if err := s.Up(); err != nil {
-		t.Fatal(err)
-	}
-	if err := send(); err != nil {
-		t.Errorf("after Up on the same address: %v", err)
 	}
 }
