@@ -185,7 +185,6 @@ func loadConfig(t *testing.T, receiver string, settings map[string]string) *conf
 	return cfg
 }
 
-// running is a Run in the background.
 type running struct {
 	logs           *logtest.Hook
 	stdout, stderr bytes.Buffer
@@ -223,7 +222,6 @@ func (r *running) logged(t *testing.T, field string) string {
 	}
 }
 
-// get asks the status server.
 func (r *running) get(t *testing.T, path string) (int, string) {
 	t.Helper()
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
@@ -239,7 +237,6 @@ func (r *running) get(t *testing.T, path string) (int, string) {
 	return resp.StatusCode, string(body)
 }
 
-// waitFor asks until the answer holds the text.
 func (r *running) waitFor(t *testing.T, path, text string) {
 	t.Helper()
 	for body := ""; !strings.Contains(body, text); {

@@ -119,7 +119,6 @@ func TestRoles(t *testing.T) {
 	}
 }
 
-// shortRules are those of roles, in short.
 func shortRules(t *testing.T, text string) []string {
 	t.Helper()
 	var all []string

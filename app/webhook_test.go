@@ -14,7 +14,6 @@ import (
 	"testing"
 )
 
-// writeCertificate writes tls.crt and tls.key, for which the client is made.
 func writeCertificate(t *testing.T) (dir string, client *http.Client) {
 	t.Helper()
 	server := httptest.NewTLSServer(nil)

@@ -243,7 +243,6 @@ func TestCommands(t *testing.T) {
 	}
 }
 
-// names are what the expression finds in a file.
 func names(t *testing.T, path string, expression *regexp.Regexp) map[string]bool {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(root, path))

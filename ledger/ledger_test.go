@@ -36,7 +36,6 @@ type step struct {
 	want any
 }
 
-// run makes the calls of steps in turn.
 func run(t *testing.T, l *Ledger, steps []step) {
 	t.Helper()
 	for i, s := range steps {

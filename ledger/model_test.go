@@ -115,7 +115,6 @@ func FuzzLedger(f *testing.F) {
 	})
 }
 
-// compare makes one call of both.
 func compare(t *testing.T, l *Ledger, m *model, call []byte) {
 	t.Helper()
 	key, hash := keyOf(uint64(call[1])|uint64(call[0]>>4)<<8), hashOf(int(call[2]%3))

@@ -26,7 +26,6 @@ func (c *ControlPlane) spawnEtcd() (*process.Process, error) {
 	)
 }
 
-// awaitEtcd returns when etcd serves.
 func (c *ControlPlane) awaitEtcd(ctx context.Context) error {
 	return c.etcd.Await(ctx, func(ctx context.Context) error {
 		_, err := loopback.Ask(ctx, http.DefaultClient, http.MethodGet, address("http", c.etcdPort)+"/health", nil)

@@ -51,7 +51,6 @@ func Promtool(ctx context.Context, progress io.Writer) (string, error) {
 	return filepath.Join(dir, "promtool"), err
 }
 
-// program returns the path of the server's binary.
 func (r Release) program(ctx context.Context, progress io.Writer) (string, error) {
 	dir, err := r.dir(ctx, progress)
 	return filepath.Join(dir, "prometheus"), err

@@ -54,7 +54,6 @@ func New(address string, trusted *x509.CertPool, echoesUID bool) *Client {
 // Sent is how many reviews have been begun.
 func (c *Client) Sent() int { return int(c.sent.Load()) }
 
-// Close closes the connections.
 func (c *Client) Close() {
 	for _, one := range c.connections {
 		one.close()
@@ -177,7 +176,6 @@ func newConnection(address string, trusted *x509.CertPool, echoesUID bool) *conn
 	return c
 }
 
-// marked are the places of a mark in a text.
 func marked(text []byte, mark string) [][]byte {
 	return regexp.MustCompile(mark).FindAll(text, -1)
 }

@@ -76,7 +76,6 @@ func (h *history) expire(ctx context.Context, replace bool) error {
 	return h.tell(ctx, events{expired: true})
 }
 
-// happen makes events of the pods that there are.
 func (s *Server) happen(ctx context.Context, query url.Values) error {
 	n, err := strconv.Atoi(query.Get("count"))
 	if err != nil || n < 0 || n > s.options.Pods {
@@ -98,7 +97,6 @@ func (s *Server) happen(ctx context.Context, query url.Values) error {
 	return h.tell(ctx, e)
 }
 
-// addEvents registers what makes things happen.
 func (s *Server) addEvents() {
 	for path, act := range map[string]func(*http.Request) error{
 		"await":   func(r *http.Request) error { return s.history.tell(r.Context(), events{}) },

@@ -59,7 +59,6 @@ const tokenFormat = "%d.%d"
 // chunkBytes is what is gathered before it is written.
 const chunkBytes = 64 << 10
 
-// itemWriter writes the items of a page, one after the other.
 type itemWriter struct {
 	objects   pods
 	templates []*template
@@ -118,7 +117,6 @@ func (w *itemWriter) writeProtobuf(out io.Writer) error {
 	return err
 }
 
-// writeJSON writes the list as apimachinery's serializer does.
 func (w *itemWriter) writeJSON(out io.Writer) error {
 	encoded, err := json.Marshal(w.page.meta)
 	if err != nil {

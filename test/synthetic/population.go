@@ -64,7 +64,6 @@ func (v *values) put(dst []byte, letter byte) {
 	putText(dst, v.seed+uint64(letter))
 }
 
-// unique is the n-th unique value of the object.
 func (v *values) unique(n, width int) string {
 	if v.seed == 0 {
 		return strings.Repeat(uniqueLetters[n:n+1], width)
@@ -100,10 +99,8 @@ const firstVersion = 1_000_000_000
 // listVersion is that of every list until something happens: no object is newer.
 const listVersion = 2_000_000_000
 
-// namespaces is how many there are.
 const namespaces = 300
 
-// putNamespace sets the name and the team of the i-th namespace.
 func putNamespace(i int, v *values) {
 	team := teams[i*len(teams)/namespaces]
 	copy(v.get(fieldTeam), team)
@@ -113,7 +110,6 @@ func putNamespace(i int, v *values) {
 	putDecimal(name[len(team)+1:], i)
 }
 
-// replicas is the number of pods of one ReplicaSet.
 const replicas = 5
 
 // pods are a population, in the order of their keys in etcd, which is that of
@@ -147,7 +143,6 @@ func (p pods) namespaceOf(i int) (namespace, index, size int) {
 
 func (p pods) seed(i int) uint64 { return mix(p.generation<<50 | uint64(i)) }
 
-// shape is which template pod i is made from.
 func (p pods) shape(i int) int {
 	if p.mixed {
 		return int(mix(p.seed(i)) % mixedShapes)
@@ -157,7 +152,6 @@ func (p pods) shape(i int) int {
 	return workload
 }
 
-// fill sets the values of pod i.
 func (p pods) fill(i int, v *values) {
 	namespace, index, size := p.namespaceOf(i)
 	putNamespace(namespace, v)

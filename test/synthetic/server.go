@@ -70,7 +70,6 @@ type Server struct {
 // shape makes the metadata of an object from what it does not share with others.
 type shape func(v *values) metav1.ObjectMeta
 
-// resourceKind is a resource that the server has, and its objects.
 type resourceKind struct {
 	path      string
 	objects   pods
@@ -134,7 +133,6 @@ func (k *resourceKind) addTemplates() error {
 	return nil
 }
 
-// discoveryFormat is a document of aggregated discovery with one resource.
 const discoveryFormat = `{"kind":"APIGroupDiscoveryList","apiVersion":"apidiscovery.k8s.io/v2","items":[{"metadata":{"name":%[1]q},` +
 	`"versions":[{"version":"v1","freshness":"Current","resources":[{"resource":%[2]q,"scope":"Namespaced","verbs":[%[4]s],` +
 	`"responseKind":{"group":%[1]q,"version":"v1","kind":%[3]q}}]}]}]}`
@@ -157,7 +155,6 @@ func (s *Server) addDiscovery() {
 // ServeHTTP answers one request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
 
-// serve answers a list or a watch of one kind.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request, kind *resourceKind) {
 	form, err := negotiate(r.Header.Get("Accept"), s.options.JSONOnly)
 	if err != nil {
@@ -193,7 +190,6 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, kind *resourceKin
 	}
 }
 
-// encoding is what an answer is written in.
 type encoding string
 
 const (
@@ -217,7 +213,6 @@ func negotiate(accept string, jsonOnly bool) (encoding, error) {
 	return inJSON, fmt.Errorf("only %s and %s are served, as PartialObjectMetadata of meta.k8s.io/v1, not %q", inProtobuf, inJSON, accept)
 }
 
-// fail answers with a Status.
 func fail(w http.ResponseWriter, err *apierrors.StatusError) {
 	w.Header().Set("Content-Type", string(inJSON))
 	w.WriteHeader(int(err.ErrStatus.Code))

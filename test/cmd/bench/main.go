@@ -31,7 +31,6 @@ func main() {
 	loopback.Main("bench", func(ctx context.Context) error { return run(ctx, os.Args[1:]) })
 }
 
-// options are what the command line chooses.
 type options struct {
 	command  string // that writes the results again
 	objects  []int

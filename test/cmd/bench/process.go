@@ -14,7 +14,6 @@ import (
 	"labelstream/test/process"
 )
 
-// programs are the paths of the binaries.
 type programs struct{ synthetic, sink, metalist, bare, launch, labelstream, versus string }
 
 // build compiles what is measured and what it is measured with into the

@@ -23,7 +23,6 @@ const reviewInterval = time.Millisecond
 // be open and caches warm.
 const warmTime = 500 * time.Millisecond
 
-// reviewer is a daemon that takes reviews.
 type reviewer struct {
 	daemonProcess
 	loadTime time.Duration

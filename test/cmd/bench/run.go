@@ -289,7 +289,6 @@ func (b *backfill) step(ctx context.Context, _ int) (usage, error) {
 	return usageOf(l, s.objects), err
 }
 
-// metalist is client-go's bare metadata list.
 type metalist struct {
 	wholeRun
 	fixture *fixture

@@ -67,7 +67,6 @@ type demo struct {
 	stdout, stderr io.Writer
 }
 
-// say prints what is being done.
 func (d *demo) say(format string, args ...any) {
 	fmt.Fprintf(d.stdout, "\n==> "+format+"\n", args...)
 }
@@ -139,7 +138,6 @@ func (d *demo) backfill(ctx context.Context, kubeconfig, destination string) err
 	return d.labelstream(ctx, append(chosen, "KUBECONFIG="+kubeconfig, "HOME="+d.dir), "--once")
 }
 
-// labelstream runs the binary to its end.
 func (d *demo) labelstream(ctx context.Context, env []string, args ...string) error {
 	cmd := exec.CommandContext(ctx, d.binary, args...)
 	cmd.Env = env

@@ -20,7 +20,6 @@ import (
 	"labelstream/test/controlplane"
 )
 
-// populate creates the objects of all manifests.
 func (d *demo) populate(ctx context.Context, plane *controlplane.ControlPlane) error {
 	config, err := plane.Config(controlplane.Admin)
 	if err != nil {
@@ -64,7 +63,6 @@ func apply(ctx context.Context, client *dynamic.DynamicClient, object *unstructu
 	}
 }
 
-// title is how an object is called in the output.
 func title(object *unstructured.Unstructured) string {
 	if object.GetNamespace() == "" {
 		return object.GetKind() + " " + object.GetName()

@@ -21,7 +21,6 @@ const (
 	samples  = 2 // TimeSeries.samples
 )
 
-// seriesFields are the numbers by content type.
 var seriesFields = map[string]protowire.Number{
 	"application/x-protobuf": seriesV1,
 	"application/x-protobuf;proto=io.prometheus.write.v2.Request": seriesV2,
