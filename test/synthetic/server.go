@@ -9,8 +9,10 @@
 package synthetic
 
 import (
+	"bufio"
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"mime"
@@ -184,7 +186,8 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, kind *resourceKin
 	if form == inJSON {
 		write = items.writeJSON
 	}
-	if err := write(w); err != nil {
+	out := bufio.NewWriterSize(w, 64<<10)
+	if err := errors.Join(write(out), out.Flush()); err != nil {
 		// Only cutting the connection tells the client that this is not all.
 		panic(http.ErrAbortHandler)
 	}
