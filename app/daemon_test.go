@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"os"
@@ -258,18 +257,10 @@ func TestPanicEndsTheProcess(t *testing.T) {
 	for name, names := range map[string][]string{"in a list": {"a"}, "in a watch": nil} {
 		t.Run(name, func(t *testing.T) {
 			cluster := newFakeCluster(t, names...)
-			ctx, cancel := context.WithCancel(t.Context())
-			defer cancel()
 			if names == nil {
-				go func() {
-					event, _ := json.Marshal(map[string]any{"type": "ADDED", "object": pod("a", "a")})
-					select {
-					case cluster.events <- string(event):
-					case <-ctx.Done():
-					}
-				}()
+				cluster.change(t, "ADDED", pod("a", "a"))
 			}
-			process := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestPanicEndsTheProcess$")
+			process := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestPanicEndsTheProcess$")
 			process.Env = append(os.Environ(), panics+"="+cluster.URL, "LABELSTREAM_LABELS_RESOURCES=pods")
 			output, err := process.CombinedOutput()
 			var exit *exec.ExitError
@@ -281,17 +272,11 @@ func TestPanicEndsTheProcess(t *testing.T) {
 }
 
 func panicInInformer(t *testing.T, host string) {
-	client, err := informer.Client(&rest.Config{Host: host})
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg, err := config.Load(true)
-	if err != nil {
-		t.Fatal(err)
-	}
 	log, _ := logtest.NewNullLogger()
-	catalog, err := informer.Discover(t.Context(), &rest.Config{Host: host}, 0, log)
-	if err != nil {
+	client, noClient := informer.Client(&rest.Config{Host: host})
+	cfg, noConfig := config.Load(true)
+	catalog, noCatalog := informer.Discover(t.Context(), &rest.Config{Host: host}, 0, log)
+	if err := errors.Join(noClient, noConfig, noCatalog); err != nil {
 		t.Fatal(err)
 	}
 	kinds, _ := catalog.Kinds(cfg)

@@ -46,7 +46,7 @@ type fakeCluster struct {
 }
 
 func newFakeCluster(t *testing.T, names ...string) *fakeCluster {
-	c := &fakeCluster{events: make(chan string)}
+	c := &fakeCluster{events: make(chan string, 1)}
 	for _, name := range names {
 		c.pods = append(c.pods, pod(name, name))
 	}
@@ -97,7 +97,7 @@ func (c *fakeCluster) watch(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// change sends an event of a watch, and returns when one has taken it.
+// change sends an event of a watch.
 func (c *fakeCluster) change(t *testing.T, typ string, o metav1.PartialObjectMetadata) {
 	t.Helper()
 	text, err := json.Marshal(map[string]any{"type": typ, "object": o})
