@@ -25,8 +25,6 @@ type Options struct {
 	Users []string
 	// APIServerFlags come after the flags that are always set, and override them.
 	APIServerFlags []string
-	// Progress is told when a step takes minutes, os.Stderr where nil.
-	Progress io.Writer
 }
 
 // ControlPlane is a running etcd and API server. Its methods may be called
@@ -50,10 +48,7 @@ type ControlPlane struct {
 // Linux they end with the caller too. An error holds the end of the log of the
 // process that failed.
 func Start(ctx context.Context, opts Options) (*ControlPlane, error) {
-	if opts.Progress == nil {
-		opts.Progress = os.Stderr
-	}
-	bin, err := binaries(ctx, opts.Progress)
+	bin, err := binaries(ctx)
 	if err != nil {
 		return nil, err
 	}

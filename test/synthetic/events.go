@@ -28,10 +28,6 @@ type history struct {
 	events chan events
 }
 
-func newHistory() history {
-	return history{version: listVersion, oldest: listVersion, events: make(chan events)}
-}
-
 // now gives which pods there are, and the versions.
 func (h *history) now() (generation uint64, version, oldest int64) {
 	h.mu.Lock()

@@ -91,7 +91,8 @@ func New(options Options) (*Server, error) {
 		return nil, fmt.Errorf("synthetic server with the profile %q: give %s or %s", options.Profile, Alike, Mixed)
 	}
 	kinds := newKinds(options)
-	s := &Server{options: options, mux: http.NewServeMux(), pods: kinds[0], history: newHistory()}
+	s := &Server{options: options, mux: http.NewServeMux(), pods: kinds[0]}
+	s.history.version, s.history.oldest, s.history.events = listVersion, listVersion, make(chan events)
 	s.addDiscovery()
 	s.addEvents()
 	for _, kind := range kinds {

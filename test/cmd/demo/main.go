@@ -85,7 +85,7 @@ func (d *demo) print(ctx context.Context) error {
 func (d *demo) show(ctx context.Context) (err error) {
 	begun := time.Now()
 	d.say("starting etcd and kube-apiserver %s on loopback", controlplane.Version)
-	plane, err := controlplane.Start(ctx, controlplane.Options{Users: []string{account}, Progress: d.stderr})
+	plane, err := controlplane.Start(ctx, controlplane.Options{Users: []string{account}})
 	if err != nil {
 		return err
 	}
