@@ -189,27 +189,28 @@ func TestKinds(t *testing.T) {
 }
 
 func TestNewCatalogErrors(t *testing.T) {
-	down := errors.New("connection refused")
-	if c, err := NewCatalog(nil, down); c != nil || !errors.Is(err, down) || outage.Hint(err) != "" {
-		t.Errorf("catalog %v, error %v; want none and %q without a hint", c, err, down)
+	const grant = "grant the verb get on the nonResourceURLs /api, /api/*, /apis and /apis/*, as the ClusterRole system:discovery does"
+	down, forbidden := errors.New("connection refused"), apierrors.NewForbidden(schema.GroupResource{}, "", errors.New(`cannot get path "/apis"`))
+	for _, test := range []struct {
+		lists      []*metav1.APIResourceList
+		err        error
+		want, hint string
+	}{
+		{nil, down, "connection refused", ""},
+		{nil, forbidden, forbidden.Error(), grant},
+		{[]*metav1.APIResourceList{serves("a/b/c")}, nil, "discovery: unexpected GroupVersion string: a/b/c", ""},
+	} {
+		c, err := NewCatalog(test.lists, test.err)
+		if c != nil || err == nil || err.Error() != test.want || outage.Hint(err) != test.hint {
+			t.Errorf("catalog %v, error %v with hint %q; want none and %q with %q", c, err, outage.Hint(err), test.want, test.hint)
+		}
 	}
-	if c, err := NewCatalog([]*metav1.APIResourceList{serves("a/b/c")}, nil); c != nil || err == nil || !strings.HasPrefix(err.Error(), "discovery: ") {
-		t.Errorf("catalog %v, error %v; want none and one of discovery", c, err)
-	}
-}
-
-// TestDiscoveryForbidden says what to grant, be it all that is forbidden or a group.
-func TestDiscoveryForbidden(t *testing.T) {
-	const want = "grant the verb get on the nonResourceURLs /api, /api/*, /apis and /apis/*, as the ClusterRole system:discovery does"
-	forbidden := apierrors.NewForbidden(schema.GroupResource{}, "", errors.New(`cannot get path "/apis"`))
-	if _, err := NewCatalog(nil, forbidden); outage.Hint(err) != want {
-		t.Errorf("error %v with hint %q, want %q", err, outage.Hint(err), want)
-	}
-	catalog, err := NewCatalog(nil, &discovery.ErrGroupDiscoveryFailed{Groups: map[schema.GroupVersion]error{{Group: "apps", Version: "v1"}: forbidden}})
+	groupForbidden := &discovery.ErrGroupDiscoveryFailed{Groups: map[schema.GroupVersion]error{{Group: "apps", Version: "v1"}: forbidden}}
+	c, err := NewCatalog(nil, groupForbidden)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, errs := catalog.Kinds(chosen("deployments.apps", "")); len(errs) != 1 || outage.Hint(errs[0]) != want {
-		t.Errorf("errors %v, want one with hint %q", errs, want)
+	if _, errs := c.Kinds(chosen("deployments.apps", "")); len(errs) != 1 || outage.Hint(errs[0]) != grant {
+		t.Errorf("errors %v, want one with hint %q", errs, grant)
 	}
 }

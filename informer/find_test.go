@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -24,8 +23,8 @@ type findStep struct {
 	when  string
 	err   error
 	lists []*metav1.APIResourceList
-	// again has the finder told to discover again.
-	again bool
+	// again is how often the finder is told to discover again.
+	again int
 	// after is how long the step takes, a minute where it is 0.
 	after time.Duration
 	// found are the kinds that are handed out, missing the errors, notFound the
@@ -69,8 +68,9 @@ func runFinder(t *testing.T, resources string, steps ...findStep) (logs []string
 					})
 				})
 			}
-			if step.again {
+			for range step.again {
 				f.Rediscover()
+				time.Sleep(rediscoverDelay / 20)
 			}
 			time.Sleep(cmp.Or(step.after, time.Minute))
 			synctest.Wait()
@@ -176,40 +176,24 @@ func TestRediscover(t *testing.T) {
 	inCluster := strings.Replace(foundWidgets, " ns ", " cluster ", 1)
 	runFinder(t, "pods,widgets.example.com",
 		findStep{when: "at first", lists: served(corePods, widgets), found: []string{foundPods, foundWidgets}, least: 1, most: 1},
-		findStep{when: "as it was", again: true, lists: served(corePods, widgets), least: 1, most: 1},
-		findStep{when: "without a server", again: true, err: errRefused, missing: []string{"connection refused"}, least: 2, most: 20},
+		findStep{when: "as it was", again: 1, lists: served(corePods, widgets), least: 1, most: 1},
+		findStep{when: "without a server", again: 1, err: errRefused, missing: []string{"connection refused"}, least: 2, most: 20},
 		findStep{when: "gone", lists: served(corePods), missing: []string{noWidgets}, notFound: []string{"widgets.example.com"}, least: 1, most: 3},
 		findStep{when: "as before", lists: served(corePods, widgets), least: 1, most: 1},
-		findStep{when: "in another scope", again: true, lists: served(corePods, serves("example.com/v1", "widgets Widget widget cluster lw")),
+		findStep{when: "in another scope", again: 1, lists: served(corePods, serves("example.com/v1", "widgets Widget widget cluster lw")),
 			found: []string{inCluster}, least: 1, most: 1},
-		findStep{when: "in another version", again: true, lists: served(corePods, serves("example.com/v2", "widgets Widget widget ns lw")),
+		findStep{when: "in another version", again: 1, lists: served(corePods, serves("example.com/v2", "widgets Widget widget ns lw")),
 			found: []string{strings.Replace(foundWidgets, "v1", "v2", 1)}, least: 1, most: 1},
-		findStep{when: "in a version that stands in", again: true, err: groupsFailed("example.com"), lists: served(corePods, widgets), least: 1, most: 1},
+		findStep{when: "in a version that stands in", again: 1, err: groupsFailed("example.com"), lists: served(corePods, widgets), least: 1, most: 1},
 	)
 }
 
 // TestRediscoverOnce asks once for all that ask at a time.
 func TestRediscoverOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		log, _ := logrustest.NewNullLogger()
-		var times []time.Duration
-		began := time.Now()
-		f := NewFinder(func(context.Context) (*Catalog, error) {
-			times = append(times, time.Since(began))
-			return NewCatalog(served(corePods), nil)
-		}, chosen("pods", ""), prometheus.NewRegistry(), log)
-		ctx, cancel := context.WithCancel(t.Context())
-		var running sync.WaitGroup
-		running.Go(func() { f.Run(ctx, func([]*Kind) {}) })
-		for range 10 {
-			time.Sleep(rediscoverDelay / 20)
-			f.Rediscover()
-		}
-		time.Sleep(time.Hour)
-		cancel()
-		running.Wait()
-		if want := []time.Duration{0, rediscoverDelay + rediscoverDelay/20}; !slices.Equal(times, want) {
-			t.Errorf("asked at %v, want %v", times, want)
-		}
-	})
+	runFinder(t, "pods",
+		findStep{when: "at first", lists: served(corePods), found: []string{foundPods}, least: 1, most: 1},
+		findStep{when: "before the delay is over", again: 10, after: rediscoverDelay/2 - 1, lists: served(corePods)},
+		findStep{when: "when it is", after: 1, lists: served(corePods), least: 1, most: 1},
+		findStep{when: "afterwards", after: time.Hour, lists: served(corePods)},
+	)
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"regexp"
 	"slices"
 	"strings"
@@ -19,7 +18,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/rest"
 
 	"labelstream/config"
 	"labelstream/record"
@@ -28,8 +26,7 @@ import (
 // TestListsInFlight has four kinds whose server is slow: two are listed at a
 // time.
 func TestListsInFlight(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
+	inBubble(t, once, func(t *testing.T, b *bench) {
 		release := make(chan struct{})
 		slow := func(w http.ResponseWriter, r *http.Request, body []byte) {
 			<-release
@@ -58,8 +55,7 @@ func TestListsInFlight(t *testing.T) {
 // TestRetriesFreeTheSlot has two kinds that fail, one of them page after page:
 // the third is read.
 func TestRetriesFreeTheSlot(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
+	inBubble(t, once, func(t *testing.T, b *bench) {
 		b.api.script[podsPath] = repeat(1000, text(503, "3600"))
 		nodes, _ := location(nodesKind(), Scope{})
 		b.api.script[nodes] = repeat(1000, sameToken("101-0", 0, 0))
@@ -78,8 +74,7 @@ func TestRetriesFreeTheSlot(t *testing.T) {
 // TestStopWaitingForASlot ends the context while two kinds hang and a third
 // waits; before, the time is over to wait for them.
 func TestStopWaitingForASlot(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
+	inBubble(t, once, func(t *testing.T, b *bench) {
 		kinds := []*Kind{podsKind(), nodesKind(), widgetsKind()}
 		for _, kind := range kinds {
 			path, _ := location(kind, Scope{})
@@ -100,8 +95,7 @@ func TestStopWaitingForASlot(t *testing.T) {
 }
 
 func TestNamespaces(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
+	inBubble(t, once, func(t *testing.T, b *bench) {
 		b.cfg.Namespaces = config.List{"shop", "lab"}
 		b.api.objects = map[string]objects{
 			"/api/v1/namespaces/shop/pods":                      {podA, podB},
@@ -141,8 +135,7 @@ func TestNamespaces(t *testing.T) {
 
 // TestManyNamespaces chooses more namespaces than are read one by one.
 func TestManyNamespaces(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
+	inBubble(t, once, func(t *testing.T, b *bench) {
 		for i := range maxScopes {
 			b.cfg.Namespaces = append(b.cfg.Namespaces, fmt.Sprint("n", i))
 		}
@@ -163,8 +156,7 @@ func TestManyNamespaces(t *testing.T) {
 // TestStatusAndMetrics reads objects of which some are excluded and some values
 // are dropped.
 func TestStatusAndMetrics(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newDaemon(t, config.ChangesWatch)
+	inBubble(t, config.ChangesWatch, func(t *testing.T, b *bench) {
 		b.options.ResyncInterval = 4 * time.Hour
 		b.cfg.Labels.Filters = config.Patterns{regexp.MustCompile("kept|bad|long|none")}
 		b.cfg.NamespacesExclude = config.List{"kube-system"}
@@ -226,8 +218,7 @@ func gathered(t *testing.T, registry *prometheus.Registry) (lines []string) {
 
 // TestProgress looks at the status page by page.
 func TestProgress(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
+	inBubble(t, once, func(t *testing.T, b *bench) {
 		next := make(chan struct{})
 		step := func(w http.ResponseWriter, r *http.Request, body []byte) {
 			<-next
@@ -257,8 +248,7 @@ func TestProgress(t *testing.T) {
 // TestAdd adds kinds to informers that run: a custom resource, and one that a
 // factory holds.
 func TestAdd(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newDaemon(t, config.ChangesWatch)
+	inBubble(t, config.ChangesWatch, func(t *testing.T, b *bench) {
 		b.api.set(podsPath, podA)
 		b.api.set(widgetsPath, podB)
 		b.api.set("/apis/apps/v1/deployments", podC)
@@ -278,11 +268,10 @@ func TestAdd(t *testing.T) {
 // TestServedDifferently deletes the resource of a kind and serves it in another
 // version: discovery is asked again, and the kind is read anew.
 func TestServedDifferently(t *testing.T) {
-	missing := status("json", metav1.Status{Code: 404, Reason: metav1.StatusReasonNotFound, Message: "no such thing"})
+	missing := refusal(404, metav1.StatusReasonNotFound, "no such thing")
 	for _, kind := range []*Kind{widgetsKind(), deploymentsKind()} {
 		t.Run(kind.Resource, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				b := newDaemon(t, config.ChangesWatch)
+			inBubble(t, config.ChangesWatch, func(t *testing.T, b *bench) {
 				var asked atomic.Int64
 				b.options.Rediscover = func() { asked.Add(1) }
 				path, _ := location(kind, Scope{})
@@ -321,8 +310,7 @@ func TestServedDifferently(t *testing.T) {
 
 // TestAlive has a kind that does not get on although nobody else is to blame.
 func TestAlive(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newDaemon(t, config.ChangesWatch)
+	inBubble(t, config.ChangesWatch, func(t *testing.T, b *bench) {
 		stuck := make(chan struct{})
 		b.sink.room = func(context.Context, string) error { <-stuck; return nil }
 		b.api.set(podsPath, podA)
@@ -353,8 +341,7 @@ func TestAlive(t *testing.T) {
 func TestAliveThroughOutages(t *testing.T) {
 	for _, changes := range []config.Changes{config.ChangesWatch, config.ChangesWebhook, config.ChangesNone} {
 		t.Run(string(changes), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				b := newDaemon(t, changes)
+			inBubble(t, changes, func(t *testing.T, b *bench) {
 				b.options.ResyncInterval = time.Hour
 				b.api.set(podsPath, podA, podB)
 				b.api.script[podsPath] = slices.Concat(repeat(20, text(503, "")), repeat(3, hang), []answer{nil}, repeat(30, forbidden()))
@@ -397,28 +384,24 @@ func TestByKind(t *testing.T) {
 	}
 }
 
-// TestRealConnections reads over HTTP: a connection is used again for page after
-// page, also with what a pipe cannot show: resets and chunks.
-func TestRealConnections(t *testing.T) {
-	b := newBench(t)
-	b.options.PageSize = 52
-	b.api.objects[podsPath], b.api.script[podsPath] = fat(120, 20_000), []answer{nil, nil, cutAt("pod-0105"), nil}
-	var connections atomic.Int64
-	server := httptest.NewUnstartedServer(b.api)
-	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
-		if state == http.StateNew {
+// TestConnections reads page after page over one connection, until that is cut.
+func TestConnections(t *testing.T) {
+	inBubble(t, once, func(t *testing.T, b *bench) {
+		var connections atomic.Int64
+		dial := b.transport.DialContext
+		b.transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
 			connections.Add(1)
+			return dial(ctx, network, address)
 		}
-	}
-	server.Start()
-	defer server.Close()
-	transport := &http.Transport{}
-	defer transport.CloseIdleConnections()
-	b.rest = rest.Config{Host: server.URL, Transport: transport}
-	b.backfill(t, podsKind())
-	b.expectRecords(t, records("pod", pods(120)))
-	b.expectRequests(t, podsList, podsPath+"?continue=101-50&limit=52", podsPath+"?continue=101-102&limit=52", podsPath+"?continue=101-102&limit=26")
-	if n := connections.Load(); n != 2 {
-		t.Errorf("%d connections, want two: one until it was cut, one after", n)
-	}
+		b.transport.DisableKeepAlives = false
+		defer b.transport.CloseIdleConnections()
+		b.options.PageSize = 52
+		b.api.objects[podsPath], b.api.script[podsPath] = fat(120, 20_000), []answer{nil, nil, cutAt("pod-0105"), nil}
+		b.backfill(t, podsKind())
+		b.expectRecords(t, records("pod", pods(120)))
+		b.expectRequests(t, podsList, podsPath+"?continue=101-50&limit=52", podsPath+"?continue=101-102&limit=52", podsPath+"?continue=101-102&limit=26")
+		if n := connections.Load(); n != 2 {
+			t.Errorf("%d connections, want two: one until it was cut, one after", n)
+		}
+	})
 }

@@ -27,8 +27,7 @@ func podsFrom(version string) string { return podsPath + "?resourceVersion=" + v
 func TestWatchEvents(t *testing.T) {
 	for _, form := range []string{"protobuf", "json"} {
 		t.Run(form, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				b := newDaemon(t, config.ChangesWatch)
+			inBubble(t, config.ChangesWatch, func(t *testing.T, b *bench) {
 				b.cfg.NamespacesExclude = []string{"kube-system"}
 				b.api.set(podsPath, podA, podB)
 				send := func(typ watch.EventType, o metav1.PartialObjectMetadata) []byte {
@@ -59,8 +58,7 @@ func TestWatchEvents(t *testing.T) {
 // TestWatchGoesOn ends and breaks watches: each next one begins where the last
 // one was, nothing is listed again or sent twice.
 func TestWatchGoesOn(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newDaemon(t, config.ChangesWatch)
+	inBubble(t, config.ChangesWatch, func(t *testing.T, b *bench) {
 		b.api.set(podsPath, podA)
 		c := added(t, at(podC, "104", "c"))
 		b.api.watches[podsPath] = []answer{
@@ -82,7 +80,7 @@ func TestWatchGoesOn(t *testing.T) {
 		b.expectWatches(t, podsFrom("101"), podsFrom("102"), podsFrom("103"), podsFrom("104"), podsFrom("104"), podsFrom("104"), podsFrom("104"), podsFrom("104"))
 		b.expectLogs(t, "info: Listed",
 			"warning: Cannot watch: watch pods: the server is currently unable to handle the request",
-			"warning: Cannot watch: watch pods: GET /api/v1/pods: connection closed",
+			"warning: Cannot watch: watch pods: GET /api/v1/pods: EOF",
 			"info: Watching again")
 		var counted []string
 		for _, line := range gathered(t, b.registry) {
@@ -101,8 +99,7 @@ func TestWatchGoesOn(t *testing.T) {
 // TestWatchEndsAtOnce has a server that closes every watch at once: we back off,
 // and neither spin nor list again. How long it took is readable.
 func TestWatchEndsAtOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newDaemon(t, config.ChangesWatch)
+	inBubble(t, config.ChangesWatch, func(t *testing.T, b *bench) {
 		b.api.watches[podsPath] = append(repeat(6, feedAndEnd()), feed(added(t, podA)))
 		defer b.start(t, podsKind())()
 		begun := time.Now()
@@ -132,14 +129,13 @@ func TestWatchRelists(t *testing.T) {
 		"410 as the answer":   {gone("protobuf", ""), "too old"},
 		"410 as an event":     {feed(failed(t, 410, 0, metav1.StatusReasonExpired, "too old")), "too old"},
 		"410 of a proxy":      {text(410, ""), "the server responded with the status code 410 but did not return more information"},
-		"404 as the answer":   {status("json", metav1.Status{Code: 404, Reason: metav1.StatusReasonNotFound, Message: "no such thing"}), "no such thing"},
+		"404 as the answer":   {refusal(404, metav1.StatusReasonNotFound, "no such thing"), "no such thing"},
 		"another error":       {feed(failed(t, 500, 0, metav1.StatusReasonInternalError, "no idea")), "no idea"},
 		"what makes no sense": {feed([]byte{4, 0, 0, 1}), "decode the watch: a frame of 67108865 bytes"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				b := newDaemon(t, config.ChangesWatch)
+			inBubble(t, config.ChangesWatch, func(t *testing.T, b *bench) {
 				b.api.set(podsPath, podA, podB, podC)
 				end := make(chan []byte)
 				b.api.watches[podsPath] = []answer{live(end), test.answer}
@@ -165,8 +161,7 @@ func TestWatchRelists(t *testing.T) {
 
 // TestWatchWaitsAsTold has a server that is too busy in mid-watch.
 func TestWatchWaitsAsTold(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newDaemon(t, config.ChangesWatch)
+	inBubble(t, config.ChangesWatch, func(t *testing.T, b *bench) {
 		b.api.watches[podsPath] = []answer{feed(failed(t, 429, 7, metav1.StatusReasonTooManyRequests, "busy")), feed(added(t, podA))}
 		defer b.start(t, podsKind())()
 		time.Sleep(6900 * time.Millisecond)
@@ -180,8 +175,7 @@ func TestWatchWaitsAsTold(t *testing.T) {
 // TestWatchForbidden has the right to list, and that to watch comes later. What
 // changes meanwhile comes with the resync.
 func TestWatchForbidden(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newDaemon(t, config.ChangesWatch)
+	inBubble(t, config.ChangesWatch, func(t *testing.T, b *bench) {
 		b.options.ResyncInterval = time.Hour
 		b.api.set(podsPath, podA)
 		granted := make(chan []byte)
@@ -213,8 +207,7 @@ func TestWatchForbidden(t *testing.T) {
 // TestWatchSilence has a server that neither sends nor ends a watch: it is given
 // up a minute after its time, and goes on.
 func TestWatchSilence(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newDaemon(t, config.ChangesWatch)
+	inBubble(t, config.ChangesWatch, func(t *testing.T, b *bench) {
 		b.api.watches[podsPath] = []answer{feed(), hang}
 		defer b.start(t, podsKind())()
 		last := time.Now()
@@ -237,8 +230,7 @@ func TestWatchSilence(t *testing.T) {
 func TestResync(t *testing.T) {
 	for _, changes := range []config.Changes{config.ChangesWatch, config.ChangesWebhook, config.ChangesNone} {
 		t.Run(string(changes), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				b := newDaemon(t, changes)
+			inBubble(t, changes, func(t *testing.T, b *bench) {
 				b.options.ResyncInterval = 4 * time.Minute
 				b.api.set(podsPath, podA, podB)
 				defer b.start(t, podsKind())()
@@ -271,8 +263,7 @@ func TestResync(t *testing.T) {
 // watch of before is over by then, and that of after begins with the list's
 // version.
 func TestResyncBetweenEvents(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newDaemon(t, config.ChangesWatch)
+	inBubble(t, config.ChangesWatch, func(t *testing.T, b *bench) {
 		b.options.ResyncInterval = time.Minute
 		b.api.set(podsPath, podA, podB, podC)
 		before, after := make(chan []byte), make(chan []byte)
@@ -304,8 +295,7 @@ func TestResyncBetweenEvents(t *testing.T) {
 
 // TestRelistsDoNotDelayTheResync has the watch expire again and again.
 func TestRelistsDoNotDelayTheResync(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newDaemon(t, config.ChangesWatch)
+	inBubble(t, config.ChangesWatch, func(t *testing.T, b *bench) {
 		b.options.ResyncInterval = time.Hour
 		b.api.set(podsPath, podA)
 		tooOld := failed(t, 410, 0, metav1.StatusReasonExpired, "too old")
@@ -323,8 +313,7 @@ func TestRelistsDoNotDelayTheResync(t *testing.T) {
 
 // TestOlderList has a list of a version before the watch's: etcd was restored.
 func TestOlderList(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newDaemon(t, config.ChangesWatch)
+	inBubble(t, config.ChangesWatch, func(t *testing.T, b *bench) {
 		b.api.set(podsPath, podA)
 		frames := make(chan []byte)
 		b.api.watches[podsPath] = []answer{live(frames), gone("protobuf", "")}
@@ -342,8 +331,7 @@ func TestOlderList(t *testing.T) {
 
 // TestFreshness has the time of the last evidence that a kind is complete.
 func TestFreshness(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newDaemon(t, config.ChangesWatch)
+	inBubble(t, config.ChangesWatch, func(t *testing.T, b *bench) {
 		frames := make(chan []byte)
 		b.api.watches[podsPath] = []answer{live(frames)}
 		defer b.start(t, podsKind())()

@@ -54,54 +54,31 @@ func named(namespace, name string) metav1.PartialObjectMetadata {
 	}}
 }
 
-// pods are n objects in the order of their keys.
-func pods(n int) []metav1.PartialObjectMetadata {
-	items := make([]metav1.PartialObjectMetadata, n)
-	for i := range items {
-		items[i] = named("shop", fmt.Sprintf("pod-%04d", i))
-	}
-	return items
-}
-
-// fat are pods with an annotation of size bytes each.
-func fat(n, size int) []metav1.PartialObjectMetadata {
-	items := pods(n)
-	for i := range items {
-		items[i].Annotations = map[string]string{"large": strings.Repeat("x", size)}
-	}
-	return items
+// large is an object with an annotation of size bytes.
+func large(size int) metav1.PartialObjectMetadata {
+	o := named("shop", "large")
+	o.Annotations = map[string]string{"large": strings.Repeat("x", size)}
+	return o
 }
 
 // typicalPod is about 1.3 KB of metadata, most of which nobody needs.
 func typicalPod(i int) metav1.PartialObjectMetadata {
-	yes := true
-	created := metav1.NewTime(time.Unix(1_770_000_000, 0))
-	return metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{
-		Name:              fmt.Sprintf("checkout-api-7d9f8c6b5d-%05d", i),
-		GenerateName:      "checkout-api-7d9f8c6b5d-",
-		Namespace:         "checkout-production",
-		UID:               types.UID(fmt.Sprintf("5f1c6a52-9a43-4c47-8d3e-%012d", i)),
-		ResourceVersion:   fmt.Sprint(9_000_000 + i),
-		CreationTimestamp: created,
-		Labels: map[string]string{
-			"app": "checkout-api", "app.kubernetes.io/instance": "checkout-production",
-			"app.kubernetes.io/managed-by": "Helm", "app.kubernetes.io/version": "2.41.0",
-			"pod-template-hash": "7d9f8c6b5d", "team": "payments", "environment": "production",
-		},
-		Annotations: map[string]string{
-			"checksum/config":    strings.Repeat("0f343b09", 8),
-			"prometheus.io/port": "9090", "prometheus.io/scrape": "true",
-		},
-		OwnerReferences: []metav1.OwnerReference{{
-			APIVersion: "apps/v1", Kind: "ReplicaSet", Name: "checkout-api-7d9f8c6b5d",
-			UID: "0b7d2f57-6d6e-4c0b-9d9c-0d2f57b7d2f5", Controller: &yes, BlockOwnerDeletion: &yes,
-		}},
-		ManagedFields: []metav1.ManagedFieldsEntry{{
-			Manager: "kube-controller-manager", Operation: metav1.ManagedFieldsOperationUpdate, APIVersion: "v1",
-			Time: &created, FieldsType: "FieldsV1",
-			FieldsV1: metav1.NewFieldsV1(`{"f:metadata":{"f:labels":{` + strings.Repeat(`"f:app":{},`, 54) + `"f:team":{}}}}`),
-		}},
+	const owner = "checkout-api-7d9f8c6b5d"
+	o := named("checkout-production", fmt.Sprintf("%s-%05d", owner, i))
+	o.Labels = map[string]string{
+		"app": "checkout-api", "app.kubernetes.io/instance": "checkout-production",
+		"app.kubernetes.io/managed-by": "Helm", "app.kubernetes.io/version": "2.41.0",
+		"pod-template-hash": "7d9f8c6b5d", "team": "payments", "environment": "production",
+	}
+	o.Annotations = map[string]string{
+		"checksum/config": strings.Repeat("0f343b09", 8), "prometheus.io/port": "9090", "prometheus.io/scrape": "true",
+	}
+	o.OwnerReferences = []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: owner, UID: "0b7d2f57-6d6e-4c0b-9d9c-0d2f57b7d2f5"}}
+	o.ManagedFields = []metav1.ManagedFieldsEntry{{
+		Manager: "kube-controller-manager", Operation: metav1.ManagedFieldsOperationUpdate, APIVersion: "v1",
+		FieldsV1: metav1.NewFieldsV1(`{"f:metadata":{"f:labels":{` + strings.Repeat(`"f:app":{},`, 54) + `"f:team":{}}}}`),
 	}}
+	return o
 }
 
 // random makes metadata of all shapes. The same seed makes the same.
@@ -198,12 +175,13 @@ func reference(list *metav1.PartialObjectMetadataList) (Page, []decoded) {
 	}
 	objects := make([]decoded, 0, len(list.Items))
 	for i := range list.Items {
-		o := &list.Items[i]
-		objects = append(objects, decoded{
-			Namespace: o.Namespace, Name: o.Name, ResourceVersion: o.ResourceVersion, Labels: o.Labels, Annotations: o.Annotations,
-		})
+		objects = append(objects, plain(&list.Items[i]))
 	}
 	return p, objects
+}
+
+func plain(o *metav1.PartialObjectMetadata) decoded {
+	return decoded{Namespace: o.Namespace, Name: o.Name, ResourceVersion: o.ResourceVersion, Labels: o.Labels, Annotations: o.Annotations}
 }
 
 func decodeAll(d *ListDecoder, body io.Reader) (Page, []decoded, error) {
