@@ -167,9 +167,10 @@ func TestReviews(t *testing.T) {
 // expectCounts compares the reviews that were counted, once each.
 func (b *handlerBench) expectCounts(t *testing.T, want ...string) {
 	t.Helper()
+	problems, lintErr := testutil.GatherAndLint(b.registry)
 	families, err := b.registry.Gather()
-	if err != nil {
-		t.Fatal(err)
+	if len(problems) > 0 || lintErr != nil || err != nil {
+		t.Fatal(problems, lintErr, err)
 	}
 	var got []string
 	for _, family := range families {
