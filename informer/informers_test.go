@@ -16,7 +16,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/testutil"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"labelstream/config"
@@ -192,9 +191,6 @@ func TestStatusAndMetrics(t *testing.T) {
 			"labelstream_watch_restarts_total resource=pods 0",
 			"labelstream_watching resource=pods 1",
 		}, gathered(t, b.registry))
-		if problems, err := testutil.GatherAndLint(b.registry); len(problems) > 0 || err != nil {
-			t.Errorf("lint: %v, %v", problems, err)
-		}
 	})
 }
 
@@ -245,29 +241,10 @@ func TestProgress(t *testing.T) {
 	})
 }
 
-// TestAdd adds kinds to informers that run: a custom resource, and one that a
-// factory holds.
+// TestAdd adds kinds to informers that run: a new one, and one whose resource was
+// deleted, so that discovery was asked again, and is served in another version. Be
+// it in a factory or not, that is read anew, once.
 func TestAdd(t *testing.T) {
-	inBubble(t, config.ChangesWatch, func(t *testing.T, b *bench) {
-		b.api.set(podsPath, podA)
-		b.api.set(widgetsPath, podB)
-		b.api.set("/apis/apps/v1/deployments", podC)
-		stop := b.start(t, podsKind())
-		b.expectSent(t, "at first", "a a")
-		b.Add([]*Kind{widgetsKind(), deploymentsKind(), podsKind()})
-		synctest.Wait()
-		b.expectSorted(t, "deployment shop/c c", "widget.example.com shop/b b")
-		stop()
-		b.Add([]*Kind{nodesKind()})
-		if s := b.Status(); len(s) != 3 || s[1].Resource != "widgets.example.com" || s[2].Resource != "deployments.apps" {
-			t.Errorf("status %+v, want that of pods, widgets and deployments", s)
-		}
-	})
-}
-
-// TestServedDifferently deletes the resource of a kind and serves it in another
-// version: discovery is asked again, and the kind is read anew.
-func TestServedDifferently(t *testing.T) {
 	missing := refusal(404, metav1.StatusReasonNotFound, "no such thing")
 	for _, kind := range []*Kind{widgetsKind(), deploymentsKind()} {
 		t.Run(kind.Resource, func(t *testing.T) {
@@ -279,7 +256,8 @@ func TestServedDifferently(t *testing.T) {
 				end := make(chan []byte)
 				b.api.watches[path] = append([]answer{live(end)}, repeat(100, missing)...)
 				b.api.script[path] = append([]answer{nil}, repeat(100, missing)...)
-				defer b.start(t, kind)()
+				stop := b.start(t, kind)
+				defer stop()
 				synctest.Wait()
 				b.expectRecords(t, records(kind.Type, objects{podA, podB}))
 				close(end)
@@ -294,14 +272,23 @@ func TestServedDifferently(t *testing.T) {
 				other.GVR.Version, other.GVK.Version = "v7", "v7"
 				path, _ = location(&other, Scope{})
 				b.api.set(path, podA)
-				b.Add([]*Kind{&other})
+				b.api.set(podsPath, podB)
+				b.Add([]*Kind{&other, podsKind()})
 				time.Sleep(time.Second)
-				b.expectRecords(t, records(kind.Type, objects{podA}))
-				b.expectStatus(t, Status{Resource: kind.Resource, Read: 1, Total: 1, Synced: true, Watching: true, LedgerEntries: 1})
-				before := len(b.api.asked())
+				b.expectSorted(t, kind.Type+" shop/a a", "pod shop/b b")
+				want := []Status{
+					{Resource: kind.Resource, Read: 1, Total: 1, Synced: true, Watching: true, LedgerEntries: 1},
+					{Resource: "pods", Read: 1, Total: 1, Synced: true, Watching: true, LedgerEntries: 1},
+				}
+				b.expectStatus(t, want...)
+				lists := len(b.api.asked())
+				b.Add([]*Kind{&other, podsKind()})
 				time.Sleep(time.Hour)
-				if n := len(b.api.asked()); n != before {
-					t.Errorf("%d lists after the end of the old version", n-before)
+				b.expectStatus(t, want...)
+				stop()
+				b.Add([]*Kind{nodesKind()})
+				if n := len(b.api.asked()); n != lists || len(b.Status()) != 2 {
+					t.Errorf("%d lists after all was read, status %+v", n-lists, b.Status())
 				}
 			})
 		})
