@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -81,67 +80,18 @@ func typicalPod(i int) metav1.PartialObjectMetadata {
 	return o
 }
 
-// random makes metadata of all shapes. The same seed makes the same.
-type random struct{ *rand.Rand }
-
-func newRandom(seed uint64) random { return random{rand.New(rand.NewPCG(seed, 1))} }
-
-func (r random) list() *metav1.PartialObjectMetadataList {
-	list := newList(metav1.ListMeta{ResourceVersion: r.text(12), Continue: r.text(40)})
-	if r.IntN(2) == 0 {
-		remaining := r.Int64N(1 << 40)
-		list.RemainingItemCount = &remaining
-	}
-	for range r.IntN(12) {
-		list.Items = append(list.Items, r.object())
-	}
-	return list
-}
-
-func (r random) object() metav1.PartialObjectMetadata {
-	meta := metav1.ObjectMeta{
-		Name: r.text(20), Namespace: r.text(20), UID: types.UID(r.text(36)), ResourceVersion: r.text(10), Generation: r.Int64(),
-		CreationTimestamp: metav1.NewTime(time.Unix(r.Int64N(1<<33), 0)), Labels: r.pairs(), Annotations: r.pairs(),
-		Finalizers: []string{r.text(10), r.text(10)}[:r.IntN(3)],
-	}
-	if r.IntN(3) == 0 {
-		deleted, grace := metav1.NewTime(time.Unix(r.Int64N(1<<33), 0)), r.Int64N(100)
-		meta.DeletionTimestamp, meta.DeletionGracePeriodSeconds = &deleted, &grace
-	}
-	for range r.IntN(3) {
-		controller := r.IntN(2) == 0
-		meta.OwnerReferences = append(meta.OwnerReferences, metav1.OwnerReference{Kind: r.text(9), Name: r.text(30), Controller: &controller})
-		meta.ManagedFields = append(meta.ManagedFields, metav1.ManagedFieldsEntry{
-			Manager: r.text(9), FieldsV1: metav1.NewFieldsV1(`{"f:metadata":{"f:labels":{}}}`),
-		})
-	}
-	return metav1.PartialObjectMetadata{ObjectMeta: meta}
-}
-
-// pairs is nil, empty, or some pairs, now and then one with a large value.
-func (r random) pairs() map[string]string {
-	if r.IntN(5) == 0 {
-		return nil
-	}
-	pairs := make(map[string]string)
-	for range r.IntN(10) {
-		pairs[r.text(30)] = r.text(60)
-	}
-	if r.IntN(20) == 0 {
-		pairs["large"] = r.text(150_000)
-	}
-	return pairs
-}
-
-// text is up to most bytes of UTF-8, quotes and multi-byte runes included.
-func (r random) text(most int) string {
-	const letters = "abcdefghijklmnopqrstuvwxyz0123456789-./\"\\<&\néß漢\U0001F680"
-	runes := []rune(letters)
-	var b strings.Builder
-	for n := r.IntN(most + 1); b.Len() < n-4; {
-		b.WriteRune(runes[r.IntN(len(runes))])
-	}
-	return b.String()
+// varied is a list of objects of all shapes: with everything, with nothing, with
+// odd values and one of size bytes, and one that is being deleted.
+func varied(size int) *metav1.PartialObjectMetadataList {
+	const text = "\"\\<&\né漢\U0001F680"
+	odd := large(size)
+	odd.Annotations[""], odd.Annotations[text], odd.Annotations[strings.Repeat("k", 130)] = "", text, "v"
+	odd.Labels = nil
+	deleted := named("", "gone")
+	deleted.DeletionTimestamp, deleted.Labels = &metav1.Time{Time: time.Unix(1_770_000_000, 0)}, map[string]string{}
+	remaining := int64(1 << 40)
+	return newList(metav1.ListMeta{ResourceVersion: "12", Continue: text, RemainingItemCount: &remaining},
+		typicalPod(1), metav1.PartialObjectMetadata{}, odd, deleted, named("shop", "a"))
 }
 
 // decoded is an object that was read, in a form that can be kept and compared.
