@@ -48,36 +48,43 @@ func newFakeAPI(t *testing.T) *fakeAPI {
 	}
 }
 
-// pipes is where a server accepts connections in memory, so that time in a
-// synctest bubble passes while one end waits for the other.
-type pipes chan net.Conn
-
-func (p pipes) Accept() (net.Conn, error) {
-	if c, ok := <-p; ok {
-		return c, nil
-	}
-	return nil, net.ErrClosed
+// pipes is where a server accepts connections in memory until ctx ends, so that
+// time in a synctest bubble passes while one end waits for the other.
+type pipes struct {
+	ctx   context.Context
+	conns chan net.Conn
 }
 
 func (p pipes) Addr() net.Addr { return &net.UnixAddr{} }
+func (p pipes) Close() error   { return nil }
 
-func (p pipes) Close() error {
-	close(p)
-	return nil
+func (p pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.conns:
+		return c, nil
+	case <-p.ctx.Done():
+		return nil, net.ErrClosed
+	}
+}
+
+func (p pipes) dial(context.Context, string, string) (net.Conn, error) {
+	ours, theirs := net.Pipe()
+	select {
+	case p.conns <- theirs:
+		return ours, nil
+	case <-p.ctx.Done():
+		return nil, net.ErrClosed
+	}
 }
 
 // connect serves until the test ends, each request over a connection of its own,
 // so that none is sent twice.
 func connect(t *testing.T, handler http.Handler) *http.Transport {
-	listener := make(pipes)
+	p := pipes{t.Context(), make(chan net.Conn)}
 	server := &http.Server{Handler: handler}
-	go func() { _ = server.Serve(listener) }()
+	go func() { _ = server.Serve(p) }()
 	t.Cleanup(func() { _ = server.Close() })
-	return &http.Transport{DisableKeepAlives: true, DialContext: func(context.Context, string, string) (net.Conn, error) {
-		ours, theirs := net.Pipe()
-		listener <- theirs
-		return ours, nil
-	}}
+	return &http.Transport{DisableKeepAlives: true, DialContext: p.dial}
 }
 
 const wantAccept = "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1," +
