@@ -247,50 +247,48 @@ func TestProgress(t *testing.T) {
 func TestAdd(t *testing.T) {
 	missing := refusal(404, metav1.StatusReasonNotFound, "no such thing")
 	for _, kind := range []*Kind{widgetsKind(), deploymentsKind()} {
-		t.Run(kind.Resource, func(t *testing.T) {
-			inBubble(t, config.ChangesWatch, func(t *testing.T, b *bench) {
-				var asked atomic.Int64
-				b.options.Rediscover = func() { asked.Add(1) }
-				path, _ := location(kind, Scope{})
-				b.api.set(path, podA, podB)
-				end := make(chan []byte)
-				b.api.watches[path] = append([]answer{live(end)}, repeat(100, missing)...)
-				b.api.script[path] = append([]answer{nil}, repeat(100, missing)...)
-				stop := b.start(t, kind)
-				defer stop()
-				synctest.Wait()
-				b.expectRecords(t, records(kind.Type, objects{podA, podB}))
-				close(end)
-				time.Sleep(2 * time.Minute)
-				if s := b.Status()[0]; s.Synced || !s.Final || s.Err == nil || s.Err.Error() != "list "+kind.Resource+": no such thing" {
-					t.Errorf("status %+v, want not synced, and why", s)
-				}
-				if asked.Load() == 0 {
-					t.Error("discovery was not asked again")
-				}
-				other := *kind
-				other.GVR.Version, other.GVK.Version = "v7", "v7"
-				path, _ = location(&other, Scope{})
-				b.api.set(path, podA)
-				b.api.set(podsPath, podB)
-				b.Add([]*Kind{&other, podsKind()})
-				time.Sleep(time.Second)
-				b.expectSorted(t, kind.Type+" shop/a a", "pod shop/b b")
-				want := []Status{
-					{Resource: kind.Resource, Read: 1, Total: 1, Synced: true, Watching: true, LedgerEntries: 1},
-					{Resource: "pods", Read: 1, Total: 1, Synced: true, Watching: true, LedgerEntries: 1},
-				}
-				b.expectStatus(t, want...)
-				lists := len(b.api.asked())
-				b.Add([]*Kind{&other, podsKind()})
-				time.Sleep(time.Hour)
-				b.expectStatus(t, want...)
-				stop()
-				b.Add([]*Kind{nodesKind()})
-				if n := len(b.api.asked()); n != lists || len(b.Status()) != 2 {
-					t.Errorf("%d lists after all was read, status %+v", n-lists, b.Status())
-				}
-			})
+		subtest(t, kind.Resource, config.ChangesWatch, func(t *testing.T, b *bench) {
+			var asked atomic.Int64
+			b.options.Rediscover = func() { asked.Add(1) }
+			path, _ := location(kind, Scope{})
+			b.api.set(path, podA, podB)
+			end := make(chan []byte)
+			b.api.watches[path] = append([]answer{live(end)}, repeat(100, missing)...)
+			b.api.script[path] = append([]answer{nil}, repeat(100, missing)...)
+			stop := b.start(t, kind)
+			defer stop()
+			synctest.Wait()
+			b.expectRecords(t, records(kind.Type, objects{podA, podB}))
+			close(end)
+			time.Sleep(2 * time.Minute)
+			if s := b.Status()[0]; s.Synced || !s.Final || s.Err == nil || s.Err.Error() != "list "+kind.Resource+": no such thing" {
+				t.Errorf("status %+v, want not synced, and why", s)
+			}
+			if asked.Load() == 0 {
+				t.Error("discovery was not asked again")
+			}
+			other := *kind
+			other.GVR.Version, other.GVK.Version = "v7", "v7"
+			path, _ = location(&other, Scope{})
+			b.api.set(path, podA)
+			b.api.set(podsPath, podB)
+			b.Add([]*Kind{&other, podsKind()})
+			time.Sleep(time.Second)
+			b.expectSorted(t, kind.Type+" shop/a a", "pod shop/b b")
+			want := []Status{
+				{Resource: kind.Resource, Read: 1, Total: 1, Synced: true, Watching: true, LedgerEntries: 1},
+				{Resource: "pods", Read: 1, Total: 1, Synced: true, Watching: true, LedgerEntries: 1},
+			}
+			b.expectStatus(t, want...)
+			lists := len(b.api.asked())
+			b.Add([]*Kind{&other, podsKind()})
+			time.Sleep(time.Hour)
+			b.expectStatus(t, want...)
+			stop()
+			b.Add([]*Kind{nodesKind()})
+			if n := len(b.api.asked()); n != lists || len(b.Status()) != 2 {
+				t.Errorf("%d lists after all was read, status %+v", n-lists, b.Status())
+			}
 		})
 	}
 }
@@ -327,27 +325,25 @@ func TestAlive(t *testing.T) {
 // sorts.
 func TestAliveThroughOutages(t *testing.T) {
 	for _, changes := range []config.Changes{config.ChangesWatch, config.ChangesWebhook, config.ChangesNone} {
-		t.Run(string(changes), func(t *testing.T) {
-			inBubble(t, changes, func(t *testing.T, b *bench) {
-				b.options.ResyncInterval = time.Hour
-				b.api.set(podsPath, podA, podB)
-				b.api.script[podsPath] = slices.Concat(repeat(20, text(503, "")), repeat(3, hang), []answer{nil}, repeat(30, forbidden()))
-				b.api.watches[podsPath] = slices.Concat(repeat(3, hang), repeat(20, text(503, "300")), []answer{gone("protobuf", "")}, repeat(30, feedAndEnd()))
-				b.sink.room = func(context.Context, string) error {
-					time.Sleep(10 * time.Minute)
-					return nil
+		subtest(t, string(changes), changes, func(t *testing.T, b *bench) {
+			b.options.ResyncInterval = time.Hour
+			b.api.set(podsPath, podA, podB)
+			b.api.script[podsPath] = slices.Concat(repeat(20, text(503, "")), repeat(3, hang), []answer{nil}, repeat(30, forbidden()))
+			b.api.watches[podsPath] = slices.Concat(repeat(3, hang), repeat(20, text(503, "300")), []answer{gone("protobuf", "")}, repeat(30, feedAndEnd()))
+			b.sink.room = func(context.Context, string) error {
+				time.Sleep(10 * time.Minute)
+				return nil
+			}
+			defer b.start(t, podsKind(), widgetsKind(), nodesKind())()
+			for range 24 * 60 {
+				time.Sleep(time.Minute)
+				if err := b.Alive(time.Now(), false); err != nil {
+					t.Fatal(err)
 				}
-				defer b.start(t, podsKind(), widgetsKind(), nodesKind())()
-				for range 24 * 60 {
-					time.Sleep(time.Minute)
-					if err := b.Alive(time.Now(), false); err != nil {
-						t.Fatal(err)
-					}
-				}
-				if n := len(b.sink.records()); n < 2*17 {
-					t.Errorf("%d records in a day of hourly resyncs of 2", n)
-				}
-			})
+			}
+			if n := len(b.sink.records()); n < 2*17 {
+				t.Errorf("%d records in a day of hourly resyncs of 2", n)
+			}
 		})
 	}
 }

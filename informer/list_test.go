@@ -174,7 +174,7 @@ func TestLists(t *testing.T) {
 			records: slices.Concat(records("pod", pods(2)), records("pod", pods(3))), errors: []string{"decode the list after 2 objects: " + cut},
 		},
 	} {
-		t.Run(name, func(t *testing.T) { inBubble(t, once, test.run) })
+		subtest(t, name, once, test.run)
 	}
 }
 
@@ -234,27 +234,25 @@ func TestFinal(t *testing.T) {
 		"down, then 403, then up": {script: append(repeat(12, disconnect), forbidden(), forbidden())},
 		"403 now and then":        {script: slices.Repeat([]answer{forbidden(), text(503, "9")}, 60)},
 	} {
-		t.Run(name, func(t *testing.T) {
-			inBubble(t, once, func(t *testing.T, b *bench) {
-				b.api.objects[podsPath], b.api.objects[widgetsPath] = pods(3), pods(2)
-				b.api.script[widgetsPath] = test.script
-				began := time.Now()
-				b.backfill(t, podsKind(), widgetsKind())
-				if test.after == 0 {
-					b.expectSorted(t, append(records("pod", pods(3)), records("widget.example.com", pods(2))...)...)
-					b.expectStatus(t, Status{Resource: "pods", Read: 3, Total: 3, Synced: true},
-						Status{Resource: "widgets.example.com", Read: 2, Total: 2, Synced: true})
-					return
-				}
-				if took := time.Since(began); took < test.after || took > test.after+test.after/2 {
-					t.Errorf("final after %s, want %s and what a backoff adds", took, test.after)
-				}
-				b.expectRecords(t, records("pod", pods(3)))
-				s, want := b.Status(), "list widgets.example.com: "+test.want
-				if !s[0].Synced || s[0].Err != nil || s[1].Synced || !s[1].Final || fmt.Sprint(s[1].Err) != want {
-					t.Errorf("status %+v; want pods synced and widgets failed for good with %q", s, want)
-				}
-			})
+		subtest(t, name, once, func(t *testing.T, b *bench) {
+			b.api.objects[podsPath], b.api.objects[widgetsPath] = pods(3), pods(2)
+			b.api.script[widgetsPath] = test.script
+			began := time.Now()
+			b.backfill(t, podsKind(), widgetsKind())
+			if test.after == 0 {
+				b.expectSorted(t, append(records("pod", pods(3)), records("widget.example.com", pods(2))...)...)
+				b.expectStatus(t, Status{Resource: "pods", Read: 3, Total: 3, Synced: true},
+					Status{Resource: "widgets.example.com", Read: 2, Total: 2, Synced: true})
+				return
+			}
+			if took := time.Since(began); took < test.after || took > test.after+test.after/2 {
+				t.Errorf("final after %s, want %s and what a backoff adds", took, test.after)
+			}
+			b.expectRecords(t, records("pod", pods(3)))
+			s, want := b.Status(), "list widgets.example.com: "+test.want
+			if !s[0].Synced || s[0].Err != nil || s[1].Synced || !s[1].Final || fmt.Sprint(s[1].Err) != want {
+				t.Errorf("status %+v; want pods synced and widgets failed for good with %q", s, want)
+			}
 		})
 	}
 }
@@ -310,30 +308,28 @@ func TestStops(t *testing.T) {
 		"waiting to relist":      {watch: gone("protobuf", "")},
 	} {
 		for _, kind := range []*Kind{podsKind(), widgetsKind()} {
-			t.Run(name+", "+kind.Resource, func(t *testing.T) {
-				inBubble(t, once, func(t *testing.T, b *bench) {
-					path, _ := location(kind, Scope{})
-					b.api.objects[path], b.api.script[path], b.sink.room = pods(60), test.script, test.room
-					if test.watch != nil {
-						b.options.Once, b.options.Changes = false, config.ChangesWatch
-						b.api.objects[path], b.api.watches[path] = nil, []answer{test.watch}
-					}
-					stop := b.start(t, kind)
-					synctest.Wait()
-					lists, watches, ended := len(b.api.asked()), len(b.api.askedToWatch()), time.Now()
-					stop()
-					if took := time.Since(ended); took != test.after {
-						t.Errorf("the end took %s, want %s", took, test.after)
-					}
-					if lists == 0 || len(b.api.asked()) != lists || (watches == 1) != (test.watch != nil) || len(b.api.askedToWatch()) != watches {
-						t.Errorf("%d lists and %d watches before the end, %d and %d after", lists, watches, len(b.api.asked()), len(b.api.askedToWatch()))
-					}
-					b.expectRecords(t, records(kind.Type, pods(test.records)))
-					warned := slices.ContainsFunc(b.logs.AllEntries(), func(e *logrus.Entry) bool { return e.Level < logrus.InfoLevel })
-					if warned != test.logs {
-						t.Errorf("log %v", b.logs.AllEntries())
-					}
-				})
+			subtest(t, name+", "+kind.Resource, once, func(t *testing.T, b *bench) {
+				path, _ := location(kind, Scope{})
+				b.api.objects[path], b.api.script[path], b.sink.room = pods(60), test.script, test.room
+				if test.watch != nil {
+					b.options.Once, b.options.Changes = false, config.ChangesWatch
+					b.api.objects[path], b.api.watches[path] = nil, []answer{test.watch}
+				}
+				stop := b.start(t, kind)
+				synctest.Wait()
+				lists, watches, ended := len(b.api.asked()), len(b.api.askedToWatch()), time.Now()
+				stop()
+				if took := time.Since(ended); took != test.after {
+					t.Errorf("the end took %s, want %s", took, test.after)
+				}
+				if lists == 0 || len(b.api.asked()) != lists || (watches == 1) != (test.watch != nil) || len(b.api.askedToWatch()) != watches {
+					t.Errorf("%d lists and %d watches before the end, %d and %d after", lists, watches, len(b.api.asked()), len(b.api.askedToWatch()))
+				}
+				b.expectRecords(t, records(kind.Type, pods(test.records)))
+				warned := slices.ContainsFunc(b.logs.AllEntries(), func(e *logrus.Entry) bool { return e.Level < logrus.InfoLevel })
+				if warned != test.logs {
+					t.Errorf("log %v", b.logs.AllEntries())
+				}
 			})
 		}
 	}

@@ -166,6 +166,11 @@ func inBubble(t *testing.T, changes config.Changes, test func(*testing.T, *bench
 	})
 }
 
+// subtest is inBubble in a subtest.
+func subtest(t *testing.T, name string, changes config.Changes, test func(*testing.T, *bench)) {
+	t.Run(name, func(t *testing.T) { inBubble(t, changes, test) })
+}
+
 // start runs the informers of kinds; stop ends them and returns when Run has.
 func (b *bench) start(t *testing.T, kinds ...*Kind) (stop func()) {
 	t.Helper()

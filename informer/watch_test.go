@@ -26,31 +26,29 @@ func podsFrom(version string) string { return podsPath + "?resourceVersion=" + v
 // once, and the cache stays empty.
 func TestWatchEvents(t *testing.T) {
 	for _, form := range []string{"protobuf", "json"} {
-		t.Run(form, func(t *testing.T) {
-			inBubble(t, config.ChangesWatch, func(t *testing.T, b *bench) {
-				b.cfg.NamespacesExclude = []string{"kube-system"}
-				b.api.set(podsPath, podA, podB)
-				send := func(typ watch.EventType, o metav1.PartialObjectMetadata) []byte {
-					return event(t, form, typ, partial(o))
-				}
-				b.api.watches[podsPath] = []answer{feed(
-					send(watch.Added, at(podC, "102", "c")),
-					send(watch.Modified, at(podA, "103", "a")), // only the status
-					send(watch.Modified, at(podA, "104", "a2")),
-					send(watch.Modified, at(podA, "105", "a")),
-					send(watch.Deleted, at(podB, "106", "b")),
-					send(watch.Deleted, at(podB, "107", "b")), // nobody knows it
-					send(watch.Added, at(podB, "108", "b")),
-					send("OTHER", at(podB, "109", "b3")),
-					send(watch.Added, at(named("kube-system", "x"), "110", "x")),
-					send(watch.Bookmark, metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{ResourceVersion: "111"}}),
-				)}
-				defer b.start(t, podsKind())()
-				b.expectSent(t, "at the end", "a a", "b b", "c c", "a a2", "a a", "-b b", "b b")
-				b.expectRequests(t, podsList)
-				b.expectWatches(t, podsFrom("101"))
-				b.expectStatus(t, Status{Resource: "pods", Read: 2, Total: 2, Synced: true, Watching: true, LedgerEntries: 3})
-			})
+		subtest(t, form, config.ChangesWatch, func(t *testing.T, b *bench) {
+			b.cfg.NamespacesExclude = []string{"kube-system"}
+			b.api.set(podsPath, podA, podB)
+			send := func(typ watch.EventType, o metav1.PartialObjectMetadata) []byte {
+				return event(t, form, typ, partial(o))
+			}
+			b.api.watches[podsPath] = []answer{feed(
+				send(watch.Added, at(podC, "102", "c")),
+				send(watch.Modified, at(podA, "103", "a")), // only the status
+				send(watch.Modified, at(podA, "104", "a2")),
+				send(watch.Modified, at(podA, "105", "a")),
+				send(watch.Deleted, at(podB, "106", "b")),
+				send(watch.Deleted, at(podB, "107", "b")), // nobody knows it
+				send(watch.Added, at(podB, "108", "b")),
+				send("OTHER", at(podB, "109", "b3")),
+				send(watch.Added, at(named("kube-system", "x"), "110", "x")),
+				send(watch.Bookmark, metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{ResourceVersion: "111"}}),
+			)}
+			defer b.start(t, podsKind())()
+			b.expectSent(t, "at the end", "a a", "b b", "c c", "a a2", "a a", "-b b", "b b")
+			b.expectRequests(t, podsList)
+			b.expectWatches(t, podsFrom("101"))
+			b.expectStatus(t, Status{Resource: "pods", Read: 2, Total: 2, Synced: true, Watching: true, LedgerEntries: 3})
 		})
 	}
 }
@@ -134,27 +132,25 @@ func TestWatchRelists(t *testing.T) {
 		"what makes no sense": {feed([]byte{4, 0, 0, 1}), "decode the watch: a frame of 67108865 bytes"},
 	}
 	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
-			inBubble(t, config.ChangesWatch, func(t *testing.T, b *bench) {
-				b.api.set(podsPath, podA, podB, podC)
-				end := make(chan []byte)
-				b.api.watches[podsPath] = []answer{live(end), test.answer}
-				defer b.start(t, podsKind())()
-				b.expectSent(t, "the first list", "a a", "b b", "c c")
-				b.api.set(podsPath, at(podA, "200", "a"), at(podB, "201", "b2"), at(named("shop", "d"), "202", "d"))
-				time.Sleep(2 * time.Second)
-				close(end)
-				time.Sleep(2 * time.Minute)
-				b.expectSent(t, "the second list", "b b2", "d d")
-				b.expectRequests(t, podsList, podsList)
-				b.expectWatches(t, podsFrom("101"), podsFrom("101"), podsFrom("102"))
-				b.expectLogs(t, "info: Listed", cannotGo+test.want, "info: Listed")
-				last := b.logs.LastEntry().Data
-				if got := fmt.Sprintf("%v: %v read, %v sent, %v vanished, %v", last["why"], last["read"], last["sent"], last["vanished"], last["took"]); got != "relist: 3 read, 2 sent, 1 vanished, 0s" {
-					t.Errorf("the log says %q, want a relist: 3 read, 2 sent, 1 vanished, 0s", got)
-				}
-				b.expectStatus(t, Status{Resource: "pods", Read: 3, Total: 3, Vanished: 1, Synced: true, Watching: true, LedgerEntries: 3})
-			})
+		subtest(t, name, config.ChangesWatch, func(t *testing.T, b *bench) {
+			b.api.set(podsPath, podA, podB, podC)
+			end := make(chan []byte)
+			b.api.watches[podsPath] = []answer{live(end), test.answer}
+			defer b.start(t, podsKind())()
+			b.expectSent(t, "the first list", "a a", "b b", "c c")
+			b.api.set(podsPath, at(podA, "200", "a"), at(podB, "201", "b2"), at(named("shop", "d"), "202", "d"))
+			time.Sleep(2 * time.Second)
+			close(end)
+			time.Sleep(2 * time.Minute)
+			b.expectSent(t, "the second list", "b b2", "d d")
+			b.expectRequests(t, podsList, podsList)
+			b.expectWatches(t, podsFrom("101"), podsFrom("101"), podsFrom("102"))
+			b.expectLogs(t, "info: Listed", cannotGo+test.want, "info: Listed")
+			last := b.logs.LastEntry().Data
+			if got := fmt.Sprintf("%v: %v read, %v sent, %v vanished, %v", last["why"], last["read"], last["sent"], last["vanished"], last["took"]); got != "relist: 3 read, 2 sent, 1 vanished, 0s" {
+				t.Errorf("the log says %q, want a relist: 3 read, 2 sent, 1 vanished, 0s", got)
+			}
+			b.expectStatus(t, Status{Resource: "pods", Read: 3, Total: 3, Vanished: 1, Synced: true, Watching: true, LedgerEntries: 3})
 		})
 	}
 }
@@ -229,32 +225,30 @@ func TestWatchSilence(t *testing.T) {
 // equal is not sent between resyncs.
 func TestResync(t *testing.T) {
 	for _, changes := range []config.Changes{config.ChangesWatch, config.ChangesWebhook, config.ChangesNone} {
-		t.Run(string(changes), func(t *testing.T) {
-			inBubble(t, changes, func(t *testing.T, b *bench) {
-				b.options.ResyncInterval = 4 * time.Minute
-				b.api.set(podsPath, podA, podB)
-				defer b.start(t, podsKind())()
-				time.Sleep(30 * time.Second)
-				b.expectSent(t, "the first list", "a a", "b b")
-				begun := b.api.times[0]
-				for n := range 20 {
-					for len(b.api.asked()) == n+1 {
-						time.Sleep(100 * time.Millisecond)
-					}
-					// A reflector waits for a second or two before it lists again.
-					if took := time.Since(begun); took < 216*time.Second || took > 4*time.Minute+2*time.Second {
-						t.Errorf("resync %d came after %s, want 3m36s to 4m", n, took)
-					}
-					begun = time.Now()
-					b.expectSent(t, "a resync", "a a", "b b")
+		subtest(t, string(changes), changes, func(t *testing.T, b *bench) {
+			b.options.ResyncInterval = 4 * time.Minute
+			b.api.set(podsPath, podA, podB)
+			defer b.start(t, podsKind())()
+			time.Sleep(30 * time.Second)
+			b.expectSent(t, "the first list", "a a", "b b")
+			begun := b.api.times[0]
+			for n := range 20 {
+				for len(b.api.asked()) == n+1 {
+					time.Sleep(100 * time.Millisecond)
 				}
-				if got := b.logs.LastEntry().Data["why"]; got != reasonResync {
-					t.Errorf("the log says why: %v, want %v", got, reasonResync)
+				// A reflector waits for a second or two before it lists again.
+				if took := time.Since(begun); took < 216*time.Second || took > 4*time.Minute+2*time.Second {
+					t.Errorf("resync %d came after %s, want 3m36s to 4m", n, took)
 				}
-				if n := len(b.api.askedToWatch()); (n >= 20) != (changes == config.ChangesWatch) {
-					t.Errorf("%d watches", n)
-				}
-			})
+				begun = time.Now()
+				b.expectSent(t, "a resync", "a a", "b b")
+			}
+			if got := b.logs.LastEntry().Data["why"]; got != reasonResync {
+				t.Errorf("the log says why: %v, want %v", got, reasonResync)
+			}
+			if n := len(b.api.askedToWatch()); (n >= 20) != (changes == config.ChangesWatch) {
+				t.Errorf("%d watches", n)
+			}
 		})
 	}
 }
