@@ -29,9 +29,10 @@ type fakeAPI struct {
 	// watches. Nil, and all that come after the last, serve the page, or a watch that
 	// stays open and brings nothing.
 	script, watches map[string][]answer
-	// requests and watched are what was asked for so far, times when lists were.
+	// requests and watched are the lists and watches so far, times and watchTimes when
+	// they came.
 	requests, watched []string
-	times             []time.Time
+	times, watchTimes []time.Time
 	// version is the resourceVersion of the last list that began.
 	version int
 }
@@ -123,6 +124,7 @@ func (f *fakeAPI) watch(r *http.Request) ([]byte, answer) {
 		query.Del(name)
 	}
 	f.watched = append(f.watched, r.URL.Path+"?"+query.Encode())
+	f.watchTimes = append(f.watchTimes, time.Now())
 	return nil, next(f.watches, r, feed())
 }
 
@@ -299,7 +301,6 @@ func live(frames <-chan []byte) answer {
 }
 
 func write(w http.ResponseWriter, frames ...[]byte) {
-	w.WriteHeader(http.StatusOK)
 	w.(http.Flusher).Flush()
 	for _, frame := range frames {
 		_, _ = w.Write(frame)

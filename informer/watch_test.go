@@ -94,27 +94,45 @@ func TestWatchGoesOn(t *testing.T) {
 	})
 }
 
-// TestWatchEndsAtOnce has a server that closes every watch at once: we back off,
-// and neither spin nor list again. How long it took is readable.
-func TestWatchEndsAtOnce(t *testing.T) {
-	inBubble(t, config.ChangesWatch, func(t *testing.T, b *bench) {
-		b.api.watches[podsPath] = append(repeat(6, feedAndEnd()), feed(added(t, podA)))
-		defer b.start(t, podsKind())()
-		begun := time.Now()
-		for len(b.api.askedToWatch()) < 7 {
-			time.Sleep(100 * time.Millisecond)
-		}
-		// 0.2, 0.4, 0.8, 1.6, 3.2 and 6.4 s, each up to half as much again.
-		if took := time.Since(begun); took < 12600*time.Millisecond || took > 19*time.Second {
-			t.Errorf("six more watches took %s, want the backoff's 12.6 s to half as much again", took)
-		}
-		b.expectSent(t, "at the end", "a a")
-		b.expectRequests(t, podsList)
-		b.expectLogs(t, "info: Listed", "warning: Cannot watch: watch pods: it ended after 0s: EOF", "info: Watching again")
-		if after, ok := b.logs.LastEntry().Data["after"].(string); !ok || !strings.HasSuffix(after, "s") {
-			t.Errorf("the log says after: %v, want a readable duration", b.logs.LastEntry().Data["after"])
-		}
-	})
+// TestWatchPauses says how long after a watch the next one comes, and that nothing is
+// listed again: later each time where the server ends it at once, as told where it
+// is busy, and a minute after its time where it is silent.
+func TestWatchPauses(t *testing.T) {
+	const ms = time.Millisecond
+	type pause struct{ least, most time.Duration }
+	for name, test := range map[string]struct {
+		watches []answer
+		pauses  []pause
+		logs    []string
+	}{
+		"ended at once": {
+			repeat(6, feedAndEnd()),
+			[]pause{{200 * ms, 300 * ms}, {400 * ms, 600 * ms}, {800 * ms, 1200 * ms}, {1600 * ms, 2400 * ms}, {3200 * ms, 4800 * ms}, {6400 * ms, 9600 * ms}},
+			[]string{"warning: Cannot watch: watch pods: it ended after 0s: EOF", "info: Watching again"},
+		},
+		"busy": {
+			[]answer{feed(failed(t, 429, 7, metav1.StatusReasonTooManyRequests, "not now"))}, []pause{{7 * time.Second, 7 * time.Second}},
+			[]string{"warning: Cannot watch: watch pods: not now", "info: Watching again"},
+		},
+		// Of the second the log says for how long, which is by chance.
+		"silent": {[]answer{feed(), hang}, []pause{{6 * time.Minute, 11 * time.Minute}, {6 * time.Minute, 11*time.Minute + 300*ms}}, nil},
+	} {
+		subtest(t, name, config.ChangesWatch, func(t *testing.T, b *bench) {
+			b.api.watches[podsPath] = append(test.watches, feed(added(t, podA)))
+			defer b.start(t, podsKind())()
+			time.Sleep(30 * time.Minute)
+			b.expectSent(t, "at the end", "a a")
+			b.expectRequests(t, podsList)
+			if test.logs != nil {
+				b.expectLogs(t, append([]string{"info: Listed"}, test.logs...)...)
+			}
+			for i, pause := range test.pauses {
+				if got := b.api.watchTimes[i+1].Sub(b.api.watchTimes[i]); got < pause.least || got > pause.most {
+					t.Errorf("watch %d came after %s, want %s to %s", i+2, got, pause.least, pause.most)
+				}
+			}
+		})
+	}
 }
 
 // TestWatchRelists has watches that cannot go on. The list that follows sends
@@ -155,19 +173,6 @@ func TestWatchRelists(t *testing.T) {
 	}
 }
 
-// TestWatchWaitsAsTold has a server that is too busy in mid-watch.
-func TestWatchWaitsAsTold(t *testing.T) {
-	inBubble(t, config.ChangesWatch, func(t *testing.T, b *bench) {
-		b.api.watches[podsPath] = []answer{feed(failed(t, 429, 7, metav1.StatusReasonTooManyRequests, "busy")), feed(added(t, podA))}
-		defer b.start(t, podsKind())()
-		time.Sleep(6900 * time.Millisecond)
-		b.expectSent(t, "before the time")
-		time.Sleep(200 * time.Millisecond)
-		b.expectSent(t, "after it", "a a")
-		b.expectRequests(t, podsList)
-	})
-}
-
 // TestWatchForbidden has the right to list, and that to watch comes later. What
 // changes meanwhile comes with the resync.
 func TestWatchForbidden(t *testing.T) {
@@ -197,26 +202,6 @@ func TestWatchForbidden(t *testing.T) {
 		if s := b.Status()[0]; s.WatchErr != nil {
 			t.Errorf("status %+v, want no error", s)
 		}
-	})
-}
-
-// TestWatchSilence has a server that neither sends nor ends a watch: it is given
-// up a minute after its time, and goes on.
-func TestWatchSilence(t *testing.T) {
-	inBubble(t, config.ChangesWatch, func(t *testing.T, b *bench) {
-		b.api.watches[podsPath] = []answer{feed(), hang}
-		defer b.start(t, podsKind())()
-		last := time.Now()
-		for n := 2; n <= 3; n++ {
-			for len(b.api.askedToWatch()) < n {
-				time.Sleep(time.Second)
-			}
-			if took := time.Since(last); took < 6*time.Minute || took > 11*time.Minute+2*time.Second {
-				t.Errorf("watch %d came %s after the one before, want 6 to 11 minutes", n, took)
-			}
-			last = time.Now()
-		}
-		b.expectRequests(t, podsList)
 	})
 }
 
