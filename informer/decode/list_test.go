@@ -235,8 +235,15 @@ func TestListRefuses(t *testing.T) {
 // The decoder gives an error or what apimachinery gives; it passes over what
 // it does not need, so that it may read what apimachinery refuses.
 func FuzzList(f *testing.F) {
+	deleted := named("", "gone")
+	deleted.DeletionTimestamp = &metav1.Time{}
+	remaining := int64(7)
 	// Small ones: the fuzzer is slow with large inputs.
-	for _, list := range []*metav1.PartialObjectMetadataList{newList(metav1.ListMeta{}), varied(9)} {
+	for _, list := range []*metav1.PartialObjectMetadataList{
+		newList(metav1.ListMeta{}),
+		newList(metav1.ListMeta{ResourceVersion: "5", Continue: "token", RemainingItemCount: &remaining}, named("a", "b"), deleted),
+		newList(metav1.ListMeta{ResourceVersion: "5"}, typicalPod(1)),
+	} {
 		raw, err := list.Marshal()
 		if err != nil {
 			f.Fatal(err)
