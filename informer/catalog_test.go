@@ -205,28 +205,90 @@ func TestKinds(t *testing.T) {
 }
 
 func TestNewCatalogErrors(t *testing.T) {
-	down := errors.New("connection refused")
-	if c, err := NewCatalog(nil, down); c != nil || !errors.Is(err, down) || outage.Hint(err) != "" {
-		t.Errorf("catalog %v, error %v; want none and %q without a hint", c, err, down)
+	const grant = "grant the verb get on the nonResourceURLs /api, /api/*, /apis and /apis/*, as the ClusterRole system:discovery does"
+	down, forbidden := errors.New("connection refused"), apierrors.NewForbidden(schema.GroupResource{}, "", errors.New(`cannot get path "/apis"`))
+	for _, test := range []struct {
+		lists      []*metav1.APIResourceList
+		err        error
+		want, hint string
+	}{
+		{nil, down, "connection refused", ""},
+		{nil, forbidden, forbidden.Error(), grant},
+		{[]*metav1.APIResourceList{serves("a/b/c")}, nil, "discovery: unexpected GroupVersion string: a/b/c", ""},
+	} {
+		c, err := NewCatalog(test.lists, test.err)
+		if c != nil || err == nil || err.Error() != test.want || outage.Hint(err) != test.hint {
+			t.Errorf("catalog %v, error %v with hint %q; want none and %q with %q", c, err, outage.Hint(err), test.want, test.hint)
+		}
 	}
-	if c, err := NewCatalog([]*metav1.APIResourceList{serves("a/b/c")}, nil); c != nil || err == nil || !strings.HasPrefix(err.Error(), "discovery: ") {
-		t.Errorf("catalog %v, error %v; want none and one of discovery", c, err)
-	}
-}
-
-// TestDiscoveryForbidden says what to grant, be it all that is forbidden or a group.
-func TestDiscoveryForbidden(t *testing.T) {
-	const want = "grant the verb get on the nonResourceURLs /api, /api/*, /apis and /apis/*, as the ClusterRole system:discovery does"
-	forbidden := apierrors.NewForbidden(schema.GroupResource{}, "", errors.New(`cannot get path "/apis"`))
-	if _, err := NewCatalog(nil, forbidden); outage.Hint(err) != want {
-		t.Errorf("error %v with hint %q, want %q", err, outage.Hint(err), want)
-	}
-	catalog, err := NewCatalog(nil, &discovery.ErrGroupDiscoveryFailed{Groups: map[schema.GroupVersion]error{{Group: "apps", Version: "v1"}: forbidden}})
+	groupForbidden := &discovery.ErrGroupDiscoveryFailed{Groups: map[schema.GroupVersion]error{{Group: "apps", Version: "v1"}: forbidden}}
+	c, err := NewCatalog(nil, groupForbidden)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, errs := catalog.Kinds(chosen("deployments.apps", "")); len(errs) != 1 || outage.Hint(errs[0]) != want {
-		t.Errorf("errors %v, want one with hint %q", errs, want)
+	if _, errs := c.Kinds(chosen("deployments.apps", "")); len(errs) != 1 || outage.Hint(errs[0]) != grant {
+		t.Errorf("errors %v, want one with hint %q", errs, grant)
+	}
+}
+
+func TestByName(t *testing.T) {
+	for name, test := range map[string]struct {
+		labels, annotations, namespaces string
+		// want is a kind a line, with its scopes: namespaces, names after an =,
+		// and nothing for all.
+		want []string
+		err  string
+	}{
+		"Kubernetes' own": {
+			labels: "pods,namespaces,deployments,events,ingresses", annotations: "events.events.k8s.io,deployments.apps,customresourcedefinitions.apiextensions.k8s.io", namespaces: "a,b",
+			want: []string{
+				"pods a b", "namespaces =a =b", "deployments.apps a b", "events a b", "ingresses.networking.k8s.io a b", "events.events.k8s.io a b",
+				"customresourcedefinitions.apiextensions.k8s.io ",
+			},
+		},
+		"others":               {labels: "widgets.example.com,betas.apps,pods", want: []string{"widgets.example.com ", "betas.apps ", "pods "}},
+		"others in namespaces": {labels: "pods,betas.apps", namespaces: "a", err: `"betas.apps": only an API server knows whether it is in namespaces`},
+		"without a group":      {annotations: "widgets", err: `"widgets": only an API server knows of which group it is`},
+		"a whole group":        {labels: "pods,*.apps", err: `"*.apps": only an API server knows what the group holds`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := chosen(test.labels, test.annotations)
+			cfg.Namespaces = strings.FieldsFunc(test.namespaces, func(r rune) bool { return r == ',' })
+			catalog, err := ByName(cfg)
+			if test.err != "" || err != nil {
+				if catalog != nil || err == nil || err.Error() != test.err {
+					t.Errorf("catalog %v, error %v; want none and %s", catalog, err, test.err)
+				}
+				return
+			}
+			var got []string
+			kinds, errs := catalog.Kinds(cfg)
+			for _, kind := range kinds {
+				var scopes []string
+				for _, scope := range kind.Scopes(cfg.Namespaces) {
+					scopes = append(scopes, strings.TrimSuffix(scope.Namespace+"="+scope.Name, "="))
+				}
+				got = append(got, kind.Resource+" "+strings.Join(scopes, " "))
+			}
+			expect(t, "kinds", test.want, got)
+			if len(errs) > 0 {
+				t.Errorf("errors %v", errs)
+			}
+		})
+	}
+}
+
+// TestByNameKnowsTheWellKnown has the two tables agree.
+func TestByNameKnowsTheWellKnown(t *testing.T) {
+	catalog, err := ByName(chosen("pods", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range wellKnown {
+		resource := catalog.resources[schema.GroupResource{Group: k.group, Resource: k.plural}]
+		if !resource.can("watch") {
+			t.Errorf("%s of %q is not known by name", k.plural, k.group)
+		}
 	}
 }
 
