@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -22,7 +23,8 @@ func TestReadme(t *testing.T) {
 	script := firstTry(t, "http://localhost:9090/api/v1/write", j.URL())
 	r := launchProgram(t, inv, "/bin/sh", "-c", script)
 	j.await(t, "the pod from the backfill, and from the daemon", func(samples []sample) bool {
-		return countOf(samples, podSeriesOf("shop", "web")) == 2
+		pod := slices.DeleteFunc(slices.Clone(samples), func(s sample) bool { return !strings.HasPrefix(s.Series, "kube_pod_labels{") })
+		return len(pod) == 2 && !slices.ContainsFunc(pod, func(s sample) bool { return s.Object != "web" })
 	})
 	d := r.serving(t)
 	d.terminate(t)
