@@ -41,6 +41,10 @@ type Record struct {
 	Count int
 	// Series holds the series one after the other, see [AppendLabel].
 	Series []byte
+	// EndedCount is the number of series in Ended: those that the object no longer
+	// has. They are encoded like Series, and no part of the record's hash.
+	EndedCount int
+	Ended      []byte
 }
 
 // seed is the process's, so that every builder gives an object the same key.
