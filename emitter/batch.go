@@ -1,9 +1,12 @@
 package emitter
 
 import (
+	"cmp"
+	"slices"
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/sirupsen/logrus"
 
 	"labelstream/record"
@@ -98,9 +101,12 @@ type part struct {
 	entries []entry
 	// isWhole says that it is no piece of something refused.
 	isWhole bool
+	// isSuspect says that it is what is left of a part that met server errors until
+	// the rest was accepted without it.
+	isSuspect bool
 }
 
-func (b *batch) all() part { return part{b, b.entries, true} }
+func (b *batch) all() part { return part{batch: b, entries: b.entries, isWhole: true} }
 
 func (p *part) series(e *entry) record.Cursor { return record.Cursor(p.batch.arena[e.from:e.to]) }
 
@@ -116,7 +122,24 @@ func (p *part) totals() (samples, bytes int) {
 
 // cut divides a part before the record at an index.
 func (p *part) cut(at int, isWhole bool) (left, right part) {
-	return part{p.batch, p.entries[:at], isWhole}, part{p.batch, p.entries[at:], isWhole}
+	return part{p.batch, p.entries[:at], isWhole, p.isSuspect}, part{p.batch, p.entries[at:], isWhole, p.isSuspect}
+}
+
+// halves divides a part between objects, so that it does not matter which half is
+// accepted first: the records of an object are in one half, in their order. isOne
+// says that there is but one object.
+func (p *part) halves() (left, right part, isOne bool) {
+	slices.SortStableFunc(p.entries, func(a, b entry) int { return cmp.Compare(a.key, b.key) })
+	middle := p.entries[len(p.entries)/2].key
+	at := slices.IndexFunc(p.entries, func(e entry) bool { return e.key == middle })
+	if at == 0 {
+		at = slices.IndexFunc(p.entries, func(e entry) bool { return e.key != middle })
+	}
+	if at < 0 {
+		return left, right, true
+	}
+	left, right = p.cut(at, false)
+	return left, right, false
 }
 
 // fitting is how many records from the first on have no more than so many bytes,
@@ -160,4 +183,20 @@ func (p *part) identity() logrus.Fields {
 		}
 	}
 	return id
+}
+
+// oddName is a label name of the records that receivers without UTF-8 names refuse,
+// "" where there is none.
+func (p *part) oddName() string {
+	for i := range p.entries {
+		series := p.series(&p.entries[i])
+		for len(series) > 0 {
+			for range series.Count() {
+				if name, _ := series.Label(); !model.LabelName(name).IsValidLegacy() {
+					return string(name)
+				}
+			}
+		}
+	}
+	return ""
 }

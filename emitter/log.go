@@ -15,6 +15,7 @@ const maxNamed = 100
 // the metrics.
 type refusalLog struct {
 	log logrus.FieldLogger
+	odd sync.Once
 
 	mu sync.Mutex
 	// since is when the minute began, named are the records named in it, and said
@@ -26,6 +27,12 @@ type refusalLog struct {
 
 func newRefusalLog(log logrus.FieldLogger) *refusalLog {
 	return &refusalLog{log: log, said: make(map[string]bool)}
+}
+
+// contradiction records an answer that accepts records and does not agree with
+// itself, the first alone.
+func (l *refusalLog) contradiction(err error) {
+	l.odd.Do(func() { l.log.WithError(err).Warn("The destination contradicts itself, records count as accepted") })
 }
 
 // add records refused records: one with its identity, or several, whose id is nil.
