@@ -124,6 +124,7 @@ func TestLoad(t *testing.T) {
 		{"SENDERS", "Senders", 1, "64", 64},
 		{"PROTOCOL", "Protocol", ProtocolAuto, "2.0", Protocol2},
 		{"ON_REFUSED", "OnRefused", OnRefusedHalve, "drop", OnRefusedDrop},
+		{"STALE_MARKERS", "StaleMarkers", false, "true", true},
 		{"ONCE_TIMEOUT", "OnceTimeout", time.Hour, "168h", 168 * time.Hour},
 		{"PAGE_SIZE", "PageSize", 500, "1", 1},
 		{"CHANGES", "Changes", ChangesWatch, "none", ChangesNone},
