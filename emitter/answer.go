@@ -98,7 +98,7 @@ func quote(text string) string {
 	case leftOut <= 0:
 		return fmt.Sprintf(", receiver says %q", text)
 	default:
-		return fmt.Sprintf(", receiver says %q, then %d more bytes, and at last %q", text[:maxSaid/2], leftOut, text[maxSaid/2+leftOut:])
+		return fmt.Sprintf(", receiver says %q, %d bytes left out, %q", text[:maxSaid/2], leftOut, text[maxSaid/2+leftOut:])
 	}
 }
 

@@ -259,12 +259,12 @@ func TestCauseOf(t *testing.T) {
 }
 
 // A long answer is logged by its beginning and its end. What is beyond 64 KiB is not
-// read.
+// read, so that no answer takes much memory.
 func TestLongAnswers(t *testing.T) {
 	for size, want := range map[int]string{
 		4096:    strconv.Quote("begin" + strings.Repeat("-", 4096-13) + "reason\nx"),
-		6 << 10: fmt.Sprintf("%q, then 2048 more bytes, and at last %q", "begin"+strings.Repeat("-", 2043), strings.Repeat("-", 2040)+"reason\nx"),
-		1 << 20: fmt.Sprintf("%q, then 61440 more bytes, and at last %q", "begin"+strings.Repeat("-", 2043), strings.Repeat("-", 2048)),
+		6 << 10: fmt.Sprintf("%q, 2048 bytes left out, %q", "begin"+strings.Repeat("-", 2043), strings.Repeat("-", 2040)+"reason\nx"),
+		1 << 20: fmt.Sprintf("%q, 61440 bytes left out, %q", "begin"+strings.Repeat("-", 2043), strings.Repeat("-", 2048)),
 	} {
 		d := newDestination(func(int, request, *http.Request) (*http.Response, error) {
 			return respond(400, "begin"+strings.Repeat("-", size-13)+"reason\nx"), nil

@@ -56,9 +56,9 @@ func newEntry(rec *record.Record, markers bool) entry {
 	e := entry{kind: rec.Kind, key: rec.Key, deleted: rec.Deleted, series: int32(rec.Count), samples: 1}
 	if markers {
 		e.ended = int32(rec.EndedCount)
-	}
-	if markers && rec.Deleted {
-		e.samples = 2
+		if rec.Deleted {
+			e.samples = 2
+		}
 	}
 	e.size = int32(seriesSize(rec.Series, rec.Count, int(e.samples)) + seriesSize(rec.Ended, int(e.ended), 1))
 	return e

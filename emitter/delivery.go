@@ -64,6 +64,7 @@ func (d *delivery) sendAll(ctx context.Context, rest part) error {
 
 // send gives the records of a part their outcome, or divides it.
 func (d *delivery) send(ctx context.Context, p part) error {
+	d.sender.forget(&p)
 	if err := d.sender.awaitAcceptance(ctx, &p); err != nil {
 		return err
 	}
@@ -120,13 +121,13 @@ func (d *delivery) accept(p *part, a answer) {
 	d.refused += leftOut
 	d.conflict = d.conflict || a.status == http.StatusConflict
 	d.sender.stats.accept(p, leftOut, written)
-	switch {
-	case leftOut > 0:
+	if leftOut > 0 {
 		d.sender.refusals.add(reasonNotWritten, a.err, leftOut, nil)
-	case a.err != nil:
-		d.sender.refusals.contradiction(a.err)
+		d.sender.witness.reset(0) // it may be among these records, as it was
+	} else {
+		d.sender.refusals.acceptance(a.err)
+		d.sender.remember(p)
 	}
-	d.sender.remember(p, leftOut == 0)
 	d.sender.answered(0)
 }
 
@@ -135,7 +136,7 @@ func (d *delivery) refuse(p *part, a answer, reason string) {
 	d.refused += records
 	d.sender.stats.refuse(p, reason)
 	id := p.identity()
-	if name := p.oddName(); id != nil && name != "" && a.status/100 == 4 && a.status != http.StatusRequestEntityTooLarge {
+	if name := p.oddName(); id != nil && name != "" && (reason == reasonBadRequest || reason == reasonUnprocessable) {
 		id["hint"] = fmt.Sprintf("its label name %q has more than letters, digits and _: if the destination knows no such names, set LABELSTREAM_NAMES=underscore", name)
 	}
 	d.sender.refusals.add(reason, a.err, records, id)

@@ -469,7 +469,7 @@ func TestProbe(t *testing.T) {
 			h.start(t.Context())
 			put := func(records ...*record.Record) (requests int) {
 				h.put(records...)
-				time.Sleep(10 * time.Second) // the batch is due
+				time.Sleep(11 * time.Second) // the batch was due
 				return len(d.got())
 			}
 			for _, records := range c.before {

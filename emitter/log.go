@@ -29,10 +29,12 @@ func newRefusalLog(log logrus.FieldLogger) *refusalLog {
 	return &refusalLog{log: log, said: make(map[string]bool)}
 }
 
-// contradiction records an answer that accepts records and does not agree with
-// itself, the first alone.
-func (l *refusalLog) contradiction(err error) {
-	l.odd.Do(func() { l.log.WithError(err).Warn("The destination contradicts itself, records count as accepted") })
+// acceptance records an answer that accepts all records. The first that says so with
+// an error contradicts itself.
+func (l *refusalLog) acceptance(err error) {
+	if err != nil {
+		l.odd.Do(func() { l.log.WithError(err).Warn("The destination contradicts itself, records count as accepted") })
+	}
 }
 
 // add records refused records: one with its identity, or several, whose id is nil.

@@ -45,19 +45,10 @@ func (s *sender) probe(ctx context.Context, p *part) (a answer, err error) {
 	return a, err
 }
 
-// remember takes the last record of an accepted part for the witness, if the whole part
-// was accepted. An object that is gone by now is none: its series must not come to life
-// again.
-func (s *sender) remember(p *part, isWhole bool) {
-	if !isWhole {
-		s.witness.reset(0)
-		return
-	}
+// remember makes the last record of an accepted part the witness, but for one whose
+// object is gone by now.
+func (s *sender) remember(p *part) {
 	var last *entry
-	if len(s.witness.entries) > 0 {
-		last = &s.witness.entries[0]
-	}
-	old := last
 	for i := range p.entries {
 		if e := &p.entries[i]; !e.deleted {
 			last = e
@@ -65,12 +56,19 @@ func (s *sender) remember(p *part, isWhole bool) {
 			last = nil
 		}
 	}
-	if last == old {
-		return
-	}
-	s.witness.reset(s.queue.size.bytes)
 	if last != nil {
 		rec := record.Record{Kind: last.kind, Key: last.key, Count: int(last.series), Series: p.series(last)}
+		s.witness.reset(s.queue.size.bytes)
 		s.witness.add(&rec, newEntry(&rec, false), last.queued, s.queue.size.bytes)
+	}
+}
+
+// forget gives up a witness whose object's end is in the part: its series must not come
+// to life again.
+func (s *sender) forget(p *part) {
+	for i := range p.entries {
+		if e := &p.entries[i]; e.deleted && len(s.witness.entries) > 0 && e.key == s.witness.entries[0].key {
+			s.witness.reset(s.queue.size.bytes)
+		}
 	}
 }

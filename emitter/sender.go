@@ -177,9 +177,7 @@ func (s *sender) search(ctx context.Context, p *part, a answer) (found answer, r
 
 func (s *sender) retryLater(ctx context.Context, a answer, backoff time.Duration) error {
 	// A failure says that the settings are not what is wrong now.
-	if s.refusedInRow < maxRefusedInRow {
-		s.paused = time.Time{}
-	}
+	s.paused = time.Time{}
 	s.outage.Fail(a.cause, a.err)
 	if a.after == 0 {
 		a.after = s.jitter(backoff)
