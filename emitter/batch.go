@@ -192,7 +192,7 @@ func (p *part) oddName() string {
 		series := p.series(&p.entries[i])
 		for len(series) > 0 {
 			for range series.Count() {
-				if name, _ := series.Label(); !model.LabelName(name).IsValidLegacy() {
+				if name, _ := series.Label(); !model.LegacyValidation.IsValidLabelName(string(name)) {
 					return string(name)
 				}
 			}
