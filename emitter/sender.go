@@ -65,7 +65,7 @@ func newSender(e *Emitter, id int, cfg *config.Delivery, opts Options) *sender {
 	return &sender{
 		cfg:      cfg,
 		opts:     opts,
-		queue:    newQueue(size, cfg.SendInterval, age, &e.stats.unsent),
+		queue:    newQueue(cfg, age, &e.stats.unsent),
 		encoder:  newEncoder(size.bytes),
 		client:   e.client,
 		clock:    newClock(log),
