@@ -73,7 +73,6 @@ type Delivery struct {
 	Protocol     Protocol      `split_words:"true" default:"auto" desc:"version of remote_write; auto finds out whether the destination speaks 2.0" oneof:"auto,1.0,2.0"`
 	StaleMarkers bool          `split_words:"true" default:"false" desc:"end the series of an object that is gone, or was relabelled in a review, with a staleness marker"`
 	OnRefused    OnRefused     `split_words:"true" default:"halve" desc:"what happens to a batch that is refused for some bad record: halve it to send the others, or drop all of it" oneof:"halve,drop"`
-	StaleMarkers bool          `split_words:"true" default:"false" desc:"end the series of an object that is gone, or was relabelled in a review, with a staleness marker"`
 	Auth
 }
 
