@@ -57,6 +57,12 @@ func runTests(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
+	for _, p := range []program{kubeStateMetrics, victoriaMetrics} {
+		if _, err := p.path(ctx); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+	}
 	if shared.plane, err = newPlane(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
