@@ -16,7 +16,7 @@ const (
 	// markedSoon is how long a change may take to show in queries.
 	markedSoon = 2 * time.Second
 	// markedStep is how far apart the times are that queries are made for.
-	markedStep = 10 * time.Millisecond
+	markedStep = 20 * time.Millisecond
 )
 
 // history is what queries should have seen of the pods of a namespace.
@@ -26,10 +26,9 @@ type history struct {
 	states    map[string][]state
 }
 
-// state is what a pod has become by a change: the uid and the step of its series, ""
-// where it is gone.
+// state is the step to which a change has brought a pod, "" where it is gone.
 type state struct {
-	want        string
+	step        string
 	begun, done time.Time
 }
 
@@ -49,11 +48,11 @@ func TestStaleMarkers(t *testing.T) {
 				"WEBHOOK_ADDRESS": "127.0.0.1:0",
 			})}
 			d, stop := h.start(t, inv, changes)
-			h.create(t, "steady", "1")
-			h.create(t, "relabelled", "1")
+			h.become(t, "steady", "1")
+			h.become(t, "relabelled", "1")
 			for round := range 6 {
-				h.create(t, fmt.Sprint("deleted-", round), "1")
-				h.create(t, fmt.Sprint("recreated-", round), "1")
+				h.become(t, fmt.Sprint("deleted-", round), "1")
+				h.become(t, fmt.Sprint("recreated-", round), "1")
 			}
 			promql := fmt.Sprintf("kube_pod_labels{namespace=%q}", h.namespace)
 			eventuallyTrue(t, "all pods are there", func() bool { return len(query(t, s, promql)) == len(h.states) })
@@ -65,12 +64,12 @@ func TestStaleMarkers(t *testing.T) {
 					elapse(t, time.Second)
 					d, stop = h.start(t, inv, changes)
 				}
-				h.remove(t, fmt.Sprint("deleted-", round))
-				h.remove(t, fmt.Sprint("recreated-", round))
+				h.become(t, fmt.Sprint("deleted-", round), "")
+				h.become(t, fmt.Sprint("recreated-", round), "")
 				elapse(t, time.Duration(round)*150*time.Millisecond)
-				h.create(t, fmt.Sprint("recreated-", round), fmt.Sprint(1+round%2))
+				h.become(t, fmt.Sprint("recreated-", round), fmt.Sprint(1+round%2))
 				if changes == "webhook" {
-					h.relabel(t, "relabelled", fmt.Sprint(2+round))
+					h.become(t, "relabelled", fmt.Sprint(2+round))
 				}
 			}
 			d.awaitSynced(t, "pods")
@@ -103,40 +102,19 @@ func (h *history) start(t *testing.T, inv invocation, changes string) (d *daemon
 	}
 }
 
-// become notes what a change makes of a pod.
-func (h *history) become(pod string, change func() (want string)) {
-	begun := time.Now()
-	want := change()
-	h.states[pod] = append(h.states[pod], state{want, begun, time.Now()})
-}
-
-func (h *history) create(t *testing.T, name, step string) {
+// become creates a pod in a step, relabels it, or deletes it.
+func (h *history) become(t *testing.T, name, step string) {
 	t.Helper()
-	h.become(name, func() string {
-		made, err := h.plane.client.CoreV1().Pods(h.namespace).Create(t.Context(), pod(inStep(h.namespace, name, step)), metav1.CreateOptions{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(made.UID) + " " + step
-	})
-}
-
-func (h *history) relabel(t *testing.T, name, step string) {
-	t.Helper()
-	states := h.states[name]
-	uid, _, _ := strings.Cut(states[len(states)-1].want, " ")
-	h.become(name, func() string {
-		h.plane.setStep(t, h.namespace, name, step)
-		return uid + " " + step
-	})
-}
-
-func (h *history) remove(t *testing.T, name string) {
-	t.Helper()
-	h.become(name, func() string {
+	states, begun := h.states[name], time.Now()
+	switch {
+	case step == "":
 		h.plane.remove(t, h.namespace, name)
-		return ""
-	})
+	case len(states) == 0 || states[len(states)-1].step == "":
+		h.plane.create(t, h.namespace, name, step)
+	default:
+		h.plane.setStep(t, h.namespace, name, step)
+	}
+	h.states[name] = append(states, state{step, begun, time.Now()})
 }
 
 // mustBe demands that a query finds each pod as it was, at any time: in one series, or
@@ -155,14 +133,14 @@ func (h *history) mustBe(t *testing.T, s *prometheus.Server, promql string, from
 		}
 		for _, value := range series.Values {
 			at := int64(value.Timestamp)
-			found[pod][at] = append(found[pod][at], fmt.Sprintf("%s %s", series.Metric["uid"], series.Metric["label_step"]))
+			found[pod][at] = append(found[pod][at], string(series.Metric["label_step"]))
 		}
 	}
 	for name, states := range h.states {
 		for at := from.UnixMilli(); at <= to.UnixMilli(); at += markedStep.Milliseconds() {
 			got, allowed := found[name][at], allowedAt(states, time.UnixMilli(at))
 			if len(got) > 1 || !slices.Contains(allowed, strings.Join(got, "")) {
-				t.Errorf("%s after the start a query finds %q of %s, want one of %q", time.UnixMilli(at).Sub(from), got, name, allowed)
+				t.Errorf("%s after the start a query finds %q of %s, want one of the steps %q", time.UnixMilli(at).Sub(from), got, name, allowed)
 				break
 			}
 		}
@@ -175,7 +153,7 @@ func allowedAt(states []state, at time.Time) (allowed []string) {
 	for i, state := range states {
 		isOver := i+1 < len(states) && at.After(states[i+1].done.Add(markedSoon))
 		if !at.Before(state.begun) && !isOver {
-			allowed = append(allowed, state.want)
+			allowed = append(allowed, state.step)
 		}
 	}
 	return allowed

@@ -14,7 +14,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strings"
 	"testing"
 
 	"labelstream/test/cache"
@@ -146,6 +145,3 @@ func textsOf(all []receiver.Series) (texts []string) {
 	}
 	return texts
 }
-
-// metricOf is the name of the metric of a series.
-func metricOf(series string) string { return series[:strings.IndexByte(series, '{')] }
