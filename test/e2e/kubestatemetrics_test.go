@@ -96,7 +96,7 @@ func TestKubeStateMetrics(t *testing.T) {
 	}}).mustSucceed(t)
 
 	var want, got []string
-	for end := time.Now().Add(patience / 2); ; elapse(t, 200*time.Millisecond) {
+	for end := time.Now().Add(patience / 4); ; elapse(t, 200*time.Millisecond) {
 		want, got = exposed(t, exporter), slices.DeleteFunc(textsOf(j.All()), isOther)
 		if slices.Sort(got); slices.Equal(want, got) || time.Now().After(end) {
 			break
@@ -177,7 +177,7 @@ func (o oddities) key() string {
 		return o.pick("foo", "Foo", "FOO", "fooBar", "bar", "Bar", "BAR", "x9Y", "1", "le", "job", "namespace", "pod", "uid", "node", "name")
 	}
 	key := word()
-	for o.IntN(2) == 0 {
+	for range o.IntN(4) {
 		key += o.pick(".", "_", "-", "--", "._-", "") + word()
 	}
 	if o.IntN(3) == 0 {
