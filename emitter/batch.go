@@ -69,15 +69,14 @@ func (b *batch) add(rec *record.Record, e entry, now time.Duration, limit int) {
 	if len(b.entries) == 0 {
 		b.since.Store(int64(now) + 1)
 	}
-	ended := rec.Ended
-	if e.ended == 0 {
-		ended = nil
-	}
 	from := len(b.arena)
-	if need := from + len(rec.Series) + len(ended); need > cap(b.arena) {
+	if need := from + len(rec.Series) + len(rec.Ended); need > cap(b.arena) {
 		b.arena = append(make([]byte, 0, max(need, min(limit, max(minArena, 2*cap(b.arena))))), b.arena...)
 	}
-	b.arena = append(append(b.arena, rec.Series...), ended...)
+	b.arena = append(b.arena, rec.Series...)
+	if e.ended > 0 {
+		b.arena = append(b.arena, rec.Ended...)
+	}
 	e.queued, e.from, e.to = now, int32(from), int32(len(b.arena))
 	b.entries = append(b.entries, e)
 	b.size += int(e.size)

@@ -353,8 +353,8 @@ func TestServerErrors(t *testing.T) {
 			[][]string{{"a", "b", "bad", "c"}, {"a", "b"}, {"bad", "c"}, {"bad"}, {"c"}, {"bad"}}, 1},
 		{"an object's records stay in their order", refusing(502), nil, []*record.Record{rec(3, "a1"), rec(1, "bad"), rec(2, "b"), rec(3, "a2")},
 			[][]string{{"a1", "bad", "b", "a2"}, {"bad", "b"}, {"a1", "a2"}, {"bad", "b"}, {"bad"}, {"b"}, {"bad"}}, 1},
-		{"one of an object's is bad", refusing(500), nil, []*record.Record{rec(1, "bad"), rec(2, "b"), rec(1, "a")},
-			[][]string{{"bad", "b", "a"}, {"bad", "a"}, {"b"}, {"bad", "a"}, {"bad"}, {"a"}}, 1},
+		{"some of an object's are bad", refusing(500), nil, []*record.Record{rec(1, "bad"), rec(2, "b"), rec(1, "a"), rec(1, "bad2")},
+			[][]string{{"bad", "b", "a", "bad2"}, {"bad", "a", "bad2"}, {"b"}, {"bad", "a", "bad2"}, {"bad"}, {"a", "bad2"}, {"a"}, {"bad2"}}, 2},
 		{"each half is bad", refusing(500), nil, []*record.Record{rec(1, "bad"), rec(2, "bad2")},
 			[][]string{{"bad", "bad2"}, {"bad"}, {"bad2"}, {"bad", "bad2"}, {"bad"}, {"bad2"}, {"bad", "bad2"}}, 0},
 		{"an outage in the middle", outage, nil, []*record.Record{rec(1, "a"), rec(2, "bad"), rec(3, "b"), rec(4, "c")}, [][]string{
@@ -362,6 +362,7 @@ func TestServerErrors(t *testing.T) {
 			{"a", "bad"}, {"a"}, {"bad"}, {"a", "bad"}, {"a"}, {"bad"}, {"a", "bad"}, {"a"}, {"bad"}, {"a", "bad"}, {"a"}, {"bad"},
 		}, 1},
 		{"with Retry-After", withRetryAfter, nil, []*record.Record{rec(1, "a"), rec(2, "bad")}, [][]string{{"a", "bad"}}, 0},
+		{"too many requests", refusing(429), nil, []*record.Record{rec(1, "a"), rec(2, "bad")}, [][]string{{"a", "bad"}}, 0},
 		{"not the same", changing, nil, []*record.Record{rec(1, "a"), rec(2, "bad")}, [][]string{{"a", "bad"}}, 0},
 		{"by the letter", refusing(500), isDropping, []*record.Record{rec(1, "a"), rec(2, "bad")}, [][]string{{"a", "bad"}}, 0},
 	} {
@@ -451,7 +452,7 @@ func TestProbe(t *testing.T) {
 			[]*record.Record{rec(3, "c")}, 10, [][]string{{"a"}, {"c"}}},
 		{"deleted at once", [][]*record.Record{{rec(1, "a"), deleted(rec(1, "a"))}}, 0, []*record.Record{rec(3, "c")}, 10, [][]string{{"c"}, {"c"}}},
 		{"deleted later", [][]*record.Record{{rec(1, "a")}, {deleted(rec(1, "a"))}}, 0, []*record.Record{rec(3, "c")}, 10, [][]string{{"c"}, {"c"}}},
-		{"perhaps not accepted", [][]*record.Record{{rec(1, "a"), rec(2, "partial")}}, 0, []*record.Record{rec(3, "c")}, 11, [][]string{{"c"}, {"c"}}},
+		{"perhaps not accepted", [][]*record.Record{{rec(1, "a")}, {rec(1, "a2"), rec(2, "partial")}}, 0, []*record.Record{rec(3, "c")}, 11, [][]string{{"c"}, {"c"}}},
 	} {
 		bubble(t, c.name, func(t *testing.T) {
 			up := time.Time{}
