@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"labelstream/test/controlplane"
+	"labelstream/test/metrics"
 )
 
 // mirrored is the namespace of the test, and begins the names of its objects.
@@ -83,11 +84,9 @@ func TestKubeStateMetrics(t *testing.T) {
 	if err := p.WriteKubeconfig(kubeconfig, controlplane.Admin); err != nil {
 		t.Fatal(err)
 	}
-	exporter := kubeStateMetrics.start(t, func(port string) []string {
-		return []string{"--kubeconfig=" + kubeconfig, "--resources=" + strings.Join(plurals, ","),
-			"--host=127.0.0.1", "--port=" + port, "--telemetry-host=127.0.0.1", "--telemetry-port=0",
-			"--metric-allowlist=kube_.*_(labels|annotations)", "--metric-labels-allowlist=*=[*]", "--metric-annotations-allowlist=*=[*]"}
-	})
+	exporter := kubeStateMetrics.start(t, "--host=127.0.0.1", "--port=PORT", "--telemetry-host=127.0.0.1", "--telemetry-port=0",
+		"--kubeconfig="+kubeconfig, "--resources="+strings.Join(plurals, ","), "--metric-allowlist=kube_.*_(labels|annotations)",
+		"--metric-labels-allowlist=*=[*]", "--metric-annotations-allowlist=*=[*]")
 	j := newJournal(t)
 	once(t, invocation{kubeconfig: kubeconfig, settings: settings{
 		"DESTINATION": startAgent(t, "", j).WriteURL(), "PRESET": "prometheus", "VALUE_MAX_BYTES": "262144",
@@ -103,13 +102,13 @@ func TestKubeStateMetrics(t *testing.T) {
 		}
 	}
 	compare(t, want, got)
-	metrics := make(map[string]int)
+	counts := make(map[string]int)
 	for _, series := range want {
 		metric, _, _ := strings.Cut(series, "{")
-		metrics[metric]++
+		counts[metric]++
 	}
-	if len(metrics) != 2*len(kinds)-1 || metrics["kube_pod_annotations"] != len(metas)+1 {
-		t.Errorf("the series of %d kinds were compared: %v", len(kinds), metrics)
+	if len(counts) != 2*len(kinds)-1 || counts["kube_pod_annotations"] != len(metas)+1 {
+		t.Errorf("the series of %d kinds were compared: %v", len(kinds), counts)
 	}
 }
 
@@ -117,7 +116,11 @@ func TestKubeStateMetrics(t *testing.T) {
 // server has by itself, without what is known to differ.
 func exposed(t *testing.T, exporter string) (all []string) {
 	t.Helper()
-	for name, family := range metricsOf(t, exporter) {
+	families, err := metrics.Get(t.Context(), unkept, exporter+"/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, family := range families {
 		for _, metric := range family.GetMetric() {
 			labels := map[string]string{"__name__": name}
 			for _, pair := range metric.GetLabel() {

@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
 	"labelstream/test/cache"
@@ -60,9 +61,9 @@ func (p *program) build(ctx context.Context, dir string) error {
 	return nil
 }
 
-// start runs the program at a free port of 127.0.0.1 until the test ends, and returns
-// its URL when it serves its metrics.
-func (p *program) start(t *testing.T, flags func(port string) []string) (url string) {
+// start runs the program at a free port of 127.0.0.1, PORT in its flags, until the test
+// ends, and returns its URL when it serves its metrics.
+func (p *program) start(t *testing.T, flags ...string) (url string) {
 	t.Helper()
 	path, err := p.path(t.Context())
 	if err != nil {
@@ -73,9 +74,12 @@ func (p *program) start(t *testing.T, flags func(port string) []string) (url str
 		t.Fatal(err)
 	}
 	port := strconv.Itoa(ports[0])
+	for i := range flags {
+		flags[i] = strings.ReplaceAll(flags[i], "PORT", port)
+	}
 	url = "http://127.0.0.1:" + port
 	log := filepath.Join(t.TempDir(), "log")
-	running, err := process.Start(log, path, flags(port)...)
+	running, err := process.Start(log, path, flags...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,16 +103,6 @@ func (p *program) start(t *testing.T, flags func(port string) []string) (url str
 
 // unkept leaves no connection behind.
 var unkept = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-
-// metricsOf are those that a program serves.
-func metricsOf(t *testing.T, url string) metrics.Families {
-	t.Helper()
-	families, err := metrics.Get(t.Context(), unkept, url+"/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return families
-}
 
 // fetch returns the body of an answer of 200.
 func fetch(t *testing.T, url string) string {
