@@ -31,7 +31,7 @@ func rolesOf(t *testing.T, settings map[string]string, flags Flags) (string, err
 	}
 	log, _ := logtest.NewNullLogger()
 	var out bytes.Buffer
-	flags.Roles = true
+	flags.Command = "rbac"
 	err = Run(t.Context(), cfg, Options{Flags: flags, Log: log, Stdout: &out})
 	return out.String(), err
 }
@@ -188,7 +188,7 @@ func TestRolesReportWriteError(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := Run(t.Context(), cfg, Options{Flags: Flags{Roles: true}, Stdout: brokenWriter{}}); err == nil || err.Error() != "print the roles: disk full" {
+	if err := Run(t.Context(), cfg, Options{Flags: Flags{Command: "rbac"}, Stdout: brokenWriter{}}); err == nil || err.Error() != "print the roles: disk full" {
 		t.Errorf("error %v", err)
 	}
 }
