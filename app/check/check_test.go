@@ -349,7 +349,7 @@ func TestFaults(t *testing.T) {
 			s.values["PROTOCOL"] = "2.0"
 			s.receiver.v2 = 415
 		}, []string{"fail destination: remote_write 2.0: send to DESTINATION: status 415 Unsupported Media Type"}},
-		{"clock", answers(receiver{0, 0, 2 * time.Hour}), []string{"warn destination: its clock is 2h0m0s ahead of this one"}},
+		{"clock", answers(receiver{0, 0, -2 * time.Hour}), []string{"warn destination: its clock and this one are 2h0m0s apart"}},
 		{"untrusted", func(s *setting) { s.ends = later(300) }, []string{
 			"fail destination: send to DESTINATION: tls: failed to verify certificate: x509: certificate signed by unknown authority"}},
 		{"destination's certificate ends soon", func(s *setting) { s.values["TLS_CA_FILE"], s.ends = s.ca(), later(5) },

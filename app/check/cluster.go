@@ -65,9 +65,12 @@ func (c *checker) rights(ctx context.Context, kinds []*informer.Kind) {
 	rules := c.Rules(kinds)
 	for _, namespace := range slices.Sorted(maps.Keys(rules)) {
 		for _, rule := range rules[namespace] {
+			names := rule.ResourceNames
+			if names == nil {
+				names = []string{""} // any
+			}
 			for _, resource := range rule.Resources {
-				// A rule without names is about any.
-				for _, name := range append(slices.Clone(rule.ResourceNames), make([]string, max(0, 1-len(rule.ResourceNames)))...) {
+				for _, name := range names {
 					c.right(ctx, rule.Verbs, authorizationv1.ResourceAttributes{
 						Namespace: namespace, Group: rule.APIGroups[0], Resource: resource, Name: name,
 					})

@@ -38,7 +38,7 @@ func (c *checker) destination(ctx context.Context) {
 		c.destinationTLS(a.TLS)
 	}
 	if ahead := answers[0].Ahead; ahead.Abs() > maxSkew {
-		c.warn(destination, "let NTP set both clocks: receivers drop samples of another time", "its clock is %s ahead of this one", ahead.Round(5*time.Second))
+		c.warn(destination, "let NTP set both clocks: receivers drop samples of another time", "its clock and this one are %s apart", ahead.Abs().Round(5*time.Second))
 	}
 }
 

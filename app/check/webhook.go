@@ -57,7 +57,7 @@ func (c *checker) hook(ctx context.Context, hook *admissionv1.ValidatingWebhook)
 		c.warn(webhooks, "see for yourself that it leads to labelstream", "%s has a URL in place of a Service; not checked", hook.Name)
 		return
 	}
-	if service.Path == nil || *service.Path != c.Config.WebhookPath {
+	if path := service.Path; path == nil || *path != c.Config.WebhookPath {
 		c.fail(webhooks, fmt.Errorf("%s has another path than the one that is served", hook.Name), "set clientConfig.service.path to LABELSTREAM_WEBHOOK_PATH")
 	}
 	c.service(ctx, service)
@@ -151,7 +151,7 @@ func (c *checker) rules(hooks []admissionv1.ValidatingWebhook, kinds []*informer
 		switch {
 		case len(missing) == 0:
 			covered = append(covered, kind.Resource)
-		case singular != "":
+		case len(missing) == len(operations) && singular != "":
 			c.fail(webhooks, fmt.Errorf("the rules name %q, and resources have names in the plural: there are no reviews of %s", singular, kind.Resource), "write "+resource)
 		case len(missing) == len(operations):
 			c.fail(webhooks, fmt.Errorf("no rule is for %s", kind.Resource), "add a rule with "+resource)
