@@ -18,8 +18,8 @@ const maxSkew = 30 * time.Second
 // destination sends a sample in each version of remote_write.
 func (c *checker) destination(ctx context.Context) {
 	name := c.Config.Destination.Redacted()
-	c.Log.WithField("destination", name).Info("Sending a sample of " + emitter.ProbeMetric)
-	answers, err := emitter.Probe(ctx, &c.Config.Delivery, c.UserAgent)
+	c.Log.WithField("destination", name).Info("Sending a sample of " + emitter.CheckMetric)
+	answers, err := emitter.Check(ctx, &c.Config.Delivery, c.UserAgent)
 	if err != nil {
 		c.fail(destination, err, "")
 		return
@@ -43,7 +43,7 @@ func (c *checker) destination(ctx context.Context) {
 }
 
 // used is the version that a run would send in, "" for none.
-func (c *checker) used(answers []emitter.ProbeAnswer) config.Protocol {
+func (c *checker) used(answers []emitter.CheckAnswer) config.Protocol {
 	for _, a := range answers {
 		if a.Err == nil && (c.Config.Protocol == config.ProtocolAuto || c.Config.Protocol == a.Protocol) {
 			return a.Protocol
@@ -53,7 +53,7 @@ func (c *checker) used(answers []emitter.ProbeAnswer) config.Protocol {
 }
 
 // answer reports what one version gave. It fails where that version is needed.
-func (c *checker) answer(name string, a emitter.ProbeAnswer, used config.Protocol) {
+func (c *checker) answer(name string, a emitter.CheckAnswer, used config.Protocol) {
 	switch {
 	case a.Protocol == used:
 		c.ok(destination, "%s accepts remote_write %s, which is used", name, a.Protocol)

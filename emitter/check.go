@@ -15,11 +15,11 @@ import (
 	"labelstream/config"
 )
 
-// ProbeMetric names the series of the sample that Probe sends.
-const ProbeMetric = "labelstream_check"
+// CheckMetric names the series of the sample that Check sends.
+const CheckMetric = "labelstream_check"
 
-// ProbeAnswer is what a destination does with one sample.
-type ProbeAnswer struct {
+// CheckAnswer is what a destination does with one sample.
+type CheckAnswer struct {
 	// Protocol is the version of the request, 2.0 or 1.0.
 	Protocol config.Protocol
 	// Err is nil where the sample was accepted.
@@ -31,26 +31,26 @@ type ProbeAnswer struct {
 	Ahead time.Duration
 }
 
-// Probe sends a sample with the value 1 as 2.0 and as 1.0, each once, whatever the
+// Check sends a sample with the value 1 as 2.0 and as 1.0, each once, whatever the
 // setting PROTOCOL. The error says that nothing could be sent, as that of [New].
-func Probe(ctx context.Context, cfg *config.Delivery, userAgent string) ([]ProbeAnswer, error) {
+func Check(ctx context.Context, cfg *config.Delivery, userAgent string) ([]CheckAnswer, error) {
 	c, err := newClient(cfg, userAgent)
 	if err != nil {
 		return nil, err
 	}
 	defer c.close()
-	answers := []ProbeAnswer{{Protocol: config.Protocol2}, {Protocol: config.Protocol1}}
+	answers := []CheckAnswer{{Protocol: config.Protocol2}, {Protocol: config.Protocol1}}
 	for i := range answers {
-		if err := c.probe(ctx, &answers[i]); err != nil {
+		if err := c.check(ctx, &answers[i]); err != nil {
 			return nil, err
 		}
 	}
 	return answers, nil
 }
 
-// probe fills in the answer to one request.
-func (c *client) probe(ctx context.Context, answer *ProbeAnswer) error {
-	body, v, err := probeMessage(answer.Protocol, time.Now().UnixMilli())
+// check fills in the answer to one request.
+func (c *client) check(ctx context.Context, answer *CheckAnswer) error {
+	body, v, err := checkMessage(answer.Protocol, time.Now().UnixMilli())
 	if err != nil {
 		return fmt.Errorf("encode a sample: %w", err)
 	}
@@ -74,17 +74,17 @@ type observer func(*http.Request) (*http.Response, error)
 
 func (o observer) RoundTrip(req *http.Request) (*http.Response, error) { return o(req) }
 
-// probeMessage is a request with one sample of the time, in milliseconds of Unix time.
-func probeMessage(protocol config.Protocol, at int64) (body []byte, v version, err error) {
+// checkMessage is a request with one sample of the time, in milliseconds of Unix time.
+func checkMessage(protocol config.Protocol, at int64) (body []byte, v version, err error) {
 	if protocol == config.Protocol1 {
 		body, err = (&prompb.WriteRequest{Timeseries: []prompb.TimeSeries{{
-			Labels:  []prompb.Label{{Name: "__name__", Value: ProbeMetric}},
+			Labels:  []prompb.Label{{Name: "__name__", Value: CheckMetric}},
 			Samples: []prompb.Sample{{Value: 1, Timestamp: at}},
 		}}}).Marshal()
 		return body, v1, err
 	}
 	body, err = (&writev2.Request{
-		Symbols: []string{"", "__name__", ProbeMetric},
+		Symbols: []string{"", "__name__", CheckMetric},
 		Timeseries: []writev2.TimeSeries{{
 			LabelsRefs: []uint32{1, 2},
 			Samples:    []writev2.Sample{{Value: 1, Timestamp: at}},
