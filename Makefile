@@ -71,7 +71,6 @@ lint: $(STATICCHECK) ## check formatting, go vet (for macOS too), go.mod, static
 	GOOS=darwin GOARCH=arm64 go vet ./...
 	go test -run '^Test(ConfigurationDocument|DocumentsNameSettings|FlagsAreDocumented)$$' . ./config
 	go test ./docs
-	cd test && go run ./cmd/metricnames ..
 
 # staticcheck must be built with the Go version that the modules ask for.
 $(STATICCHECK):

@@ -114,8 +114,8 @@ func TestFlagsWin(t *testing.T) {
 			t.Errorf("%s is %q, want %q", name, got, value)
 		}
 	}
-	code, _, stderr = runAll(t, "--resources=Pods")
-	if lines := strings.Split(stderr, "\n"); code != exitUsage || !strings.HasPrefix(stderr, `--resources="Pods"; want `) || len(lines) != 3 {
+	code, _, stderr = runAll(t, "rbac", "--resources=*")
+	if lines := strings.Split(stderr, "\n"); code != exitUsage || !strings.HasPrefix(stderr, `--resources="*": name the kinds`) || len(lines) != 2 {
 		t.Errorf("exit code %d, and %q", code, stderr)
 	}
 }

@@ -41,7 +41,10 @@ func (a *app) backfill(ctx context.Context) error {
 	statuses, totals := a.informers.Status(), a.sink.Totals()
 	a.summarize(statuses, totals)
 	errs := append(unresolved, missing(statuses, totals, err != nil)...)
-	return errors.Join(append(errs, err)...)
+	if err = errors.Join(append(errs, err)...); err == nil {
+		a.warnUnmatched()
+	}
+	return err
 }
 
 // readOnce lists every kind, until all are read or ctx ends.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -23,7 +24,7 @@ func TestBackfill(t *testing.T) {
 	for _, tt := range []struct {
 		name     string
 		settings map[string]string
-		answer   int
+		answer   int32
 		sent     []string
 		// want is what each error begins with.
 		want []string
@@ -42,7 +43,7 @@ func TestBackfill(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			receiver := newFakeReceiver(t)
-			receiver.answer(tt.answer)
+			receiver.reject.Store(tt.answer)
 			cfg := loadConfig(t, receiver.URL, tt.settings)
 			r := start(t, cfg, Flags{Once: true, Kubeconfig: writeKubeconfig(t, newFakeCluster(t, "a", "b").URL)})
 			receiver.expect(t, tt.name, tt.sent...)
@@ -60,6 +61,24 @@ func TestBackfill(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestUnmatchedPatterns warns of patterns only after all was read.
+func TestUnmatchedPatterns(t *testing.T) {
+	for resources, want := range map[string]string{"pods": "[^team$ ^cost]", "pods,jobs": ""} {
+		cfg := loadConfig(t, "http://127.0.0.1:1", map[string]string{"LABELS_RESOURCES": resources, "LABELS_FILTERS": "app,^team$,^cost"})
+		r := start(t, cfg, Flags{DryRun: true, Kubeconfig: writeKubeconfig(t, newFakeCluster(t, "a").URL)})
+		<-r.done
+		got := ""
+		for _, entry := range r.logs.AllEntries() {
+			if entry.Message == "Patterns matched no key" && entry.Data["variable"] == "LABELSTREAM_LABELS_FILTERS" {
+				got += fmt.Sprint(entry.Data["patterns"])
+			}
+		}
+		if got != want {
+			t.Errorf("%s: warns of %q, want %q", resources, got, want)
+		}
 	}
 }
 
@@ -156,7 +175,8 @@ type brokenWriter struct{}
 
 func (brokenWriter) Write([]byte) (int, error) { return 0, errors.New("disk full") }
 
-func TestPrinterReportsWriteError(t *testing.T) {
+// TestWriteErrors are of the output of a dry run, and of the roles.
+func TestWriteErrors(t *testing.T) {
 	p := newPrinter(brokenWriter{})
 	if _, err := p.Put(t.Context(), buildRecord(t, &record.Object{Namespace: []byte("shop"), Name: []byte("a")}), nil); err != nil {
 		t.Fatal(err)
@@ -164,6 +184,10 @@ func TestPrinterReportsWriteError(t *testing.T) {
 	p.Close()
 	if err := p.Run(t.Context()); err == nil || err.Error() != "print the series: disk full" {
 		t.Errorf("Run returns %v", err)
+	}
+	cfg := loadConfig(t, "http://127.0.0.1:1", nil)
+	if err := Run(t.Context(), cfg, Options{Flags: Flags{Command: "rbac"}, Stdout: brokenWriter{}}); err == nil || err.Error() != "print the roles: disk full" {
+		t.Errorf("error %v", err)
 	}
 }
 

@@ -2,9 +2,7 @@ package app
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -56,7 +54,7 @@ func TestDaemon(t *testing.T) {
 	}
 
 	// The destination is away for a moment when it is told to end.
-	receiver.answer(http.StatusServiceUnavailable)
+	receiver.reject.Store(http.StatusServiceUnavailable)
 	cluster.change(t, "MODIFIED", pod("b", "b3"))
 	d.waitFor(t, "/metrics", `labelstream_records_total{resource="pods",source="watch"} 3`)
 	d.stop()
@@ -66,7 +64,7 @@ func TestDaemon(t *testing.T) {
 			t.Errorf("GET /readyz while it ends: %d %q", code, body)
 		}
 	}
-	receiver.answer(0)
+	receiver.reject.Store(0)
 	if err := <-d.done; err != nil {
 		t.Errorf("Run returns %v", err)
 	}
@@ -79,7 +77,7 @@ func TestDaemon(t *testing.T) {
 // TestDaemonSaysWhatIsUnsent has a destination that stays away.
 func TestDaemonSaysWhatIsUnsent(t *testing.T) {
 	receiver := newFakeReceiver(t)
-	receiver.answer(http.StatusServiceUnavailable)
+	receiver.reject.Store(http.StatusServiceUnavailable)
 	cfg := loadConfig(t, receiver.URL, map[string]string{"SHUTDOWN_TIMEOUT": "1ms"})
 	d := start(t, cfg, Flags{Kubeconfig: writeKubeconfig(t, newFakeCluster(t, "a").URL)})
 	d.waitFor(t, "/readyz?verbose", "synced")
@@ -91,17 +89,29 @@ func TestDaemonSaysWhatIsUnsent(t *testing.T) {
 	}
 }
 
-// TestDaemonNeedsItsPort ends the start where another process has it.
-func TestDaemonNeedsItsPort(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	cfg := loadConfig(t, "http://127.0.0.1:1", map[string]string{"STATUS_ADDRESS": listener.Addr().String()})
-	err = <-start(t, cfg, Flags{Kubeconfig: writeKubeconfig(t, "http://127.0.0.1:1")}).done
-	if err == nil || !strings.HasPrefix(err.Error(), `listen on STATUS_ADDRESS "`+cfg.StatusAddress+`"`) {
-		t.Errorf("Run returns %v, want which address is taken", err)
+// TestStartErrors ends the start with one line.
+func TestStartErrors(t *testing.T) {
+	taken := strings.TrimPrefix(newFakeReceiver(t).URL, "http://")
+	dir, _ := writeCertificate(t)
+	for _, tt := range []struct {
+		name      string
+		settings  map[string]string
+		want, end string
+	}{
+		{"another process has the port", map[string]string{"STATUS_ADDRESS": taken}, `listen on STATUS_ADDRESS "` + taken + `"`, ""},
+		{"no certificate there", map[string]string{"CHANGES": "webhook", "WEBHOOK_CERT_DIR": "/nowhere"},
+			`LABELSTREAM_WEBHOOK_CERT_DIR="/nowhere": `, "open /nowhere/tls.crt: no such file or directory"},
+		{"no such address", map[string]string{"CHANGES": "webhook", "WEBHOOK_CERT_DIR": dir, "WEBHOOK_ADDRESS": "192.0.2.1:8443"},
+			"serve the webhook at 192.0.2.1:8443, as LABELSTREAM_WEBHOOK_ADDRESS says: ", ""},
+		{"no pod", map[string]string{"CHANGES": "webhook"}, "find the namespace of the webhook's Secret: set POD_NAMESPACE from the downward API: ", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			const nobody = "http://127.0.0.1:1"
+			err := <-start(t, loadConfig(t, nobody, tt.settings), Flags{Kubeconfig: writeKubeconfig(t, nobody)}).done
+			if err == nil || !strings.HasPrefix(err.Error(), tt.want) || !strings.HasSuffix(err.Error(), tt.end) {
+				t.Errorf("Run returns %v, want %s…%s", err, tt.want, tt.end)
+			}
+		})
 	}
 }
 
@@ -120,7 +130,7 @@ func newTestApp(t *testing.T, cfg *config.Config, cluster string) *app {
 // when the lease ends.
 func TestFollower(t *testing.T) {
 	receiver := newFakeReceiver(t)
-	receiver.answer(http.StatusServiceUnavailable)
+	receiver.reject.Store(http.StatusServiceUnavailable)
 	a := newTestApp(t, loadConfig(t, receiver.URL, map[string]string{"SHUTDOWN_TIMEOUT": "10m"}), newFakeCluster(t, "a").URL)
 	report := func() string {
 		var text strings.Builder
@@ -165,13 +175,12 @@ func TestLeaderAsksBeforeItSends(t *testing.T) {
 
 // TestMetricsFollowPrometheusPractice lints every metric of a daemon.
 func TestMetricsFollowPrometheusPractice(t *testing.T) {
-	t.Run("watch", func(t *testing.T) { lintMetrics(t, nil, "a a") })
-	t.Run("webhook", func(t *testing.T) {
-		lintMetrics(t, map[string]string{"CHANGES": "webhook", "POD_NAMESPACE": "metering", "WEBHOOK_ADDRESS": "127.0.0.1:0"})
-	})
+	lintMetrics(t, nil, "a a")
+	lintMetrics(t, map[string]string{"CHANGES": "webhook", "POD_NAMESPACE": "metering", "WEBHOOK_ADDRESS": "127.0.0.1:0"})
 }
 
 func lintMetrics(t *testing.T, settings map[string]string, sent ...string) {
+	t.Helper()
 	receiver := newFakeReceiver(t)
 	a := newTestApp(t, loadConfig(t, receiver.URL, settings), newFakeCluster(t, "a").URL)
 	ctx, stop := context.WithCancel(t.Context())
@@ -248,18 +257,10 @@ func TestPanicEndsTheProcess(t *testing.T) {
 	for name, names := range map[string][]string{"in a list": {"a"}, "in a watch": nil} {
 		t.Run(name, func(t *testing.T) {
 			cluster := newFakeCluster(t, names...)
-			ctx, cancel := context.WithCancel(t.Context())
-			defer cancel()
 			if names == nil {
-				go func() {
-					event, _ := json.Marshal(map[string]any{"type": "ADDED", "object": pod("a", "a")})
-					select {
-					case cluster.events <- string(event):
-					case <-ctx.Done():
-					}
-				}()
+				cluster.change(t, "ADDED", pod("a", "a"))
 			}
-			process := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestPanicEndsTheProcess$")
+			process := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestPanicEndsTheProcess$")
 			process.Env = append(os.Environ(), panics+"="+cluster.URL, "LABELSTREAM_LABELS_RESOURCES=pods")
 			output, err := process.CombinedOutput()
 			var exit *exec.ExitError
@@ -271,17 +272,11 @@ func TestPanicEndsTheProcess(t *testing.T) {
 }
 
 func panicInInformer(t *testing.T, host string) {
-	client, err := informer.Client(&rest.Config{Host: host})
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg, err := config.Load(true)
-	if err != nil {
-		t.Fatal(err)
-	}
 	log, _ := logtest.NewNullLogger()
-	catalog, err := informer.Discover(t.Context(), &rest.Config{Host: host}, 0, log)
-	if err != nil {
+	client, noClient := informer.Client(&rest.Config{Host: host})
+	cfg, noConfig := config.Load(true)
+	catalog, noCatalog := informer.Discover(t.Context(), &rest.Config{Host: host}, 0, log)
+	if err := errors.Join(noClient, noConfig, noCatalog); err != nil {
 		t.Fatal(err)
 	}
 	kinds, _ := catalog.Kinds(cfg)

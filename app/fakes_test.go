@@ -4,15 +4,18 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/go-logr/logr"
@@ -43,7 +46,7 @@ type fakeCluster struct {
 }
 
 func newFakeCluster(t *testing.T, names ...string) *fakeCluster {
-	c := &fakeCluster{events: make(chan string)}
+	c := &fakeCluster{events: make(chan string, 1)}
 	for _, name := range names {
 		c.pods = append(c.pods, pod(name, name))
 	}
@@ -94,7 +97,7 @@ func (c *fakeCluster) watch(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// change sends an event of a watch, and returns when one has taken it.
+// change sends an event of a watch.
 func (c *fakeCluster) change(t *testing.T, typ string, o metav1.PartialObjectMetadata) {
 	t.Helper()
 	text, err := json.Marshal(map[string]any{"type": typ, "object": o})
@@ -109,8 +112,7 @@ type fakeReceiver struct {
 	*httptest.Server
 	samples chan string
 	// reject is answered while it is not 0.
-	mu     sync.Mutex
-	reject int
+	reject atomic.Int32
 }
 
 func newFakeReceiver(t *testing.T) *fakeReceiver {
@@ -121,20 +123,14 @@ func newFakeReceiver(t *testing.T) *fakeReceiver {
 }
 
 func (f *fakeReceiver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	f.mu.Lock()
-	reject := f.reject
-	f.mu.Unlock()
-	if reject != 0 {
-		w.WriteHeader(reject)
+	if code := int(f.reject.Load()); code != 0 {
+		w.WriteHeader(code)
 		return
 	}
 	compressed, _ := io.ReadAll(r.Body)
 	body, err := snappy.Decode(nil, compressed)
 	var request prompb.WriteRequest
-	if err == nil {
-		err = request.Unmarshal(body)
-	}
-	if err != nil {
+	if err = errors.Join(err, request.Unmarshal(body)); err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
@@ -147,40 +143,24 @@ func (f *fakeReceiver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (f *fakeReceiver) answer(code int) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.reject = code
-}
-
 // expect waits for that many samples, in any order of objects.
 func (f *fakeReceiver) expect(t *testing.T, when string, want ...string) {
 	t.Helper()
-	got := map[string]int{}
+	var got []string
 	for range want {
-		got[<-f.samples]++
+		got = append(got, <-f.samples)
 	}
-	wanted := map[string]int{}
-	for _, sample := range want {
-		wanted[sample]++
-	}
-	if diff := cmp.Diff(wanted, got); diff != "" {
+	slices.Sort(got)
+	if diff := cmp.Diff(slices.Sorted(slices.Values(want)), got); diff != "" {
 		t.Errorf("%s: samples (-want +got):\n%s", when, diff)
 	}
 }
 
-const kubeconfigTemplate = `apiVersion: v1
-kind: Config
-clusters: [{name: c, cluster: {server: "SERVER"}}]
-contexts: [{name: c, context: {cluster: c, user: u}}]
-users: [{name: u, user: {}}]
-current-context: c
-`
-
 func writeKubeconfig(t *testing.T, server string) string {
 	t.Helper()
+	const format = `{"clusters": [{"name": "c", "cluster": {"server": %q}}], "contexts": [{"name": "c", "context": {"cluster": "c"}}], "current-context": "c"}`
 	file := filepath.Join(t.TempDir(), "kubeconfig")
-	if err := os.WriteFile(file, []byte(strings.Replace(kubeconfigTemplate, "SERVER", server, 1)), 0o600); err != nil {
+	if err := os.WriteFile(file, fmt.Appendf(nil, format, server), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return file
@@ -194,9 +174,7 @@ func loadConfig(t *testing.T, receiver string, settings map[string]string) *conf
 	all := map[string]string{
 		"DESTINATION": receiver, "LABELS_RESOURCES": "pods", "PROTOCOL": "1.0", "SEND_INTERVAL": "10ms", "STATUS_ADDRESS": "127.0.0.1:0",
 	}
-	for name, value := range settings {
-		all[name] = value
-	}
+	maps.Copy(all, settings)
 	for name, value := range all {
 		t.Setenv("LABELSTREAM_"+name, value)
 	}
@@ -207,7 +185,6 @@ func loadConfig(t *testing.T, receiver string, settings map[string]string) *conf
 	return cfg
 }
 
-// running is a Run in the background.
 type running struct {
 	logs           *logtest.Hook
 	stdout, stderr bytes.Buffer
@@ -245,7 +222,6 @@ func (r *running) logged(t *testing.T, field string) string {
 	}
 }
 
-// get asks the status server.
 func (r *running) get(t *testing.T, path string) (int, string) {
 	t.Helper()
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
@@ -261,7 +237,6 @@ func (r *running) get(t *testing.T, path string) (int, string) {
 	return resp.StatusCode, string(body)
 }
 
-// waitFor asks until the answer holds the text.
 func (r *running) waitFor(t *testing.T, path, text string) {
 	t.Helper()
 	for body := ""; !strings.Contains(body, text); {

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -35,30 +36,31 @@ type fakeLock struct {
 	lease    *fakeLease
 	identity string
 	version  int
-
-	mu  sync.Mutex
-	err error
-	// hangs lets requests wait until the client's timeout.
-	hangs bool
+	// fails is what requests meet instead of the Lease.
+	fails atomic.Pointer[func(context.Context) error]
 }
 
-func (l *fakeLock) fail(err error, hangs bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.err, l.hangs = err, hangs
-}
+func (l *fakeLock) fail(with func(context.Context) error) { l.fails.Store(&with) }
 
 func (l *fakeLock) reach(ctx context.Context) error {
-	l.mu.Lock()
-	err, hangs := l.err, l.hangs
-	l.mu.Unlock()
-	if hangs {
-		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-		defer cancel()
-		<-ctx.Done()
-		return ctx.Err()
+	if fails := l.fails.Load(); fails != nil {
+		return errors.Join((*fails)(ctx), ctx.Err())
 	}
-	return errors.Join(err, ctx.Err())
+	return ctx.Err()
+}
+
+func refused(context.Context) error { return errors.New("connection refused") }
+
+// hang lets a request wait until the client's timeout.
+func hang(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func forbidden(context.Context) error {
+	return apierrors.NewForbidden(leases, "labelstream", errors.New("no"))
 }
 
 func (l *fakeLock) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, []byte, error) {
@@ -108,10 +110,8 @@ type replica struct {
 	logs *logtest.Hook
 	stop context.CancelFunc
 	// ended is what run returned.
-	ended chan error
-
-	mu      sync.Mutex
-	leading bool
+	ended   chan error
+	leading atomic.Bool
 }
 
 // startReplica starts one that goes on for drain when it is told to end.
@@ -127,8 +127,8 @@ func startReplica(t *testing.T, lease *fakeLease, identity string, drain time.Du
 	r.stop = cancel
 	go func() {
 		r.ended <- r.run(ctx, func(ctx, lease context.Context) error {
-			r.set(true)
-			defer r.set(false)
+			r.leading.Store(true)
+			defer r.leading.Store(false)
 			select {
 			case <-lease.Done():
 				return context.Cause(lease)
@@ -142,18 +142,6 @@ func startReplica(t *testing.T, lease *fakeLease, identity string, drain time.Du
 	return r
 }
 
-func (r *replica) set(leading bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.leading = leading
-}
-
-func (r *replica) isLeading() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.leading
-}
-
 // expectLeader lets everything come to rest and compares who leads, and who may
 // send.
 func expectLeader(t *testing.T, when, want string, replicas ...*replica) {
@@ -161,8 +149,8 @@ func expectLeader(t *testing.T, when, want string, replicas ...*replica) {
 	synctest.Wait()
 	for _, r := range replicas {
 		leads := r.lock.identity == want
-		if r.isLeading() != leads || (r.check() == nil) != leads {
-			t.Errorf("%s: %s leads: %t, may send: %v; want %t", when, r.lock.identity, r.isLeading(), r.check(), leads)
+		if r.leading.Load() != leads || (r.check() == nil) != leads {
+			t.Errorf("%s: %s leads: %t, may send: %v; want %t", when, r.lock.identity, r.leading.Load(), r.check(), leads)
 		}
 	}
 }
@@ -197,11 +185,7 @@ func TestLeaderStops(t *testing.T) {
 // TestLeaderLosesItsLease cuts the leader off in all ways: it ends before the
 // other one leads.
 func TestLeaderLosesItsLease(t *testing.T) {
-	for name, cut := range map[string]func(*fakeLock){
-		"requests fail": func(l *fakeLock) { l.fail(errors.New("connection refused"), false) },
-		"requests hang": func(l *fakeLock) { l.fail(nil, true) },
-		"forbidden":     func(l *fakeLock) { l.fail(apierrors.NewForbidden(leases, "labelstream", errors.New("no")), false) },
-	} {
+	for name, fails := range map[string]func(context.Context) error{"requests fail": refused, "requests hang": hang, "forbidden": forbidden} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				lease := &fakeLease{}
@@ -209,16 +193,16 @@ func TestLeaderLosesItsLease(t *testing.T) {
 				b := startReplica(t, lease, "b", 0)
 				time.Sleep(time.Minute)
 				expectLeader(t, "before", "a", a, b)
-				cut(a.lock)
+				a.lock.fail(fails)
 				begun := time.Now()
-				for !b.isLeading() {
+				for !b.leading.Load() {
 					time.Sleep(100 * time.Millisecond)
 					took := time.Since(begun)
 					if a.check() == nil && took > renewDeadline {
 						t.Fatalf("after %s: a may still send", took)
 					}
-					if a.isLeading() && (b.isLeading() || took > renewDeadline+leaseCheckInterval) {
-						t.Fatalf("after %s: a still leads; b: %t", took, b.isLeading())
+					if a.leading.Load() && (b.leading.Load() || took > renewDeadline+leaseCheckInterval) {
+						t.Fatalf("after %s: a still leads; b: %t", took, b.leading.Load())
 					}
 				}
 				// Each asks every 2 to 4.4 s: b saw the last renewal so much later,
@@ -242,7 +226,7 @@ func TestLeaderIsKilledAgainAndAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lease := &fakeLease{}
 		kill := func(r *replica) {
-			r.lock.fail(errors.New("killed"), false)
+			r.lock.fail(refused)
 			r.stop()
 		}
 		start := func() *replica {
@@ -256,7 +240,7 @@ func TestLeaderIsKilledAgainAndAgain(t *testing.T) {
 		b := startReplica(t, lease, "b", 0)
 		time.Sleep(time.Minute)
 		begun := time.Now()
-		for !b.isLeading() {
+		for !b.leading.Load() {
 			if time.Since(begun) > leaseDuration+2*retryPeriod*11/5 {
 				t.Fatalf("the other replica does not lead after %s", time.Since(begun))
 			}
@@ -276,9 +260,9 @@ func TestLeaseFlickers(t *testing.T) {
 		a := startReplica(t, &fakeLease{}, "a", 0)
 		time.Sleep(time.Minute + time.Second)
 		for range 2 {
-			a.lock.fail(errors.New("connection refused"), false)
+			a.lock.fail(refused)
 			time.Sleep(6 * time.Second)
-			a.lock.fail(nil, false)
+			a.lock.fails.Store(nil)
 			time.Sleep(2 * time.Minute)
 		}
 		expectLeader(t, "after all", "a", a)
@@ -307,7 +291,7 @@ func TestFollowerStops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lease := &fakeLease{}
 		a, b, c := startReplica(t, lease, "a", 0), startReplica(t, lease, "b", 0), startReplica(t, lease, "c", 0)
-		c.lock.fail(nil, true)
+		c.lock.fail(hang)
 		time.Sleep(time.Minute)
 		for _, r := range []*replica{c, b, a} {
 			begun := time.Now()

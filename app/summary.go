@@ -2,7 +2,9 @@ package app
 
 import (
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 
 	"github.com/sirupsen/logrus"
 
@@ -29,6 +31,8 @@ func (a *app) summarize(statuses []informer.Status, totals map[string]emitter.To
 			"values_empty":     int64(s.Drops.Empty),
 			"values_unsafe":    int64(s.Drops.Unsafe),
 			"values_truncated": int64(s.Drops.Truncated),
+			"names_long":       int64(s.Drops.LongName),
+			"labels_too_many":  int64(s.Drops.TooMany),
 		} {
 			if n > 0 {
 				fields[name] = n
@@ -39,6 +43,18 @@ func (a *app) summarize(statuses []informer.Status, totals map[string]emitter.To
 		} else {
 			a.log.WithFields(fields).Error("Not backfilled")
 		}
+	}
+}
+
+// warnUnmatched names the patterns that matched no key of all that was read.
+func (a *app) warnUnmatched() {
+	unmatched := a.cfg.Unmatched()
+	for _, variable := range slices.Sorted(maps.Keys(unmatched)) {
+		a.log.WithFields(logrus.Fields{
+			"variable": variable,
+			"patterns": unmatched[variable],
+			"hint":     "patterns match keys as objects have them, such as app.kubernetes.io/name",
+		}).Warn("Patterns matched no key")
 	}
 }
 

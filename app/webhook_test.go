@@ -14,7 +14,6 @@ import (
 	"testing"
 )
 
-// writeCertificate writes tls.crt and tls.key, for which the client is made.
 func writeCertificate(t *testing.T) (dir string, client *http.Client) {
 	t.Helper()
 	server := httptest.NewTLSServer(nil)
@@ -85,29 +84,6 @@ func TestWebhook(t *testing.T) {
 	d.stop()
 	if err := <-d.done; err != nil {
 		t.Error(err)
-	}
-}
-
-// TestWebhookStartErrors ends the start with one line.
-func TestWebhookStartErrors(t *testing.T) {
-	dir, _ := writeCertificate(t)
-	for _, tt := range []struct {
-		name, dir, address string
-		want, end          string
-	}{
-		{"no certificate there", "/nowhere", ":0", `LABELSTREAM_WEBHOOK_CERT_DIR="/nowhere": `, "open /nowhere/tls.crt: no such file or directory"},
-		{"no such address", dir, "192.0.2.1:8443", "serve the webhook at 192.0.2.1:8443, as LABELSTREAM_WEBHOOK_ADDRESS says: ", ""},
-		{"no pod", "", ":0", "find the namespace of the webhook's Secret: set POD_NAMESPACE from the downward API: ", ""},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			cfg := loadConfig(t, "http://127.0.0.1:1", map[string]string{
-				"CHANGES": "webhook", "WEBHOOK_CERT_DIR": tt.dir, "WEBHOOK_ADDRESS": tt.address,
-			})
-			err := <-start(t, cfg, Flags{Kubeconfig: writeKubeconfig(t, "http://127.0.0.1:1")}).done
-			if err == nil || !strings.HasPrefix(err.Error(), tt.want) || !strings.HasSuffix(err.Error(), tt.end) {
-				t.Errorf("Run returns %v, want %s…%s", err, tt.want, tt.end)
-			}
-		})
 	}
 }
 

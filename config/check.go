@@ -27,7 +27,8 @@ var shapes = map[string]shape{
 	"namespace": {"the name of a namespace", matching(dnsLabel)},
 	"path":      {"a path that begins with /, without space, ?, # and %", matching(`/[!"$&->@-~]*`)},
 	"resource": {"a list of plural, plural.group or *.group, such as pods or deployments.apps",
-		matching(dnsLabel + `(\.` + dnsLabel + `)*|\*(\.` + dnsLabel + `)+`)},
+		// Upper case gets through, so that discovery can name the plural of a kind.
+		matching(`(?i:` + dnsLabel + `)(\.` + dnsLabel + `)*|\*(\.` + dnsLabel + `)+`)},
 	"subdomain": {"a name of lower case letters, digits, - and .", matching(dnsLabel + `(\.` + dnsLabel + `)*`)},
 }
 
@@ -84,7 +85,7 @@ func (v *validation) check(s *setting) {
 	case isList:
 		for i, item := range list {
 			if !s.acceptsText(item) {
-				v.add(s.name, shown(item, ""))
+				v.add(s.name, shown(item, s.advice(item)))
 			} else if slices.Contains(list[:i], item) {
 				v.add(s.name, shown(item, "is there twice")) // it would be read twice
 			}
@@ -100,6 +101,21 @@ func (v *validation) check(s *setting) {
 			v.add(s.name, shown(s.value.String(), ""))
 		}
 	}
+}
+
+// advice says what to do about an item that is written as other tools have it, or
+// that belongs elsewhere.
+func (s *setting) advice(item string) string {
+	topic, isResources := strings.CutSuffix(s.name, "_RESOURCES")
+	switch {
+	case !isResources:
+		return ""
+	case item == "*":
+		return "name the kinds, or whole groups such as *.apps"
+	case strings.ContainsAny(item, "=:[({/_"):
+		return "keys go to " + prefix + "_" + topic + "_FILTERS"
+	}
+	return ""
 }
 
 // acceptsText reports whether the setting accepts the text. One without a default

@@ -75,7 +75,7 @@ func refused(t *testing.T, settings map[string]string) []string {
 // diff compares patterns and URLs by their text, and proxies by their settings.
 func diff(want, got any) string {
 	return cmp.Diff(want, got,
-		cmp.Transformer("pattern", func(r *regexp.Regexp) string { return r.String() }),
+		cmp.Transformer("pattern", func(p *Pattern) string { return p.String() }),
 		cmp.Transformer("url", func(u *url.URL) string { return fmt.Sprint(u) }),
 		cmp.Comparer(func(a, b promconfig.ProxyConfig) bool {
 			return a.ProxyFromEnvironment == b.ProxyFromEnvironment && a.NoProxy == b.NoProxy && fmt.Sprint(a.ProxyURL) == fmt.Sprint(b.ProxyURL)
@@ -85,7 +85,7 @@ func diff(want, got any) string {
 func patterns(texts ...string) Patterns {
 	var p Patterns
 	for _, text := range texts {
-		p = append(p, regexp.MustCompile(text))
+		p = append(p, &Pattern{Regexp: regexp.MustCompile(text)})
 	}
 	return p
 }
@@ -118,7 +118,6 @@ func TestLoad(t *testing.T) {
 		{"MAX_LABELS_PER_SERIES", "MaxLabelsPerSeries", 0, "8", 8},
 		{"LABEL_NAME_MAX_BYTES", "LabelNameMaxBytes", 0, "16", 16},
 		{"MAX_KEYS", "MaxKeys", 300, "0", 0},
-		{"STALE_MARKERS", "StaleMarkers", false, "true", true},
 		{"METRIC_PREFIX", "MetricPrefix", "cloudzero_", "", ""},
 		{"EXTERNAL_LABELS", "ExternalLabels", Pairs(nil), `cluster = east, team=a\,b`, Pairs{"cluster": "east", "team": "a,b"}},
 		{"NAMES", "Names", NamesRaw, "underscore", NamesUnderscore},
@@ -130,6 +129,7 @@ func TestLoad(t *testing.T) {
 		{"SENDERS", "Senders", 1, "64", 64},
 		{"PROTOCOL", "Protocol", ProtocolAuto, "2.0", Protocol2},
 		{"ON_REFUSED", "OnRefused", OnRefusedHalve, "drop", OnRefusedDrop},
+		{"STALE_MARKERS", "StaleMarkers", false, "true", true},
 		{"ONCE_TIMEOUT", "OnceTimeout", time.Hour, "168h", 168 * time.Hour},
 		{"PAGE_SIZE", "PageSize", 500, "1", 1},
 		{"CHANGES", "Changes", ChangesWatch, "none", ChangesNone},
@@ -296,8 +296,8 @@ func TestFlags(t *testing.T) {
 	if err != nil || cfg.Labels.Resources[0] != "nodes" || cfg.Annotations.Resources[0] != "nodes" {
 		t.Errorf("%v, %+v", err, cfg)
 	}
-	_, err = Load(false, append(resources("Pods"), Flag{"namespaces", "NAMESPACES", "shop"}, Flag{"destination", "DESTINATION", "here"})...)
-	want := `--resources="Pods"; want a list of plural, plural.group or *.group, such as pods or deployments.apps, at least one while labels are enabled
+	_, err = Load(false, append(resources("*"), Flag{"namespaces", "NAMESPACES", "shop"}, Flag{"destination", "DESTINATION", "here"})...)
+	want := `--resources="*": name the kinds, or whole groups such as *.apps; want a list of plural, plural.group or *.group, such as pods or deployments.apps, at least one while labels are enabled
 --destination="here"; ` + wantURL + `
 --namespaces and LABELSTREAM_NAMESPACES_EXCLUDE both name "shop"; want it in one of them`
 	if err == nil || err.Error() != want {

@@ -35,13 +35,24 @@ func TestLoadRefuses(t *testing.T) {
 		{"LABELS_FILTERS", "app,team\nowner", []string{`LABELS_FILTERS="app,team": separated by newlines and by commas; ` + wantPatterns}},
 		{"LABELS_FILTERS", " ,", []string{`LABELS_FILTERS=" ,": is empty; ` + wantPatterns}},
 		{"LABELS_RESOURCES", "", []string{`LABELS_RESOURCES="": is empty; ` + wantResources}},
-		{"LABELS_RESOURCES", "Pods,*,pods/status,*.,.apps,pods,pods", []string{
-			`LABELS_RESOURCES="Pods"; ` + wantResources,
-			`LABELS_RESOURCES="*"; ` + wantResources,
-			`LABELS_RESOURCES="pods/status"; ` + wantResources,
+		// Deployment, Pod and po are for the API server to answer.
+		{"LABELS_RESOURCES", "Deployment,Pod,po,*,pods/status,*.,.apps,pods,pods", []string{
+			`LABELS_RESOURCES="*": name the kinds, or whole groups such as *.apps; ` + wantResources,
+			`LABELS_RESOURCES="pods/status": keys go to LABELSTREAM_LABELS_FILTERS; ` + wantResources,
 			`LABELS_RESOURCES="*."; ` + wantResources,
 			`LABELS_RESOURCES=".apps"; ` + wantResources,
 			`LABELS_RESOURCES="pods": is there twice; ` + wantResources,
+		}},
+		{"LABELS_RESOURCES", "pods=[*],nodes=[app,team],*=[*],pods=app,pods[app],pods:app", []string{
+			`LABELS_RESOURCES="pods=[*]": keys go to LABELSTREAM_LABELS_FILTERS; ` + wantResources,
+			`LABELS_RESOURCES="nodes=[app,team]": keys go to LABELSTREAM_LABELS_FILTERS; ` + wantResources,
+			`LABELS_RESOURCES="*=[*]": keys go to LABELSTREAM_LABELS_FILTERS; ` + wantResources,
+			`LABELS_RESOURCES="pods=app": keys go to LABELSTREAM_LABELS_FILTERS; ` + wantResources,
+			`LABELS_RESOURCES="pods[app]": keys go to LABELSTREAM_LABELS_FILTERS; ` + wantResources,
+			`LABELS_RESOURCES="pods:app": keys go to LABELSTREAM_LABELS_FILTERS; ` + wantResources,
+		}},
+		{"ANNOTATIONS_RESOURCES", "pods(owner", []string{
+			`ANNOTATIONS_RESOURCES="pods(owner": keys go to LABELSTREAM_ANNOTATIONS_FILTERS; ` + strings.ReplaceAll(wantResources, "labels", "annotations"),
 		}},
 		{"NAMESPACES", "a,kube_system,-x," + strings.Repeat("x", 64), []string{
 			`NAMESPACES="kube_system"; ` + wantNames,

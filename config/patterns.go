@@ -7,10 +7,53 @@ import (
 	"regexp/syntax"
 	"slices"
 	"strings"
+	"sync/atomic"
 )
 
+// Pattern is a Go regular expression.
+type Pattern struct {
+	*regexp.Regexp
+	// matched says that it has matched a key.
+	matched atomic.Bool
+}
+
 // Patterns is a List of Go regular expressions.
-type Patterns []*regexp.Regexp
+type Patterns []*Pattern
+
+// first returns the index of the first pattern that matches somewhere in a key, -1
+// where none does. It tries all of them: each remembers whether it has matched.
+func (p Patterns) first(key string) int {
+	first := -1
+	for i, pattern := range slices.Backward(p) {
+		if pattern.MatchString(key) {
+			pattern.matched.Store(true)
+			first = i
+		}
+	}
+	return first
+}
+
+// Unmatched returns the patterns of what is enabled that have matched no key so far,
+// by their variable. It leaves out the defaults.
+func (c *Config) Unmatched() map[string][]string {
+	var env environment
+	if c.Labels.Enabled {
+		env.Labels = labelSource(c.Labels)
+	}
+	if c.Annotations.Enabled {
+		env.Annotations = annotationSource(c.Annotations)
+	}
+	unmatched := make(map[string][]string)
+	for _, s := range settingsOf(&env) {
+		patterns, _ := s.value.Interface().(Patterns)
+		for _, pattern := range patterns {
+			if text := pattern.String(); !pattern.matched.Load() && text != s.tag("default") {
+				unmatched[prefix+"_"+s.name] = append(unmatched[prefix+"_"+s.name], text)
+			}
+		}
+	}
+	return unmatched
+}
 
 // Decode compiles a list of patterns for envconfig. Its error names every
 // pattern that does not compile, or that can match no key.
@@ -22,7 +65,7 @@ func (p *Patterns) Decode(value string) error {
 		if reason != "" {
 			invalid = append(invalid, shown(item, reason))
 		}
-		patterns = append(patterns, pattern)
+		patterns = append(patterns, &Pattern{Regexp: pattern})
 	}
 	if invalid != nil {
 		return invalid

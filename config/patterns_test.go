@@ -53,6 +53,26 @@ func TestPatternsThatMatchSomeKey(t *testing.T) {
 	}
 }
 
+// TestUnmatched has patterns whose keys all match an earlier pattern too, or are
+// excluded: they have matched.
+func TestUnmatched(t *testing.T) {
+	cfg := loaded(t, with(map[string]string{
+		"LABELS_FILTERS": "^app,^app$,^team$,.*", "LABELS_EXCLUDE": "pp$,internal", "ANNOTATIONS_ENABLED": "true", "ANNOTATIONS_FILTERS": "owner",
+	}))
+	want := map[string][]string{
+		"LABELSTREAM_LABELS_FILTERS": {"^app", "^app$", "^team$"}, "LABELSTREAM_LABELS_EXCLUDE": {"pp$", "internal"}, "LABELSTREAM_ANNOTATIONS_FILTERS": {"owner"},
+	}
+	if d := cmp.Diff(want, cfg.Unmatched()); d != "" {
+		t.Errorf("before any key: -want +got\n%s", d)
+	}
+	cfg.Labels.Rank("app")
+	cfg.Annotations.Enabled = false
+	want = map[string][]string{"LABELSTREAM_LABELS_FILTERS": {"^team$"}, "LABELSTREAM_LABELS_EXCLUDE": {"internal"}}
+	if d := cmp.Diff(want, cfg.Unmatched()); d != "" {
+		t.Errorf("after app: -want +got\n%s", d)
+	}
+}
+
 // FuzzMatchesNoKey wants no pattern refused that matches a key.
 func FuzzMatchesNoKey(f *testing.F) {
 	f.Add("^team$", "team")

@@ -1,10 +1,5 @@
 package config
 
-import (
-	"regexp"
-	"slices"
-)
-
 // LabelSource are the settings of labels, and those of annotations.
 type LabelSource struct {
 	// Enabled says whether the chosen resources give such a series at all.
@@ -20,9 +15,8 @@ type LabelSource struct {
 // first that matches: where not all labels can be sent, those of a low rank are.
 // Rank does not look at Enabled.
 func (s *LabelSource) Rank(key string) (rank int, ok bool) {
-	matches := func(pattern *regexp.Regexp) bool { return pattern.MatchString(key) }
-	rank = slices.IndexFunc(s.Filters, matches)
-	return rank, rank >= 0 && !slices.ContainsFunc(s.Exclude, matches)
+	rank, excluded := s.Filters.first(key), s.Exclude.first(key)
+	return rank, rank >= 0 && excluded < 0
 }
 
 // labelSource and annotationSource are LabelSource with the tags of each. Go

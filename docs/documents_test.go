@@ -104,21 +104,37 @@ func slug(heading string) string {
 }
 
 var (
-	metric = regexp.MustCompile(`\blabelstream_[a-z_]+[a-z]\b`)
+	metric = regexp.MustCompile(`\b(labelstream_[a-z_]+[a-z])\b`)
 	// derived are the endings of what a histogram is made of.
 	derived = regexp.MustCompile(`_(bucket|count|sum)$`)
 )
 
-// TestMetrics wants each metric that a document names to be one.
+// TestMetrics wants each metric that a document, a rule or a dashboard names to be
+// one, and docs/operations.md to name all.
 func TestMetrics(t *testing.T) {
 	code := literals(t)
-	walk(t, ".md", func(path, text string) {
-		for _, name := range metric.FindAllString(text, -1) {
-			if !code[derived.ReplaceAllString(name, "")] {
-				t.Errorf("%s names the metric %s, which there is not", path, name)
+	for _, suffix := range []string{".md", ".yaml", ".json"} {
+		walk(t, suffix, func(path, text string) {
+			for _, name := range metric.FindAllString(text, -1) {
+				if !code[name] && !code[derived.ReplaceAllString(name, "")] {
+					t.Errorf("%s names the metric %s, which there is not", path, name)
+				}
 			}
+		})
+	}
+	documented, metrics := names(t, "docs/operations.md", metric), 0
+	for name := range code {
+		if name == "" || metric.FindString(name) != name {
+			continue
 		}
-	})
+		metrics++
+		if !documented[name] {
+			t.Errorf("docs/operations.md lacks the metric %s", name)
+		}
+	}
+	if metrics == 0 {
+		t.Error("the code has no metrics: the test does not find them")
+	}
 }
 
 var (
@@ -229,7 +245,6 @@ func TestCommands(t *testing.T) {
 	}
 }
 
-// names are what the expression finds in a file.
 func names(t *testing.T, path string, expression *regexp.Regexp) map[string]bool {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(root, path))

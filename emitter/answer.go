@@ -41,13 +41,13 @@ type answer struct {
 	outcome outcome
 	// status is the HTTP status, zero where no answer came.
 	status int
-	// written is the number of samples that a 2.0 receiver says it has, those
-	// that were sent at most; else notSaid.
+	// written is the number of samples that a 2.0 receiver says it has; else
+	// notSaid.
 	written int
 	// cause is the same for failures of the same kind, from a small set.
 	cause string
-	// err says what the failure was, or which samples are missing; nil where all
-	// is well.
+	// err says what the failure was, or which samples are missing or too many; nil
+	// where all is well.
 	err error
 	// after is how long to wait: the Retry-After, zero without one.
 	after time.Duration
@@ -73,18 +73,14 @@ func outcomeOf(status int) outcome {
 func (c *client) classify(resp *http.Response, text string, m message) answer {
 	a := answer{outcome: outcomeOf(resp.StatusCode), status: resp.StatusCode, written: notSaid}
 	if m.version == v2 {
-		a.written = written(resp.Header, m.samples)
+		a.written = written(resp.Header)
 	}
 	note, hint := a.weigh(resp, m)
 	if a.outcome == accepted && note == "" {
 		return a
 	}
 	a.cause = strconv.Itoa(a.status) + note
-	said := ""
-	if text = strings.TrimSpace(c.redact(text, resp.Request)); text != "" {
-		// Quoted: it ends up on terminals, and is not to be trusted.
-		said = fmt.Sprintf(", receiver says %q", text)
-	}
+	said := quote(strings.TrimSpace(c.redact(text, resp.Request)))
 	err := fmt.Errorf("send to %s: status %d %s%s%s", c.name, a.status, http.StatusText(a.status), note, said)
 	a.err = outage.WithHint(err, hint)
 	if a.outcome == retryable {
@@ -93,10 +89,27 @@ func (c *client) classify(resp *http.Response, text string, m message) answer {
 	return a
 }
 
+// quote makes a receiver's words fit to be logged: they end up on terminals, and are
+// not to be trusted. Long ones lose their middle: the reason stands at either end.
+func quote(text string) string {
+	switch leftOut := len(text) - maxSaid; {
+	case text == "":
+		return ""
+	case leftOut <= 0:
+		return fmt.Sprintf(", receiver says %q", text)
+	default:
+		return fmt.Sprintf(", receiver says %q, %d bytes left out, %q", text[:maxSaid/2], leftOut, text[maxSaid/2+leftOut:])
+	}
+}
+
 // weigh changes the outcome by what else the answer says. The note is for the
 // error.
 func (a *answer) weigh(resp *http.Response, m message) (note, hint string) {
 	isSuccess := a.status/100 == 2
+	if a.written >= m.samples && !isSuccess {
+		// It refuses, and says that it has all: Mimir counts what it received.
+		a.written = notSaid
+	}
 	switch {
 	case a.outcome == misconfigured:
 		return "", hintFor(resp)
@@ -107,8 +120,7 @@ func (a *answer) weigh(resp *http.Response, m message) (note, hint string) {
 	case isSuccess && m.version == v2 && a.written == notSaid:
 		a.outcome = misconfigured
 		return " without the samples written", "it does not speak remote_write 2.0; set LABELSTREAM_PROTOCOL to auto or 1.0"
-	case a.written == m.samples:
-		a.outcome = accepted
+	case a.written == m.samples && isSuccess:
 	case a.written > 0:
 		a.outcome = accepted
 		return fmt.Sprintf(", %d of %d samples written", a.written, m.samples), ""
@@ -121,11 +133,11 @@ func (a *answer) weigh(resp *http.Response, m message) (note, hint string) {
 
 // written returns how many of the samples a receiver says it has. The header is
 // in use in two spellings.
-func written(header http.Header, samples int) int {
+func written(header http.Header) int {
 	const prefix = "X-Prometheus-Remote-Write-"
 	for _, name := range []string{prefix + "Samples-Written", prefix + "Written-Samples"} {
 		if n, err := strconv.Atoi(header.Get(name)); err == nil {
-			return min(max(n, 0), samples)
+			return max(n, 0)
 		}
 	}
 	return notSaid

@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"labelstream/config"
+	"labelstream/record"
 	"labelstream/status/outage"
 )
 
@@ -110,6 +111,9 @@ func deliverOne(t *testing.T, status int, protocol config.Protocol, long bool) (
 func TestWritten(t *testing.T) {
 	const ofAll, spelling = samplesWritten, "X-Prometheus-Remote-Write-Written-Samples"
 	const auto, fixed = config.ProtocolAuto, config.Protocol2
+	const refused, named = "error: The destination refused records reason=not_written records=", "error: The destination refused a record kind=pods name="
+	odd := []string{"warning: The destination contradicts itself, records count as accepted"}
+	each := []string{named + "p1 reason=bad_request", named + "p2 reason=bad_request", named + "p3 reason=bad_request"}
 	for _, c := range []struct {
 		name              string
 		protocol          config.Protocol
@@ -119,24 +123,30 @@ func TestWritten(t *testing.T) {
 		accepted, refused int64
 		versions          []version
 		samples           float64
+		// lines are logged, each with the answer.
+		lines []string
 	}{
-		{"all", fixed, 204, ofAll, 6, 3, 0, []version{v2}, 6},
-		{"all in the other spelling", auto, 200, spelling, 6, 3, 0, []version{v2}, 6},
-		{"more than there are", fixed, 200, ofAll, 60, 3, 0, []version{v2}, 6},
-		{"one less", auto, 204, ofAll, 5, 2, 1, []version{v2}, 5},
-		{"some of a refusal", fixed, 400, ofAll, 4, 2, 1, []version{v2}, 4},
-		{"half of a refusal", fixed, 422, ofAll, 3, 1, 2, []version{v2}, 3},
-		{"less than none", fixed, 400, ofAll, -5, 0, 3, []version{v2}, 0},
-		{"none of a success", fixed, 200, ofAll, 0, 0, 3, []version{v2}, 0},
-		{"some, and a conflict", fixed, 409, ofAll, 4, 3, 0, []version{v2}, 6},
-		{"some of a refusal, with 1.0 to be asked first", auto, 400, ofAll, 4, 3, 0, []version{v2, v1}, 6},
-		{"none of a success, with 1.0 to be asked first", auto, 200, ofAll, 0, 3, 0, []version{v2, v1}, 6},
+		{"all", fixed, 204, ofAll, 6, 3, 0, []version{v2}, 6, nil},
+		{"all in the other spelling", auto, 200, spelling, 6, 3, 0, []version{v2}, 6, nil},
+		{"more than there are", fixed, 200, ofAll, 60, 3, 0, []version{v2}, 6, odd},
+		{"one less", auto, 204, ofAll, 5, 2, 1, []version{v2}, 5, []string{refused + "1"}},
+		{"some of a refusal", fixed, 400, ofAll, 4, 2, 1, []version{v2}, 4, []string{refused + "1"}},
+		{"half of a refusal", fixed, 422, ofAll, 3, 1, 2, []version{v2}, 3, []string{refused + "2"}},
+		{"all of a refusal", fixed, 400, ofAll, 6, 0, 3, []version{v2, v2, v2, v2, v2}, 0, each},
+		{"none of a refusal", fixed, 400, ofAll, 0, 0, 3, []version{v2, v2, v2, v2, v2}, 0, each},
+		{"more of a refusal than there are", fixed, 400, ofAll, 60, 0, 3, []version{v2, v2, v2, v2, v2}, 0, each},
+		{"less than none", fixed, 200, ofAll, -5, 0, 3, []version{v2}, 0, []string{refused + "3"}},
+		{"none of a success", fixed, 200, ofAll, 0, 0, 3, []version{v2}, 0, []string{refused + "3"}},
+		{"some, and a conflict", fixed, 409, ofAll, 4, 3, 0, []version{v2}, 6, nil},
+		{"some, and an error", fixed, 500, ofAll, 4, 3, 0, []version{v2, v2}, 6, []string{"warning: Cannot send", "info: Sending again after=100ms"}},
+		{"some of a refusal, with 1.0 to be asked first", auto, 400, ofAll, 4, 3, 0, []version{v2, v1}, 6, nil},
+		{"none of a success, with 1.0 to be asked first", auto, 200, ofAll, 0, 3, 0, []version{v2, v1}, 6, nil},
 	} {
-		t.Run(c.name, func(t *testing.T) {
+		bubble(t, c.name, func(t *testing.T) {
 			const words = `series {namespace="", pod="p2"} is bad`
-			d := newDestination(func(_ int, r request, _ *http.Request) (*http.Response, error) {
-				if r.Version == v1 {
-					return respond(200, ""), nil
+			d := newDestination(func(n int, r request, req *http.Request) (*http.Response, error) {
+				if r.Version == v1 || c.status == 500 && n > 0 {
+					return codes(200)(n, r, req)
 				}
 				return respond(c.status, words, c.header, strconv.Itoa(c.written)), nil
 			})
@@ -145,11 +155,17 @@ func TestWritten(t *testing.T) {
 			expect(t, "versions", d.versions(), c.versions)
 			expect(t, "totals", h.Totals()["pods"], Totals{Accepted: c.accepted, Refused: c.refused})
 			expect(t, "samples", testutil.ToFloat64(h.stats.samplesSent), c.samples)
-			if c.refused > 0 {
-				expect(t, "log", h.lines(), []string{fmt.Sprintf("error: The destination refused records reason=not_written records=%d "+
-					"error=send to http://destination/write: status %d %s, %d of 6 samples written, receiver says %q",
-					c.refused, c.status, http.StatusText(c.status), max(c.written, 0), words)})
+			var lines []string
+			for _, line := range h.lines() {
+				message, text, _ := strings.Cut(line, " error=")
+				lines = append(lines, message)
+				want := fmt.Sprintf("send to http://destination/write: status %d %s, %d of 6 samples written, receiver says %q",
+					c.status, http.StatusText(c.status), max(c.written, 0), words)
+				if len(d.got()) == 1 && text != want {
+					t.Errorf("the log says %q, want %q", text, want)
+				}
 			}
+			expect(t, "log", lines, c.lines)
 		})
 	}
 }
@@ -239,6 +255,46 @@ func TestCauseOf(t *testing.T) {
 	} {
 		cause, _ := causeOf(tc.err)
 		expect(t, fmt.Sprint(tc.err), cause, tc.want)
+	}
+}
+
+// A long answer is logged by its beginning and its end. What is beyond 64 KiB is not
+// read, so that no answer takes much memory.
+func TestLongAnswers(t *testing.T) {
+	for size, want := range map[int]string{
+		4096:    strconv.Quote("begin" + strings.Repeat("-", 4096-13) + "reason\nx"),
+		6 << 10: fmt.Sprintf("%q, 2048 bytes left out, %q", "begin"+strings.Repeat("-", 2043), strings.Repeat("-", 2040)+"reason\nx"),
+		1 << 20: fmt.Sprintf("%q, 61440 bytes left out, %q", "begin"+strings.Repeat("-", 2043), strings.Repeat("-", 2048)),
+	} {
+		d := newDestination(func(int, request, *http.Request) (*http.Response, error) {
+			return respond(400, "begin"+strings.Repeat("-", size-13)+"reason\nx"), nil
+		})
+		h := newHarness(t, d)
+		h.deliver(newRecord(1, "a"))
+		expect(t, "log", h.lines(), []string{"error: The destination refused a record kind=pods name=p1 reason=bad_request " +
+			"error=send to http://destination/write: status 400 Bad Request, receiver says " + want})
+	}
+}
+
+// Where a record is refused that has a name beyond the classic ones, the log says
+// what to do if that is the reason.
+func TestHintOnNames(t *testing.T) {
+	const hint = ` hint=its label name "label_a.example/b" has more than letters, digits and _: ` +
+		"if the destination knows no such names, set LABELSTREAM_NAMES=underscore"
+	for _, c := range []struct {
+		status int
+		label  string
+		want   string
+	}{{400, "label_a.example/b", hint}, {422, "label_a.example/b", hint}, {413, "label_a.example/b", ""}, {400, "label_b", ""}} {
+		h := newHarness(t, newDestination(codes(c.status)))
+		rec := newRecord(1, "a", "b")
+		rec.Series = record.AppendLabel(record.AppendCount(rec.Series, 1), c.label, "c")
+		rec.Count++
+		h.deliver(rec)
+		for _, line := range h.lines() {
+			_, got, _ := strings.Cut(line, http.StatusText(c.status))
+			expect(t, fmt.Sprint("hint on ", c.status, c.label), got, c.want)
+		}
 	}
 }
 

@@ -1,9 +1,12 @@
 package emitter
 
 import (
+	"cmp"
+	"slices"
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/sirupsen/logrus"
 
 	"labelstream/record"
@@ -36,29 +39,48 @@ type entry struct {
 	from, to int32
 	// size is the record's bytes, encoded as 1.0.
 	size int32
-	// series is how many there are, with one sample each.
-	series int32
+	// series is how many the object has. Each gets so many samples: its value, and
+	// a tick later a staleness marker where it ends with the object.
+	series, samples int32
+	// ended is how many more follow in the arena that the object no longer has.
+	// Each gets a staleness marker.
+	ended int32
 	// tick is how many milliseconds after the first record of its part this one
 	// is stamped, see [clock.stamp].
 	tick    int32
 	deleted bool
 }
 
+// newEntry describes a record, with staleness markers or without.
+func newEntry(rec *record.Record, markers bool) entry {
+	e := entry{kind: rec.Kind, key: rec.Key, deleted: rec.Deleted, series: int32(rec.Count), samples: 1}
+	if markers {
+		e.ended = int32(rec.EndedCount)
+		if rec.Deleted {
+			e.samples = 2
+		}
+	}
+	e.size = int32(seriesSize(rec.Series, rec.Count, int(e.samples)) + seriesSize(rec.Ended, int(e.ended), 1))
+	return e
+}
+
 // add copies the record. The buffer grows to the limit rather than past it.
-func (b *batch) add(rec *record.Record, size int, now time.Duration, limit int) {
+func (b *batch) add(rec *record.Record, e entry, now time.Duration, limit int) {
 	if len(b.entries) == 0 {
 		b.since.Store(int64(now) + 1)
 	}
+	ended := rec.Ended
+	if e.ended == 0 {
+		ended = nil
+	}
 	from := len(b.arena)
-	if need := from + len(rec.Series); need > cap(b.arena) {
+	if need := from + len(rec.Series) + len(ended); need > cap(b.arena) {
 		b.arena = append(make([]byte, 0, max(need, min(limit, max(minArena, 2*cap(b.arena))))), b.arena...)
 	}
-	b.arena = append(b.arena, rec.Series...)
-	b.entries = append(b.entries, entry{
-		kind: rec.Kind, key: rec.Key, queued: now, deleted: rec.Deleted,
-		from: int32(from), to: int32(len(b.arena)), size: int32(size), series: int32(rec.Count),
-	})
-	b.size += size
+	b.arena = append(append(b.arena, rec.Series...), ended...)
+	e.queued, e.from, e.to = now, int32(from), int32(len(b.arena))
+	b.entries = append(b.entries, e)
+	b.size += int(e.size)
 }
 
 // reset empties the batch for the next records. A buffer that a single record
@@ -79,24 +101,45 @@ type part struct {
 	entries []entry
 	// isWhole says that it is no piece of something refused.
 	isWhole bool
+	// isSuspect says that it is what is left of a part that met server errors until
+	// the rest was accepted without it.
+	isSuspect bool
 }
 
-func (b *batch) all() part { return part{b, b.entries, true} }
+func (b *batch) all() part { return part{batch: b, entries: b.entries, isWhole: true} }
 
 func (p *part) series(e *entry) record.Cursor { return record.Cursor(p.batch.arena[e.from:e.to]) }
 
 // totals are the samples of the records, and their bytes, encoded as 1.0.
 func (p *part) totals() (samples, bytes int) {
 	for i := range p.entries {
-		samples += int(p.entries[i].series)
-		bytes += int(p.entries[i].size)
+		e := &p.entries[i]
+		samples += int(e.series*e.samples + e.ended)
+		bytes += int(e.size)
 	}
 	return samples, bytes
 }
 
 // cut divides a part before the record at an index.
 func (p *part) cut(at int, isWhole bool) (left, right part) {
-	return part{p.batch, p.entries[:at], isWhole}, part{p.batch, p.entries[at:], isWhole}
+	return part{p.batch, p.entries[:at], isWhole, p.isSuspect}, part{p.batch, p.entries[at:], isWhole, p.isSuspect}
+}
+
+// halves divides a part between objects, so that it does not matter which half is
+// accepted first: the records of an object are in one half, in their order. isOne
+// says that there is but one object.
+func (p *part) halves() (left, right part, isOne bool) {
+	slices.SortStableFunc(p.entries, func(a, b entry) int { return cmp.Compare(a.key, b.key) })
+	middle := p.entries[len(p.entries)/2].key
+	at := slices.IndexFunc(p.entries, func(e entry) bool { return e.key == middle })
+	if at == 0 {
+		at = slices.IndexFunc(p.entries, func(e entry) bool { return e.key != middle })
+	}
+	if at < 0 {
+		return left, right, true
+	}
+	left, right = p.cut(at, false)
+	return left, right, false
 }
 
 // fitting is how many records from the first on have no more than so many bytes,
@@ -140,4 +183,20 @@ func (p *part) identity() logrus.Fields {
 		}
 	}
 	return id
+}
+
+// oddName is a label name of the records that receivers without UTF-8 names refuse,
+// "" where there is none.
+func (p *part) oddName() string {
+	for i := range p.entries {
+		series := p.series(&p.entries[i])
+		for len(series) > 0 {
+			for range series.Count() {
+				if name, _ := series.Label(); !model.LegacyValidation.IsValidLabelName(string(name)) {
+					return string(name)
+				}
+			}
+		}
+	}
+	return ""
 }

@@ -16,8 +16,12 @@ import (
 	"labelstream/config"
 )
 
-// maxBody is how much of a receiver's answer is read.
-const maxBody = 4 << 10
+const (
+	// maxBody is how much of a receiver's answer is read.
+	maxBody = 64 << 10
+	// maxSaid is how much of it is logged.
+	maxSaid = 4 << 10
+)
 
 // client makes single requests.
 type client struct {

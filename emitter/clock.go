@@ -31,25 +31,29 @@ func newClock(log logrus.FieldLogger) *clock {
 
 // stamp gives the records their ticks, and returns the time of tick zero in
 // milliseconds of Unix time. All have one time, except that an object that comes
-// again begins a round, a tick of a millisecond later. The last round is now, and
-// later than all that was stamped before.
+// again begins a round, which is later than all samples of the round before: by a
+// tick of a millisecond each. The last sample is now, and later than all that was
+// stamped before.
 func (c *clock) stamp(entries []entry) (first int64) {
-	tick := int32(0)
+	tick, next := int32(0), int32(0)
 	clear(c.seen)
 	for i := range entries {
-		if _, again := c.seen[entries[i].key]; again {
-			tick++
+		e := &entries[i]
+		if _, again := c.seen[e.key]; again {
+			tick = next
 			clear(c.seen)
 		}
-		c.seen[entries[i].key] = struct{}{}
-		entries[i].tick = tick
+		c.seen[e.key] = struct{}{}
+		e.tick = tick
+		next = max(next, tick+e.samples)
 	}
+	last := int64(next - 1)
 	now := c.now().UnixMilli()
 	if ahead := time.Duration(c.last-now) * time.Millisecond; ahead > maxAhead {
 		c.log.WithField("by", ahead.Round(time.Second).String()).Warn("The clock was set back, samples follow it")
 		c.last = 0
 	}
-	first = max(now-int64(tick), c.last+1, minStamp)
-	c.last = first + int64(tick)
+	first = max(now-last, c.last+1, minStamp)
+	c.last = first + last
 	return first
 }

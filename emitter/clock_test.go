@@ -1,6 +1,7 @@
 package emitter
 
 import (
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -8,7 +9,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"labelstream/config"
-	"labelstream/record"
 )
 
 // A batch has one time, that of the attempt. An object that comes again is a tick
@@ -55,29 +55,61 @@ func TestTimesRise(t *testing.T) {
 	})
 }
 
+// A marker ends each series of an object that is gone, and those that an object no
+// longer has. What follows of the object is later than its marker.
+func TestStaleMarkers(t *testing.T) {
+	for _, c := range []struct {
+		protocol config.Protocol
+		markers  bool
+		want     [][]sample
+	}{
+		{config.Protocol1, false, [][]sample{{{"a", -2}, {"b", -2}, {"a2", -1}, {"a2", 0}, {"c", 0}}, {{"a", 1}, {"c", 1}}}},
+		{config.Protocol1, true, [][]sample{
+			{{"a", -3}, {"b", -3}, {"a2", -2}, {"a†", -2}, {"a0†", -2}, {"a2", -1}, {"a2†", 0}, {"c", -1}, {"c†", 0}},
+			{{"a", 1}, {"c", 1}, {"c†", 2}},
+		}},
+		{config.Protocol2, true, [][]sample{
+			{{"a", -3}, {"b", -3}, {"a2", -2}, {"a†", -2}, {"a0†", -2}, {"a2", -1}, {"a2†", 0}, {"c", -1}, {"c†", 0}},
+			{{"a", 1}, {"c", 1}, {"c†", 2}},
+		}},
+	} {
+		bubble(t, fmt.Sprint(c.protocol, c.markers), func(t *testing.T) {
+			d := newDestination(codes(200))
+			h := newHarness(t, d, batchSize(5), speaking(c.protocol), func(s *config.Delivery, _ *Options) { s.StaleMarkers = c.markers })
+			relabelled := ended(newRecord(1, "a2"), "a", "a0")
+			expect(t, "hash", relabelled.Hash(), newRecord(1, "a2").Hash())
+			h.put(newRecord(1, "a"), newRecord(2, "b"), relabelled, deleted(newRecord(1, "a2")), deleted(newRecord(3, "c")))
+			h.deliver(newRecord(1, "a"), deleted(newRecord(3, "c")))
+			for _, r := range c.want {
+				for i := range r {
+					r[i].At += time.Now().UnixMilli()
+				}
+			}
+			expect(t, "samples", each(d, func(r request) []sample { return r.Samples }), c.want)
+			expect(t, "samples accepted", testutil.ToFloat64(h.stats.samplesSent), float64(len(c.want[0])+len(c.want[1])))
+			expect(t, "totals", h.Totals(), map[string]Totals{"pods": {Accepted: 7}})
+		})
+	}
+}
+
 // Deletions that have waited for over five minutes are not sent, and counted;
 // whatever else waited is.
 func TestOldDeletionsAreDropped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		deleted := func(key uint64, name string) *record.Record {
-			rec := newRecord(key, name)
-			rec.Deleted = true
-			return rec
-		}
 		d := newDestination(upAfter(40 * time.Minute))
 		h := newHarness(t, d)
 		h.start(t.Context())
-		h.put(newRecord(1, "a"), deleted(2, "b"), deleted(3, "c"), deleted(4, "d"))
+		h.put(newRecord(1, "a"), deleted(newRecord(2, "b")), deleted(newRecord(3, "c")), deleted(newRecord(4, "d")))
 		time.Sleep(37 * time.Minute)
-		h.put(deleted(5, "e"), newRecord(6, "f"))
+		h.put(deleted(newRecord(5, "e")), newRecord(6, "f"))
 		h.finish()
 		expect(t, "stored", d.stored(), []string{"a", "e", "f"})
 		for _, r := range d.got() {
 			if len(r.Samples) == 2 && r.Samples[1].Name == "b" && r.After > maxDeletionAge {
 				t.Errorf("a deletion was sent after %v", r.After)
 			}
-			// Of two attempts in a millisecond, the second is one later.
-			if at := d.start.Add(r.After).UnixMilli(); r.Samples[0].At < at || r.Samples[0].At > at+1 {
+			// Of several attempts in a millisecond, each is one later.
+			if at := d.start.Add(r.After).UnixMilli(); r.Samples[0].At < at || r.Samples[0].At > at+2 {
 				t.Errorf("a sample sent at %d has the time %d", at, r.Samples[0].At)
 			}
 		}

@@ -2,7 +2,9 @@ package emitter
 
 import (
 	"context"
+	"fmt"
 	"net/http"
+	"time"
 
 	"labelstream/config"
 )
@@ -18,15 +20,15 @@ const (
 	reasonTooLarge      = "too_large"
 	reasonUnprocessable = "unprocessable"
 	reasonNotWritten    = "not_written"
+	reasonServerError   = "server_error"
 	reasonUndecided     = "undecided"
 )
 
 // delivery is the way of one batch to the outcomes of its records.
 type delivery struct {
 	sender *sender
-	// requests are those that searched for bad records, pending the parts that the
-	// search has still to send.
-	requests, pending int
+	// requests are those that the search for bad records has made and will make.
+	requests int
 	// accepted and refused count records.
 	accepted, refused int
 	conflict          bool
@@ -35,8 +37,8 @@ type delivery struct {
 // deliver sends the batch until each of its records has an outcome. The error says
 // why some are left without one.
 func (s *sender) deliver(ctx context.Context, b *batch) error {
-	if err := s.startBatch(ctx); err != nil {
-		return err
+	if time.Since(s.lowered) >= lowerFor {
+		s.limit = s.queue.size.bytes
 	}
 	d := delivery{sender: s}
 	if err := d.sendAll(ctx, b.all()); err != nil {
@@ -62,12 +64,11 @@ func (d *delivery) sendAll(ctx context.Context, rest part) error {
 
 // send gives the records of a part their outcome, or divides it.
 func (d *delivery) send(ctx context.Context, p part) error {
-	if !p.isWhole {
-		d.requests += d.sender.protocol.requests()
+	d.sender.forget(&p)
+	if err := d.sender.awaitAcceptance(ctx, &p); err != nil {
+		return err
 	}
-	// A step between refused and retryable belongs here: a part whose failure looks
-	// like its own could be divided too.
-	a, err := d.sender.send(ctx, &p)
+	a, rest, err := d.sender.send(ctx, &p)
 	records := len(p.entries)
 	if err != nil || records == 0 {
 		return err
@@ -78,15 +79,18 @@ func (d *delivery) send(ctx context.Context, p part) error {
 		d.sender.lowerLimit(bytes / 2)
 	}
 	switch {
+	case a.outcome == accepted && len(rest.entries) > 0:
+		d.accept(&p, a)
+		return d.send(ctx, rest)
 	case a.outcome == accepted:
 		d.accept(&p, a)
 	case records == 1 || d.sender.cfg.OnRefused == config.OnRefusedDrop:
 		d.refuse(&p, a, reasonOf(a))
 	case isTooLarge:
 		return d.sendAll(ctx, p)
-	case a.written == 0:
+	case a.status/100 == 2:
 		d.refuse(&p, a, reasonNotWritten)
-	case d.requests+d.sender.protocol.requests()*(d.pending+2) < maxRequests:
+	case d.requests+2*d.sender.protocol.requests() < maxRequests:
 		return d.divide(ctx, &p)
 	default:
 		d.refuse(&p, a, reasonUndecided)
@@ -97,10 +101,8 @@ func (d *delivery) send(ctx context.Context, p part) error {
 // divide searches for bad records in the halves of a part.
 func (d *delivery) divide(ctx context.Context, p *part) error {
 	left, right := p.cut(len(p.entries)/2, false)
-	d.pending++
-	err := d.send(ctx, left)
-	d.pending--
-	if err != nil {
+	d.requests += 2 * d.sender.protocol.requests()
+	if err := d.send(ctx, left); err != nil {
 		return err
 	}
 	return d.send(ctx, right)
@@ -121,16 +123,24 @@ func (d *delivery) accept(p *part, a answer) {
 	d.sender.stats.accept(p, leftOut, written)
 	if leftOut > 0 {
 		d.sender.refusals.add(reasonNotWritten, a.err, leftOut, nil)
+		d.sender.witness.reset(0) // it may be among these records, as it was
+	} else {
+		d.sender.refusals.acceptance(a.err)
+		d.sender.remember(p)
 	}
-	d.sender.answered(0, nil)
+	d.sender.answered(0)
 }
 
 func (d *delivery) refuse(p *part, a answer, reason string) {
 	records := len(p.entries)
 	d.refused += records
 	d.sender.stats.refuse(p, reason)
-	d.sender.refusals.add(reason, a.err, records, p.identity())
-	d.sender.answered(d.sender.refusedInRow+records, a.err)
+	id := p.identity()
+	if name := p.oddName(); id != nil && name != "" && (reason == reasonBadRequest || reason == reasonUnprocessable) {
+		id["hint"] = fmt.Sprintf("its label name %q has more than letters, digits and _: if the destination knows no such names, set LABELSTREAM_NAMES=underscore", name)
+	}
+	d.sender.refusals.add(reason, a.err, records, id)
+	d.sender.answered(d.sender.refusedInRow + records)
 }
 
 // result is the batch's.
@@ -151,10 +161,12 @@ func reasonOf(a answer) string {
 	switch {
 	case a.status == http.StatusRequestEntityTooLarge:
 		return reasonTooLarge
-	case a.written == 0:
+	case a.status/100 == 2:
 		return reasonNotWritten
 	case a.status == http.StatusUnprocessableEntity:
 		return reasonUnprocessable
+	case a.status >= 500:
+		return reasonServerError
 	default:
 		return reasonBadRequest
 	}

@@ -52,8 +52,8 @@ func TestRetries(t *testing.T) {
 		times       []time.Duration
 		log         []string
 	}{
-		{"the backoff doubles", codes(503, 503, 503, 503, 503, 503, 503, 503, 503, 503, 503, 200), 0, []time.Duration{
-			0, 100 * ms, 300 * ms, 700 * ms, 1500 * ms, 3100 * ms, 6300 * ms, 12700 * ms, 25500 * ms, 51100 * ms, 81100 * ms, 111100 * ms,
+		{"the backoff doubles, and each fifth time the halves are tried", codes(503, 503, 503, 503, 503, 503, 503, 503, 503, 503, 503, 503, 503, 503, 503, 200), 0, []time.Duration{
+			0, 100 * ms, 300 * ms, 700 * ms, 1500 * ms, 1500 * ms, 1500 * ms, 3100 * ms, 6300 * ms, 12700 * ms, 25500 * ms, 51100 * ms, 51100 * ms, 51100 * ms, 81100 * ms, 111100 * ms,
 		}, []string{"warning: " + text + "status 503 Service Unavailable", "info: Sending again after=1m51.1s"}},
 		{"Retry-After counts, and the backoff doubles meanwhile", waits, 0, []time.Duration{
 			0, 7 * second, 27 * second, 327 * second, 327800 * ms, 329400 * ms,
@@ -110,8 +110,8 @@ func TestGiveUp(t *testing.T) {
 		err               string
 	}{
 		401: {9, 2 * 4, "9 records unsent: gave up after 30s: " + text + "01 Unauthorized"},
-		// Each sender is refused five batches of two records at once, then one every 8 s.
-		400: {100, 2 * (5 + 3) * 3, "16 records unsent: gave up after 30s: 16 records in a row were refused, the last: " + text + "00 Bad Request"},
+		// Each sender is refused five batches of two records at once, then a record every 8 s.
+		400: {100, 2 * (5*3 + 4), "16 records unsent: gave up after 30s: 10 records in a row were refused, the last: " + text + "00 Bad Request"},
 	} {
 		bubble(t, fmt.Sprint(status), func(t *testing.T) {
 			d := newDestination(codes(status))
@@ -283,24 +283,25 @@ func TestBadRecords(t *testing.T) {
 // part takes two requests.
 func TestTooManyBadRecords(t *testing.T) {
 	for _, c := range []struct {
-		protocol                config.Protocol
-		isBad                   func(uint64) bool
-		requests, named, stored int
+		protocol                        config.Protocol
+		isBad                           func(uint64) bool
+		probes, requests, named, stored int
 	}{
 		// Eight bad records are found in the first 32; of the next four two are
-		// left, and then parts of 4, 8, 16, 64 and 128.
-		{config.Protocol1, func(key uint64) bool { return key < 256 && key%4 == 0 }, 63, 8, 24 + 2 + 256},
-		{config.ProtocolAuto, func(uint64) bool { return true }, 62, 8, 0},
+		// left, and then parts of 4, 8, 16, 64 and 128, with four probes among them.
+		{config.Protocol1, func(key uint64) bool { return key < 256 && key%4 == 0 }, 4, 63, 8, 24 + 2 + 256},
+		{config.ProtocolAuto, func(uint64) bool { return true }, 0, 62, 8, 0},
 	} {
 		bubble(t, string(c.protocol), func(t *testing.T) {
 			d := newDestination(refusing(422))
 			h := newHarness(t, d, speaking(c.protocol), batchSize(512))
+			h.senders[0].refusedInRow = -512 // so many are not enough for a probe
 			h.deliver(numbered(512, c.isBad)...)
 			refused := func(reason string) int {
 				return int(testutil.ToFloat64(h.stats.recordsRefused.WithLabelValues("pods", reason)))
 			}
-			expect(t, "requests", len(d.got()), c.requests)
-			expect(t, "stored", len(d.stored()), c.stored)
+			expect(t, "requests", len(d.got()), c.probes+c.requests)
+			expect(t, "stored", len(d.stored()), c.probes+c.stored)
 			expect(t, "refused by themselves", refused(reasonUnprocessable), c.named)
 			expect(t, "refused with others", refused(reasonUndecided), 512-c.stored-c.named)
 			expect(t, "log", strings.Contains(strings.Join(h.lines(), "\n"), "error: The destination refused records reason=undecided records="), true)
@@ -316,8 +317,93 @@ func TestOnRefusedDrop(t *testing.T) {
 	expect(t, "totals", h.Totals(), map[string]Totals{"pods": {Accepted: 8, Refused: 4}})
 }
 
+// What is left over when the rest of a part is accepted, and meets the same server
+// error again and again, is bad. All else is an outage.
+func TestServerErrors(t *testing.T) {
+	rec := newRecord
+	withRetryAfter := func(n int, r request, req *http.Request) (*http.Response, error) {
+		resp, err := refusing(503)(n, r, req)
+		resp.Header.Set("Retry-After", "1")
+		return resp, err
+	}
+	changing := func(n int, r request, req *http.Request) (*http.Response, error) {
+		if n%4 == 3 {
+			return nil, io.ErrUnexpectedEOF
+		}
+		return refusing(500+n/8%2)(n, r, req)
+	}
+	outage := func(n int, r request, req *http.Request) (*http.Response, error) {
+		if n >= 7 && n < 30 {
+			return respond(500, ""), nil
+		}
+		return refusing(500)(n, r, req)
+	}
+	isDropping := func(c *config.Delivery, _ *Options) { c.OnRefused = config.OnRefusedDrop }
+	for _, c := range []struct {
+		name    string
+		answer  answerer
+		changes changed
+		records []*record.Record
+		// want are the requests, without those that repeat the one before. Where
+		// none is refused, all are accepted after a minute.
+		want    [][]string
+		refused int64
+	}{
+		{"one is bad", refusing(500), nil, []*record.Record{rec(1, "a"), rec(2, "b"), rec(3, "bad"), rec(4, "c")},
+			[][]string{{"a", "b", "bad", "c"}, {"a", "b"}, {"bad", "c"}, {"bad"}, {"c"}, {"bad"}}, 1},
+		{"an object's records stay in their order", refusing(502), nil, []*record.Record{rec(3, "a1"), rec(1, "bad"), rec(2, "b"), rec(3, "a2")},
+			[][]string{{"a1", "bad", "b", "a2"}, {"bad", "b"}, {"a1", "a2"}, {"bad", "b"}, {"bad"}, {"b"}, {"bad"}}, 1},
+		{"one of an object's is bad", refusing(500), nil, []*record.Record{rec(1, "bad"), rec(2, "b"), rec(1, "a")},
+			[][]string{{"bad", "b", "a"}, {"bad", "a"}, {"b"}, {"bad", "a"}, {"bad"}, {"a"}}, 1},
+		{"each half is bad", refusing(500), nil, []*record.Record{rec(1, "bad"), rec(2, "bad2")},
+			[][]string{{"bad", "bad2"}, {"bad"}, {"bad2"}, {"bad", "bad2"}, {"bad"}, {"bad2"}, {"bad", "bad2"}}, 0},
+		{"an outage in the middle", outage, nil, []*record.Record{rec(1, "a"), rec(2, "bad"), rec(3, "b"), rec(4, "c")}, [][]string{
+			{"a", "bad", "b", "c"}, {"a", "bad"}, {"b", "c"},
+			{"a", "bad"}, {"a"}, {"bad"}, {"a", "bad"}, {"a"}, {"bad"}, {"a", "bad"}, {"a"}, {"bad"}, {"a", "bad"}, {"a"}, {"bad"},
+		}, 1},
+		{"with Retry-After", withRetryAfter, nil, []*record.Record{rec(1, "a"), rec(2, "bad")}, [][]string{{"a", "bad"}}, 0},
+		{"not the same", changing, nil, []*record.Record{rec(1, "a"), rec(2, "bad")}, [][]string{{"a", "bad"}}, 0},
+		{"by the letter", refusing(500), isDropping, []*record.Record{rec(1, "a"), rec(2, "bad")}, [][]string{{"a", "bad"}}, 0},
+	} {
+		bubble(t, c.name, func(t *testing.T) {
+			mended := time.Now().Add(time.Minute)
+			d := newDestination(func(n int, r request, req *http.Request) (*http.Response, error) {
+				if c.refused == 0 && time.Now().After(mended) {
+					return respond(200, ""), nil
+				}
+				return c.answer(n, r, req)
+			})
+			h := newHarness(t, d, batchSize(len(c.records)), func(s *config.Delivery, o *Options) {
+				if c.changes != nil {
+					c.changes(s, o)
+				}
+			})
+			h.deliver(c.records...)
+			expect(t, "requests", slices.CompactFunc(d.names(), slices.Equal), c.want)
+			expect(t, "totals", h.Totals(), map[string]Totals{"pods": {Accepted: int64(len(c.records)) - c.refused, Refused: c.refused}})
+		})
+	}
+}
+
+// One bad record of 5,000 costs no other, and no half minute.
+func TestServerErrorOfMany(t *testing.T) {
+	for size, took := range map[int]time.Duration{500: 15 * time.Second, 5000: 19500 * ms} {
+		bubble(t, fmt.Sprint(size), func(t *testing.T) {
+			d := newDestination(refusing(500))
+			h := newHarness(t, d, batchSize(size))
+			h.deliver(numbered(5000, func(key uint64) bool { return key == 4321 })...)
+			expect(t, "time", time.Since(d.start), took)
+			expect(t, "stored", len(d.stored()), 4999)
+			expect(t, "totals", h.Totals(), map[string]Totals{"pods": {Accepted: 4999, Refused: 1}})
+			const text = `send to http://destination/write: status 500 Internal Server Error, receiver says "label \"x\"\x1b[31m"`
+			expect(t, "log", h.lines(), []string{"warning: Cannot send error=" + text, "info: Sending again after=1.5s",
+				"error: The destination refused a record kind=pods namespace=team\n1 name=p4321 reason=server_error error=" + text})
+		})
+	}
+}
+
 // A destination that refuses ten records in a row with none accepted between them
-// gets a batch a minute from then on. What it refuses is tried again by others.
+// gets one record a minute from then on, and no record is lost by that.
 func TestRefusesEverything(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		mended := time.Now().Add(90 * time.Second)
@@ -329,15 +415,74 @@ func TestRefusesEverything(t *testing.T) {
 		})
 		h := newHarness(t, d, batchSize(8))
 		h.deliver(numbered(40, func(uint64) bool { return false })...)
-		// Two batches at once, 15 requests each, then one a minute later.
 		expect(t, "times", slices.Compact(d.times()), []time.Duration{0, time.Minute, 2 * time.Minute})
-		expect(t, "totals", h.Totals(), map[string]Totals{"pods": {Accepted: 16, Refused: 24}})
+		// All of the first batch in 15 requests, of the second one of the quarters in
+		// five; after the probes what is left of it, and three batches.
+		expect(t, "requests", len(d.got()), 15+5+3+2+3)
+		expect(t, "totals", h.Totals(), map[string]Totals{"pods": {Accepted: 30, Refused: 10}})
 		lines := h.lines()
 		const said = "error: The destination refuses every record error=10 records in a row were refused, the last: " +
 			`send to http://destination/write: status 400 Bad Request, receiver says "no"`
 		expect(t, "said", slices.Contains(lines, said), true)
 		expect(t, "at last", lines[len(lines)-1], "info: Sending again after=2m0s")
 	})
+}
+
+// After ten refusals in a row, a record that was accepted tells bad records from a
+// destination that refuses everything. It is the newest of its object, which is there.
+func TestProbe(t *testing.T) {
+	rec := newRecord
+	for _, c := range []struct {
+		name string
+		// before are the batches that were accepted, after is the one that meets the
+		// probes.
+		before  [][]*record.Record
+		down    time.Duration
+		after   []*record.Record
+		refused int64
+		want    [][]string
+	}{
+		{"the records are bad", [][]*record.Record{{rec(1, "a"), rec(2, "b")}}, 0,
+			[]*record.Record{rec(3, "bad"), rec(4, "bad")}, 12, [][]string{{"b"}, {"bad", "bad"}, {"bad"}, {"bad"}}},
+		{"the destination refuses everything for a while", [][]*record.Record{{rec(1, "a"), rec(2, "b")}}, 90 * time.Second,
+			[]*record.Record{rec(3, "c")}, 10, [][]string{{"b"}, {"c"}, {"b"}, {"c"}, {"b"}, {"c"}}},
+		{"the newest", [][]*record.Record{{rec(1, "a")}, {rec(1, "a2")}}, 0, []*record.Record{rec(3, "c")}, 10, [][]string{{"a2"}, {"c"}}},
+		{"others were deleted", [][]*record.Record{{rec(1, "a"), deleted(rec(2, "b"))}, {deleted(rec(3, "c"))}}, 0,
+			[]*record.Record{rec(3, "c")}, 10, [][]string{{"a"}, {"c"}}},
+		{"deleted at once", [][]*record.Record{{rec(1, "a"), deleted(rec(1, "a"))}}, 0, []*record.Record{rec(3, "c")}, 10, [][]string{{"c"}, {"c"}}},
+		{"deleted later", [][]*record.Record{{rec(1, "a")}, {deleted(rec(1, "a"))}}, 0, []*record.Record{rec(3, "c")}, 10, [][]string{{"c"}, {"c"}}},
+		{"perhaps not accepted", [][]*record.Record{{rec(1, "a"), rec(2, "partial")}}, 0, []*record.Record{rec(3, "c")}, 11, [][]string{{"c"}, {"c"}}},
+	} {
+		bubble(t, c.name, func(t *testing.T) {
+			up := time.Time{}
+			d := newDestination(func(n int, r request, req *http.Request) (*http.Response, error) {
+				if time.Now().Before(up) {
+					return respond(400, ""), nil
+				}
+				resp, err := refusing(400)(n, r, req)
+				if slices.Contains(r.names(), "partial") {
+					resp.Header.Set(samplesWritten, "1")
+				}
+				return resp, err
+			})
+			h := newHarness(t, d, speaking(config.Protocol2))
+			h.start(t.Context())
+			put := func(records ...*record.Record) (requests int) {
+				h.put(records...)
+				time.Sleep(11 * time.Second) // the batch was due
+				return len(d.got())
+			}
+			for _, records := range c.before {
+				put(records...)
+			}
+			before := put(numbered(10, func(uint64) bool { return true })...)
+			up = time.Now().Add(c.down)
+			put(c.after...)
+			h.finish()
+			expect(t, "requests", d.names()[before:], c.want)
+			expect(t, "refused", h.Totals()["pods"].Refused, c.refused)
+		})
+	}
 }
 
 // Two batches that are refused whole are no reason to slow down, nor ten records

@@ -1,11 +1,13 @@
 package emitter
 
 import (
+	"math"
 	"math/bits"
 	"sync/atomic"
 	"unsafe"
 
 	"github.com/golang/snappy"
+	"github.com/prometheus/prometheus/model/value"
 )
 
 // version is that of remote_write.
@@ -21,6 +23,19 @@ const (
 // snappyBlock is how much the block format compresses at a time; blocks are
 // independent of each other.
 const snappyBlock = 64 << 10
+
+// marker is the value that ends a series at once, where it would else stand for
+// another five minutes.
+var marker = math.Float64frombits(value.StaleNaN)
+
+// samplesOf chooses among three samples those of the record's nth series: its
+// value, the marker a tick later, and the marker in place of the value.
+func (e *entry) samplesOf(nth int32) (first, end int32) {
+	if nth < e.series {
+		return 0, e.samples
+	}
+	return 2, 3
+}
 
 // encoder turns batches into the bodies of requests. Its buffers are used
 // again: a body is valid until the next encode.

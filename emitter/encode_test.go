@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -25,7 +26,7 @@ const at = 1700000000000
 func batchOf(records []*record.Record, ticks ...int32) *batch {
 	b := &batch{}
 	for i, rec := range records {
-		b.add(rec, recordSize(rec), 1, 1<<30)
+		b.add(rec, newEntry(rec, true), 1, 1<<30)
 		if i < len(ticks) {
 			b.entries[i].tick = ticks[i]
 		}
@@ -50,8 +51,15 @@ func reference(p *part) *prompb.WriteRequest {
 	for i := range p.entries {
 		e := &p.entries[i]
 		series := p.series(e)
-		for range e.series {
-			ts := prompb.TimeSeries{Samples: []prompb.Sample{{Value: 1, Timestamp: at + int64(e.tick)}}}
+		at, stale := at+int64(e.tick), math.Float64frombits(0x7ff0000000000002)
+		for nth := range e.series + e.ended {
+			ts := prompb.TimeSeries{Samples: []prompb.Sample{{Value: 1, Timestamp: at}}}
+			switch {
+			case nth >= e.series:
+				ts.Samples[0].Value = stale
+			case e.deleted:
+				ts.Samples = append(ts.Samples, prompb.Sample{Value: stale, Timestamp: at + 1})
+			}
 			for range series.Count() {
 				name, value := series.Label()
 				ts.Labels = append(ts.Labels, prompb.Label{Name: string(name), Value: string(value)})
@@ -68,7 +76,10 @@ func referenceV2(older *prompb.WriteRequest) *writev2.Request {
 	metadata := writev2.Metadata{Type: writev2.Metadata_METRIC_TYPE_GAUGE, HelpRef: table.Symbolize(string(help))}
 	req := &writev2.Request{}
 	for _, series := range older.Timeseries {
-		ts := writev2.TimeSeries{Samples: []writev2.Sample{{Value: 1, Timestamp: series.Samples[0].Timestamp}}, Metadata: metadata}
+		ts := writev2.TimeSeries{Metadata: metadata}
+		for _, s := range series.Samples {
+			ts.Samples = append(ts.Samples, writev2.Sample{Value: s.Value, Timestamp: s.Timestamp})
+		}
 		for _, label := range series.Labels {
 			ts.LabelsRefs = append(ts.LabelsRefs, table.Symbolize(label.Name), table.Symbolize(label.Value))
 		}
@@ -98,21 +109,25 @@ func checkEncoding(t *testing.T, e *encoder, p part) {
 var versions = []version{v1, v2}
 
 func TestEncodeGolden(t *testing.T) {
-	p := batchOf([]*record.Record{newRecord(1, "up", "up"), newRecord(2, "up")}, 0, 1).all()
+	p := batchOf([]*record.Record{newRecord(1, "up", "up"), deleted(newRecord(2, "up")), ended(newRecord(1), "up")}, 0, 1, 3).all()
 	const (
 		up, name, value    = "0a0e" + "0a085f5f6e616d655f5f" + "12027570", "0a03706f64", "120270" // __name__=up, pod=p…
-		sample, now, later = "1210" + "09000000000000f03f" + "10", "80d095ffbc31", "81d095ffbc31"
+		sample, stale      = "1210" + "09000000000000f03f" + "10", "1210" + "09020000000000f07f" + "10"
+		now, later, marked = "80d095ffbc31", "81d095ffbc31", "82d095ffbc31"
+		last               = "83d095ffbc31"
 		gauge              = "2a04" + "0802" + "1801" // type gauge, help in symbol 1
 	)
 	for v, want := range map[version]string{
 		v1: "0a2d" + up + "0a09" + name + value + "31" + sample + now +
 			"0a2d" + up + "0a09" + name + value + "31" + sample + now +
-			"0a2d" + up + "0a09" + name + value + "32" + sample + later,
+			"0a3f" + up + "0a09" + name + value + "32" + sample + later + stale + marked +
+			"0a2d" + up + "0a09" + name + value + "31" + stale + last,
 		v2: "2200" + "2248" + hex.EncodeToString([]byte(help)) +
 			"22085f5f6e616d655f5f" + "22027570" + "2203706f64" + "22027031" + "22027032" + // __name__ up pod p1 p2
 			"2a1e" + "0a0402030405" + sample + now + gauge +
 			"2a1e" + "0a0402030405" + sample + now + gauge +
-			"2a1e" + "0a0402030406" + sample + later + gauge,
+			"2a30" + "0a0402030406" + sample + later + stale + marked + gauge +
+			"2a1e" + "0a0402030405" + stale + last + gauge,
 	} {
 		plain, err := snappy.Decode(nil, newEncoder(1<<20).encode(&p, v, at))
 		expect(t, "error", err, nil)
@@ -130,14 +145,18 @@ func TestEncodeParts(t *testing.T) {
 		var records []*record.Record
 		var ticks []int32
 		for range 1 + random.IntN(20) {
-			rec := &record.Record{Kind: pods, Count: random.IntN(4)}
-			for range rec.Count {
-				labels := []int{1, 3, 3, 3, maxPlaces + 3}[random.IntN(5)]
-				rec.Series = record.AppendCount(rec.Series, labels)
-				for range labels {
-					rec.Series = record.AppendLabel(rec.Series, text("n", 3), text("v", 3))
+			series := func(count int) (all []byte) {
+				for range count {
+					labels := []int{1, 3, 3, 3, maxPlaces + 3}[random.IntN(5)]
+					all = record.AppendCount(all, labels)
+					for range labels {
+						all = record.AppendLabel(all, text("n", 3), text("v", 3))
+					}
 				}
+				return all
 			}
+			rec := &record.Record{Kind: pods, Count: random.IntN(4), EndedCount: max(0, random.IntN(6)-3), Deleted: random.IntN(4) == 0}
+			rec.Series, rec.Ended = series(rec.Count), series(rec.EndedCount)
 			records, ticks = append(records, rec), append(ticks, random.Int32N(70000))
 		}
 		p := batchOf(records, ticks...).all()

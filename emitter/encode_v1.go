@@ -13,12 +13,12 @@ import (
 type messageV1 struct {
 	request prompb.WriteRequest
 	labels  []prompb.Label
-	// sample is that of all series.
-	sample []prompb.Sample
+	// samples are those that [entry.samplesOf] chooses from.
+	samples []prompb.Sample
 }
 
 func newMessageV1() messageV1 {
-	return messageV1{sample: []prompb.Sample{{Value: 1}}}
+	return messageV1{samples: []prompb.Sample{{Value: 1}, {Value: marker}, {Value: marker}}}
 }
 
 // encodeV1 appends the records as a 1.0 WriteRequest. Protobuf messages that
@@ -29,7 +29,7 @@ func (e *encoder) encodeV1(p *part, first int64) {
 	e.out = binary.AppendUvarint(e.out, uint64(size))
 	for i := range p.entries {
 		entry := &p.entries[i]
-		e.v1.set(p.series(entry), int(entry.series), first+int64(entry.tick))
+		e.v1.set(entry, p.series(entry), first+int64(entry.tick))
 		from := len(e.wire)
 		e.wire = slices.Grow(e.wire, int(entry.size))[:from+int(entry.size)]
 		// It fails for no message of these types.
@@ -41,18 +41,19 @@ func (e *encoder) encodeV1(p *part, first int64) {
 }
 
 // set makes it the message of one record.
-func (m *messageV1) set(series record.Cursor, count int, at int64) {
-	m.sample[0].Timestamp = at
+func (m *messageV1) set(of *entry, series record.Cursor, at int64) {
+	m.samples[0].Timestamp, m.samples[1].Timestamp, m.samples[2].Timestamp = at, at+1, at
 	all := m.request.Timeseries[:0]
 	m.labels = m.labels[:0]
-	for range count {
+	for nth := range of.series + of.ended {
 		from := len(m.labels)
 		for range series.Count() {
 			name, value := series.Label()
 			label := m.nextLabel()
 			label.Name, label.Value = text(name), text(value)
 		}
-		all = append(all, prompb.TimeSeries{Labels: m.labels[from:], Samples: m.sample})
+		first, end := of.samplesOf(nth)
+		all = append(all, prompb.TimeSeries{Labels: m.labels[from:], Samples: m.samples[first:end]})
 	}
 	m.request.Timeseries = all
 }
@@ -68,16 +69,16 @@ func (m *messageV1) nextLabel() *prompb.Label {
 	return &m.labels[n]
 }
 
-// sampleSize is what the sample of a series takes: a tag and a length, the value
+// sampleSize is what a sample of a series takes: a tag and a length, the value
 // behind its tag, and a timestamp of six bytes (see minStamp) behind its own.
 const sampleSize = 2 + 1 + 8 + 1 + 6
 
-// recordSize is how many bytes of a WriteRequest the record takes.
-func recordSize(rec *record.Record) int {
+// seriesSize is how many bytes of a WriteRequest so many series take, with so many
+// samples each.
+func seriesSize(series record.Cursor, count, samples int) int {
 	size := 0
-	series := record.Cursor(rec.Series)
-	for range rec.Count {
-		body := labelsSize(&series) + sampleSize
+	for range count {
+		body := labelsSize(&series) + samples*sampleSize
 		size += 1 + varintLen(body) + body
 	}
 	return size

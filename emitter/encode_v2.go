@@ -22,6 +22,8 @@ type messageV2 struct {
 	// series are all that were encoded, one is the Request of the next.
 	series []byte
 	one    writev2.Request
+	// samples are those that [entry.samplesOf] chooses from.
+	samples []writev2.Sample
 	// tail is where one is encoded to: at its end.
 	tail []byte
 	// last has the labels at each place of the record before, for each of its
@@ -40,11 +42,12 @@ type lastLabel struct {
 const maxPlaces = 64
 
 func newMessageV2() messageV2 {
-	series := writev2.TimeSeries{
-		Samples:  []writev2.Sample{{Value: 1}},
-		Metadata: writev2.Metadata{Type: writev2.Metadata_METRIC_TYPE_GAUGE, HelpRef: 1},
+	series := writev2.TimeSeries{Metadata: writev2.Metadata{Type: writev2.Metadata_METRIC_TYPE_GAUGE, HelpRef: 1}}
+	return messageV2{
+		symbols: newSymbols(),
+		one:     writev2.Request{Timeseries: []writev2.TimeSeries{series}},
+		samples: []writev2.Sample{{Value: 1}, {Value: marker}, {Value: marker}},
 	}
-	return messageV2{symbols: newSymbols(), one: writev2.Request{Timeseries: []writev2.TimeSeries{series}}}
 }
 
 // encodeV2 appends the records as a 2.0 Request. Its symbols stand first, and
@@ -57,9 +60,11 @@ func (e *encoder) encodeV2(p *part, first int64) {
 	clear(m.last[1][:])
 	for i := range p.entries {
 		entry := &p.entries[i]
-		series := p.series(entry)
-		for nth := range int(entry.series) {
-			m.append(nth, &series, first+int64(entry.tick))
+		series, at := p.series(entry), first+int64(entry.tick)
+		m.samples[0].Timestamp, m.samples[1].Timestamp, m.samples[2].Timestamp = at, at+1, at
+		for nth := range entry.series + entry.ended {
+			first, end := entry.samplesOf(nth)
+			m.append(int(nth), &series, m.samples[first:end])
 		}
 	}
 	e.out = binary.AppendUvarint(e.out, uint64(m.symbols.size+len(m.series)))
@@ -74,9 +79,9 @@ func (e *encoder) encodeV2(p *part, first int64) {
 }
 
 // append encodes the next series, the nth of its record.
-func (m *messageV2) append(nth int, series *record.Cursor, at int64) {
+func (m *messageV2) append(nth int, series *record.Cursor, samples []writev2.Sample) {
 	one := &m.one.Timeseries[0]
-	one.Samples[0].Timestamp = at
+	one.Samples = samples
 	one.LabelsRefs = one.LabelsRefs[:0]
 	for place := range series.Count() {
 		name, value := m.refs(&m.last[nth%len(m.last)][place%maxPlaces], series)

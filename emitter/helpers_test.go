@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"net/url"
 	"slices"
@@ -65,7 +66,7 @@ func sized(key uint64, size int) *record.Record {
 		rec := &record.Record{Kind: pods, Key: key, Count: 1}
 		rec.Series = record.AppendCount(rec.Series, 1)
 		rec.Series = record.AppendLabel(rec.Series, "__name__", bytes.Repeat([]byte{byte('a' + key%26)}, n))
-		if recordSize(rec) == size {
+		if int(newEntry(rec, false).size) == size {
 			return rec
 		}
 	}
@@ -87,10 +88,35 @@ func benchRecord(key uint64) *record.Record {
 	return rec
 }
 
-// sample is one as the destination reads it: its series' name, and its time.
+// ended adds series that the record's object no longer has.
+func ended(rec *record.Record, names ...string) *record.Record {
+	old := newRecord(rec.Key, names...)
+	rec.Ended, rec.EndedCount = old.Series, old.Count
+	return rec
+}
+
+// deleted is the last record of an object.
+func deleted(rec *record.Record) *record.Record {
+	rec.Deleted = true
+	return rec
+}
+
+// sample is one as the destination reads it: its series' name, with a dagger where
+// it is a staleness marker, and its time.
 type sample struct {
 	Name string
 	At   int64
+}
+
+func newSample(name string, bits uint64, at int64) sample {
+	switch bits {
+	case 0x3ff0000000000000: // 1
+	case 0x7ff0000000000002:
+		name += "†"
+	default:
+		name = fmt.Sprintf("%s=%#x", name, bits)
+	}
+	return sample{Name: name, At: at}
 }
 
 // decodeSamples reads a request's body with the reference implementation.
@@ -103,14 +129,18 @@ func decodeSamples(header http.Header, body []byte) (v version, samples []sample
 		var message writev2.Request
 		err = message.Unmarshal(plain)
 		for _, s := range message.Timeseries {
-			samples = append(samples, sample{Name: message.Symbols[s.LabelsRefs[1]], At: s.Samples[0].Timestamp})
+			for _, one := range s.Samples {
+				samples = append(samples, newSample(message.Symbols[s.LabelsRefs[1]], math.Float64bits(one.Value), one.Timestamp))
+			}
 		}
 		return v2, samples, err
 	}
 	var message prompb.WriteRequest
 	err = message.Unmarshal(plain)
 	for _, s := range message.Timeseries {
-		samples = append(samples, sample{Name: s.Labels[0].Value, At: s.Samples[0].Timestamp})
+		for _, one := range s.Samples {
+			samples = append(samples, newSample(s.Labels[0].Value, math.Float64bits(one.Value), one.Timestamp))
+		}
 	}
 	return v1, samples, err
 }

@@ -15,6 +15,7 @@ const maxNamed = 100
 // the metrics.
 type refusalLog struct {
 	log logrus.FieldLogger
+	odd sync.Once
 
 	mu sync.Mutex
 	// since is when the minute began, named are the records named in it, and said
@@ -26,6 +27,14 @@ type refusalLog struct {
 
 func newRefusalLog(log logrus.FieldLogger) *refusalLog {
 	return &refusalLog{log: log, said: make(map[string]bool)}
+}
+
+// acceptance records an answer that accepts all records. The first that says so with
+// an error contradicts itself.
+func (l *refusalLog) acceptance(err error) {
+	if err != nil {
+		l.odd.Do(func() { l.log.WithError(err).Warn("The destination contradicts itself, records count as accepted") })
+	}
 }
 
 // add records refused records: one with its identity, or several, whose id is nil.

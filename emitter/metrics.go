@@ -48,7 +48,7 @@ func newStats(reg prometheus.Registerer, e *Emitter, capacity int) *stats {
 		samplesSent: counters("labelstream_samples_sent_total",
 			"Samples that the destination accepted.").WithLabelValues(),
 		recordsRefused: counters("labelstream_records_refused_total",
-			"Records that the destination refused, by resource (empty where a batch of several had some refused) and reason: bad_request (400), too_large (413), unprocessable (422), not_written (2.0), or undecided (refused with others).",
+			"Records that the destination refused, by resource (empty where a batch of several had some refused) and reason: bad_request (400), too_large (413), unprocessable (422), not_written (2.0), server_error (5xx, with others accepted), or undecided (refused with others).",
 			"resource", "reason"),
 		deletionsDropped: counters("labelstream_deletions_dropped_total",
 			"Last records of deleted objects that waited for more than five minutes and were not sent, by resource.", "resource"),

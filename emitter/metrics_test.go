@@ -55,7 +55,7 @@ func TestMetrics(t *testing.T) {
 			# HELP labelstream_queue_length Records that wait to be sent or are being sent.
 			# TYPE labelstream_queue_length gauge
 			labelstream_queue_length 3
-			# HELP labelstream_records_refused_total Records that the destination refused, by resource (empty where a batch of several had some refused) and reason: bad_request (400), too_large (413), unprocessable (422), not_written (2.0), or undecided (refused with others).
+			# HELP labelstream_records_refused_total Records that the destination refused, by resource (empty where a batch of several had some refused) and reason: bad_request (400), too_large (413), unprocessable (422), not_written (2.0), server_error (5xx, with others accepted), or undecided (refused with others).
 			# TYPE labelstream_records_refused_total counter
 			labelstream_records_refused_total{reason="unprocessable",resource="pods"} 1
 			# HELP labelstream_samples_sent_total Samples that the destination accepted.

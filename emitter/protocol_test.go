@@ -41,6 +41,12 @@ func TestProtocol(t *testing.T) {
 		}
 		return respond(400, "one is bad", samplesWritten, "1"), nil
 	}
+	noOlder := func(n int, r request, req *http.Request) (*http.Response, error) {
+		if r.Version == v1 {
+			return respond(415, ""), nil
+		}
+		return refusing(400)(n, r, req)
+	}
 	for _, c := range []struct {
 		name   string
 		answer answerer
@@ -67,6 +73,7 @@ func TestProtocol(t *testing.T) {
 		// ever. What is too large says nothing on a version that is known.
 		{"a bad record", refusing(400), 2, []string{"good", "bad", "good"}, []version{v2, v1, v2, v2, v2}, isNew, 1},
 		{"a bad record and no 1.0", onlyNewer, 2, []string{"a", "b"}, []version{v2, v1}, isOpen, 1},
+		{"a later bad record and no 1.0", noOlder, 1, []string{"a", "bad", "c"}, []version{v2, v2, v1, v2}, isNew, 1},
 		{"too large", codes(204, 413, 204), 2, []string{"a", "b", "c", "d"}, []version{v2, v2, v2, v2}, isNew, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {

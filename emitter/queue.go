@@ -39,6 +39,8 @@ func sizeQueue(cfg *config.Delivery) queueSize {
 type queue struct {
 	size     queueSize
 	interval time.Duration
+	// markers is whether staleness markers are sent.
+	markers bool
 	// age is the time since the emitter was made, by its clock.
 	age    func() time.Duration
 	unsent *atomic.Int64
@@ -60,17 +62,19 @@ type queue struct {
 	isDone bool
 }
 
-func newQueue(size queueSize, interval time.Duration, age func() time.Duration, unsent *atomic.Int64) *queue {
+func newQueue(cfg *config.Delivery, age func() time.Duration, unsent *atomic.Int64) *queue {
+	size := sizeQueue(cfg)
 	q := &queue{
 		size:     size,
-		interval: interval,
+		interval: cfg.SendInterval,
+		markers:  cfg.StaleMarkers,
 		age:      age,
 		unsent:   unsent,
 		free:     make(chan *batch, size.batches),
 		full:     make(chan *batch, size.batches),
 		closed:   make(chan struct{}),
 		room:     make(chan struct{}, 1),
-		due:      time.NewTimer(interval),
+		due:      time.NewTimer(cfg.SendInterval),
 	}
 	for range size.batches {
 		b := &batch{}
@@ -120,15 +124,24 @@ func (q *queue) wakeNext() {
 func (q *queue) tryPut(rec *record.Record, want func(*record.Record) bool) (sent, room bool, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	var e entry
+	isFull := len(q.free) == 0
+	if isFull {
+		e = newEntry(rec, q.markers)
+	}
 	switch {
 	case q.isDone:
 		return false, false, ErrClosed
-	case len(q.free) == 0 && !q.fits(recordSize(rec)):
+	case isFull && !q.fits(int(e.size)):
 		return false, false, nil
 	case want != nil && !want(rec):
 		return false, true, nil
 	}
-	q.append(rec, recordSize(rec))
+	if !isFull {
+		// Most records are not wanted, and need no entry.
+		e = newEntry(rec, q.markers)
+	}
+	q.append(rec, e)
 	return true, true, nil
 }
 
@@ -139,13 +152,13 @@ func (q *queue) fits(size int) bool {
 }
 
 // append adds the record, for which there is room.
-func (q *queue) append(rec *record.Record, size int) {
-	if !q.fits(size) {
+func (q *queue) append(rec *record.Record, e entry) {
+	if !q.fits(int(e.size)) {
 		q.dispatch()
 		q.open = <-q.free
 		q.due.Reset(q.interval)
 	}
-	q.open.add(rec, size, q.age(), q.size.bytes)
+	q.open.add(rec, e, q.age(), q.size.bytes)
 	q.unsent.Add(1)
 	if len(q.open.entries) == q.size.records {
 		q.dispatch()

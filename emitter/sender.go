@@ -22,8 +22,11 @@ const (
 	// that of the sending, and must not be far from the object's end.
 	maxDeletionAge = 5 * time.Minute
 	// maxRefusedInRow is how many records the destination may refuse in a row
-	// before it is taken to refuse every record.
+	// before it is asked whether it refuses every record.
 	maxRefusedInRow = 10
+	// maxSameErrors is how many times in a row the same server error may be the
+	// answer to a part before it is taken to be the part's own.
+	maxSameErrors = 5
 	// lowerFor is how long batches are smaller after one was too large.
 	lowerFor = time.Hour
 )
@@ -46,6 +49,9 @@ type sender struct {
 	paused time.Time
 	// refusedInRow is how many records were refused since any was accepted.
 	refusedInRow int
+	// witness is a copy of a record that was accepted, as its object was last; empty
+	// where there is none.
+	witness batch
 	// attempted is when the last request was made, as the time since the emitter
 	// was made.
 	attempted atomic.Int64
@@ -65,7 +71,7 @@ func newSender(e *Emitter, id int, cfg *config.Delivery, opts Options) *sender {
 	return &sender{
 		cfg:      cfg,
 		opts:     opts,
-		queue:    newQueue(size, cfg.SendInterval, age, &e.stats.unsent),
+		queue:    newQueue(cfg, age, &e.stats.unsent),
 		encoder:  newEncoder(size.bytes),
 		client:   e.client,
 		clock:    newClock(log),
@@ -101,18 +107,22 @@ func (s *sender) idle(now time.Duration) time.Duration {
 }
 
 // send makes attempts with a part until an answer decides on it, or none of its
-// records is to be sent any more. The error says why no more are made.
-func (s *sender) send(ctx context.Context, p *part) (answer, error) {
-	backoff := minBackoff
+// records is to be sent any more. Where the answer is for a half of it, p becomes that
+// half, and rest is the other. The error says why no more attempts are made.
+func (s *sender) send(ctx context.Context, p *part) (a answer, rest part, err error) {
+	backoff, same := minBackoff, streak{}
 	for {
 		s.dropOldDeletions(p)
 		if len(p.entries) == 0 {
-			return answer{}, nil
+			return answer{}, part{}, nil
 		}
-		a, err := s.try(ctx, p)
+		a, err = s.try(ctx, p)
+		if isOwn := same.add(a); isOwn && err == nil && s.cfg.OnRefused == config.OnRefusedHalve {
+			a, rest, err = s.search(ctx, p, a)
+		}
 		switch {
 		case err != nil || a.outcome <= refused:
-			return a, err
+			return a, rest, err
 		case a.outcome == retryable:
 			err = s.retryLater(ctx, a, backoff)
 			backoff = min(2*backoff, maxBackoff)
@@ -121,16 +131,53 @@ func (s *sender) send(ctx context.Context, p *part) (answer, error) {
 			err = s.pause(ctx)
 		}
 		if err != nil {
-			return a, err
+			return a, part{}, err
 		}
 	}
 }
 
+// streak counts the same server error in a row.
+type streak struct{ status, length int }
+
+// add tells whether the error may be the part's own. One with a Retry-After is not: the
+// receiver knows that it is in trouble.
+func (s *streak) add(a answer) bool {
+	if a.status < 500 || a.after > 0 {
+		a.status = 0
+	}
+	if a.status != s.status {
+		*s = streak{status: a.status}
+	}
+	s.length++
+	return a.status != 0 && s.length%maxSameErrors == 0
+}
+
+// search looks for a bad record in a part that met the same server error again and
+// again: it tries each half once. If one is accepted, p becomes it, and rest is the
+// other half, a suspect. An object that is a suspect is refused. If neither is
+// accepted, it is an outage, and a stays the answer.
+func (s *sender) search(ctx context.Context, p *part, a answer) (found answer, rest part, err error) {
+	left, right, isOne := p.halves()
+	if isOne {
+		if p.isSuspect {
+			a.outcome = refused
+		}
+		return a, rest, nil
+	}
+	for _, half := range [][2]part{{left, right}, {right, left}} {
+		found, err = s.try(ctx, &half[0])
+		if err != nil || found.outcome == accepted {
+			*p, rest = half[0], half[1]
+			rest.isSuspect = true
+			return found, rest, err
+		}
+	}
+	return a, rest, nil
+}
+
 func (s *sender) retryLater(ctx context.Context, a answer, backoff time.Duration) error {
 	// A failure says that the settings are not what is wrong now.
-	if s.refusedInRow < maxRefusedInRow {
-		s.paused = time.Time{}
-	}
+	s.paused = time.Time{}
 	s.outage.Fail(a.cause, a.err)
 	if a.after == 0 {
 		a.after = s.jitter(backoff)
@@ -140,7 +187,8 @@ func (s *sender) retryLater(ctx context.Context, a answer, backoff time.Duration
 
 // try makes one attempt in the protocol's version. Where the answer to 2.0 may be
 // that of a receiver that does not know it, the same records go once more as 1.0,
-// and that answer counts; unless only the other says what was written.
+// and that answer counts; unless 1.0 is not spoken, but 2.0 was or says what was
+// written.
 func (s *sender) try(ctx context.Context, p *part) (answer, error) {
 	if s.protocol.version() == v1 {
 		return s.post(ctx, p, v1)
@@ -151,7 +199,7 @@ func (s *sender) try(ctx context.Context, p *part) (answer, error) {
 		return a, err
 	}
 	older, err := s.post(ctx, p, v1)
-	if err == nil && older.outcome == misconfigured && a.written != notSaid {
+	if err == nil && older.outcome == misconfigured && (a.written != notSaid || s.protocol.version() == v2) {
 		return a, nil
 	}
 	s.protocol.settle(v1, older)
@@ -189,35 +237,20 @@ func (s *sender) dropOldDeletions(p *part) {
 	})
 }
 
-// startBatch waits where the destination refuses every record, and ends the time of
-// smaller batches.
-func (s *sender) startBatch(ctx context.Context) error {
-	if time.Since(s.lowered) >= lowerFor {
-		s.limit = s.queue.size.bytes
-	}
-	if s.refusedInRow >= maxRefusedInRow {
-		return s.pause(ctx)
-	}
-	return nil
-}
-
 func (s *sender) lowerLimit(bytes int) {
 	s.limit, s.lowered = bytes, time.Now()
 	s.log.WithFields(logrus.Fields{"bytes": bytes, "for": lowerFor.String()}).
 		Warn("The destination refuses batches as too large, smaller ones are sent")
 }
 
-// answered records that the destination works: records in a row were refused, for
-// the error, since it accepted any.
-func (s *sender) answered(refusedInRow int, err error) {
+// answered records that the destination works: so many records were refused since it
+// accepted any.
+func (s *sender) answered(refusedInRow int) {
 	s.refusedInRow = refusedInRow
 	if refusedInRow < maxRefusedInRow {
 		s.paused = time.Time{}
 		s.outage.End()
-		return
 	}
-	err = fmt.Errorf("%d records in a row were refused, the last: %w", refusedInRow, err)
-	s.hopeless("The destination refuses every record", "refuses every record", err)
 }
 
 // pause waits until the next attempt is due while nothing that is sent can be

@@ -39,6 +39,7 @@ var builtin = []struct{ group, namespaced, cluster string }{
 
 // ByName returns a catalog of what the settings name, made without a server. Of
 // its kinds no more is known than their group and resource, and [Kind.Scopes].
+// [Catalog.Kinds] says what to write in place of a name that is known to be wrong.
 // The error names a resource for which only a server knows that.
 func ByName(cfg *config.Config) (*Catalog, error) {
 	c := &Catalog{resources: make(map[schema.GroupResource]resourceInfo)}
@@ -50,17 +51,19 @@ func ByName(cfg *config.Config) (*Catalog, error) {
 		if isWholeGroup(name) {
 			return nil, fmt.Errorf("%q: only an API server knows what the group holds", name)
 		}
-		if _, err := c.resolve(name); err == nil {
+		gr := schema.ParseGroupResource(name)
+		if _, err := c.resolve(name); err == nil || len(c.meant(gr)) > 0 {
 			continue
 		}
-		plural, group, hasGroup := strings.Cut(name, ".")
 		switch {
-		case !hasGroup:
+		case gr.Group == "":
 			return nil, fmt.Errorf("%q: only an API server knows of which group it is", name)
+		case gr.Resource != strings.ToLower(gr.Resource):
+			return nil, fmt.Errorf("%q: only an API server knows the plural of a kind", name)
 		case len(cfg.Namespaces) > 0:
 			return nil, fmt.Errorf("%q: only an API server knows whether it is in namespaces", name)
 		}
-		c.addNamed(group, plural, false)
+		c.addNamed(gr.Group, gr.Resource, false)
 	}
 	return c, nil
 }

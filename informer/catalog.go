@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/discovery"
@@ -72,6 +74,18 @@ type resourceInfo struct {
 }
 
 func (r *resourceInfo) can(verb string) bool { return slices.Contains(r.Verbs, verb) }
+
+// canFollow reports whether the resource can be read in every way. Only then is it
+// part of a group, or proposed.
+func (r *resourceInfo) canFollow() bool { return r.can("list") && r.can("watch") }
+
+// isCalled reports whether a name means the resource: its plural, singular, kind or
+// a short name, in any case. The singular is guessed where only the plural is known.
+func (r *resourceInfo) isCalled(name string) bool {
+	plural, _ := meta.UnsafeGuessKindToResource(schema.GroupVersionKind{Kind: name})
+	names := slices.Concat([]string{r.Name, r.SingularName, r.Kind}, r.ShortNames)
+	return plural.Resource == r.Name || slices.ContainsFunc(names, func(own string) bool { return strings.EqualFold(own, name) })
+}
 
 // errNotWatchable is final: no server changes what it lets be watched.
 var errNotWatchable = outage.WithHint(errors.New("the server does not let this resource be watched"),
@@ -193,7 +207,11 @@ func (c *Catalog) qualified(gr schema.GroupResource) ([]schema.GroupResource, er
 	resource, ok := c.resources[gr]
 	switch {
 	case !ok:
-		return nil, c.absent(gr.Group, "the server has no such resource")
+		text := "the server has no such resource"
+		if meant := c.meant(gr); len(meant) > 0 {
+			text = "no such resource; write " + strings.Join(meant, " or ")
+		}
+		return nil, c.absent(gr.Group, text)
 	case !resource.can("list"):
 		return nil, errors.New("the server does not let this resource be listed")
 	case c.mustWatch && !resource.can("watch"):
@@ -202,18 +220,26 @@ func (c *Catalog) qualified(gr schema.GroupResource) ([]schema.GroupResource, er
 	return []schema.GroupResource{gr}, nil
 }
 
+// meant returns the full names, in quotes, of the resources that a name may mean.
+func (c *Catalog) meant(name schema.GroupResource) []string {
+	var full []string
+	for gr, resource := range c.resources {
+		if (name.Group == "" || name.Group == gr.Group) && resource.isCalled(name.Resource) && resource.canFollow() {
+			full = append(full, strconv.Quote(gr.String()))
+		}
+	}
+	slices.Sort(full)
+	return full
+}
+
 // unqualified finds a plural without a group in one of the groups that client-go
 // has types for: that of wellKnown, or else the first, which is core. Any other
 // group must be named: two of them may use the same plural.
 func (c *Catalog) unqualified(plural string) ([]schema.GroupResource, error) {
-	var own, others []string
+	var own []string
 	for gr := range c.resources {
-		switch {
-		case gr.Resource != plural:
-		case scheme.Scheme.IsGroupRegistered(gr.Group):
+		if gr.Resource == plural && scheme.Scheme.IsGroupRegistered(gr.Group) {
 			own = append(own, gr.Group)
-		default:
-			others = append(others, gr.String())
 		}
 	}
 	for _, k := range wellKnown {
@@ -223,9 +249,6 @@ func (c *Catalog) unqualified(plural string) ([]schema.GroupResource, error) {
 	}
 	if len(own) > 0 {
 		return c.qualified(schema.GroupResource{Group: slices.Min(own), Resource: plural})
-	}
-	if len(others) > 0 {
-		return nil, fmt.Errorf("a resource outside Kubernetes' own groups is named with its group, such as %q", slices.Min(others))
 	}
 	// Any of Kubernetes' own groups that is not known might have it.
 	for _, group := range slices.Sorted(maps.Keys(c.failed)) {
@@ -239,7 +262,7 @@ func (c *Catalog) unqualified(plural string) ([]schema.GroupResource, error) {
 func (c *Catalog) wholeGroup(group string) ([]schema.GroupResource, error) {
 	var found []schema.GroupResource
 	for gr, resource := range c.resources {
-		if gr.Group == group && resource.can("list") && resource.can("watch") {
+		if gr.Group == group && resource.canFollow() {
 			found = append(found, gr)
 		}
 	}
@@ -255,5 +278,6 @@ func (c *Catalog) absent(group, text string) error {
 	if err := c.failed[group]; err != nil {
 		return fmt.Errorf("the server could not say what the group %q serves: %w", group, err)
 	}
-	return outage.WithHint(errors.New(text), "kubectl api-resources lists what the server has")
+	return outage.WithHint(errors.New(text), "kubectl api-resources lists what the server has; "+
+		"keys of labels go to LABELSTREAM_LABELS_FILTERS, those of annotations to LABELSTREAM_ANNOTATIONS_FILTERS")
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -16,24 +17,10 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// discoveryServer is a transport that answers discovery by path, after as many
-// failures as it is told.
-type discoveryServer struct {
-	failures int
-	fail     func(*http.Request) (*http.Response, error)
-	answers  map[string]any
-}
+// roundTrip answers a request of discovery.
+type roundTrip func(*http.Request) (*http.Response, error)
 
-func (s *discoveryServer) RoundTrip(r *http.Request) (*http.Response, error) {
-	if s.failures > 0 {
-		s.failures--
-		return s.fail(r)
-	}
-	if answer, ok := s.answers[r.URL.Path]; ok {
-		return respond(r, http.StatusOK, answer), nil
-	}
-	return respond(r, http.StatusNotFound, metav1.Status{Reason: metav1.StatusReasonNotFound}), nil
-}
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 func respond(r *http.Request, code int, answer any) *http.Response {
 	w := httptest.NewRecorder()
@@ -56,9 +43,10 @@ func silent(r *http.Request) (*http.Response, error) {
 	return nil, r.Context().Err()
 }
 
-// newDiscoveryServer has pods, a group whose preferred version is not the
-// newest, and one that cannot be discovered.
-func newDiscoveryServer() *discoveryServer {
+// discover asks a server, which fails at first, and returns what the log said too.
+// The server has pods, a group whose preferred version is not the newest, and one
+// that cannot be discovered.
+func discover(ctx context.Context, patience time.Duration, failures ...roundTrip) (*Catalog, []string, error) {
 	group := func(name string, versions ...string) metav1.APIGroup {
 		g := metav1.APIGroup{Name: name}
 		for _, v := range versions {
@@ -67,27 +55,32 @@ func newDiscoveryServer() *discoveryServer {
 		g.PreferredVersion = g.Versions[len(g.Versions)-1]
 		return g
 	}
-	return &discoveryServer{answers: map[string]any{
-		"/api":    metav1.APIVersions{Versions: []string{"v1"}},
-		"/api/v1": serves("v1", "pods Pod pod ns lw", "pods/log Pod - ns -"),
-		"/apis": metav1.APIGroupList{Groups: []metav1.APIGroup{
-			group("example.com", "v2alpha1", "v1"), group("metrics.k8s.io", "v1beta1"),
-		}},
+	answers := map[string]any{
+		"/api":                       metav1.APIVersions{Versions: []string{"v1"}},
+		"/api/v1":                    serves("v1", "pods Pod pod ns lw", "pods/log Pod - ns -"),
+		"/apis":                      metav1.APIGroupList{Groups: []metav1.APIGroup{group("example.com", "v2alpha1", "v1"), group("metrics.k8s.io", "v1beta1")}},
 		"/apis/example.com/v2alpha1": serves("example.com/v2alpha1", "widgets Widget widget ns lw", "gears Gear gear ns lw"),
 		"/apis/example.com/v1":       serves("example.com/v1", "widgets Widget widget ns lw"),
-	}}
-}
-
-// discover asks a server, and returns what the log said too.
-func discover(ctx context.Context, server *discoveryServer, patience time.Duration) (*Catalog, []string, error) {
+	}
+	server := func(r *http.Request) (*http.Response, error) {
+		if len(failures) > 0 {
+			fail := failures[0]
+			failures = failures[1:]
+			return fail(r)
+		}
+		if answer, ok := answers[r.URL.Path]; ok {
+			return respond(r, http.StatusOK, answer), nil
+		}
+		return respond(r, http.StatusNotFound, metav1.Status{Reason: metav1.StatusReasonNotFound}), nil
+	}
 	log, hook := logrustest.NewNullLogger()
-	catalog, err := Discover(ctx, &rest.Config{Host: "http://api.test", Transport: server}, patience, log)
+	catalog, err := Discover(ctx, &rest.Config{Host: "http://api.test", Transport: roundTrip(server)}, patience, log)
 	return catalog, logged(hook), err
 }
 
 func TestDiscover(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		catalog, lines, err := discover(t.Context(), newDiscoveryServer(), time.Minute)
+		catalog, lines, err := discover(t.Context(), time.Minute)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -107,42 +100,37 @@ func TestDiscover(t *testing.T) {
 // TestDiscoverTriesAgain until its patience or its context ends, and no later. It
 // says the last answer of the server; a silent one has none.
 func TestDiscoverTriesAgain(t *testing.T) {
-	n := 0
-	silentAtLast := func(r *http.Request) (*http.Response, error) {
-		if n++; n < 3 {
-			return refuse(r)
-		}
-		return silent(r)
+	const begins, warning = "ask the API server at http://api.test for its resources: ", "warning: Cannot discover what the API server serves: "
+	always := func(fail roundTrip) []roundTrip { return slices.Repeat([]roundTrip{fail}, 1000) }
+	for _, fail := range []struct {
+		roundTrip
+		want string
+	}{{refuse, "connection closed"}, {notReady, "currently unable"}} {
+		synctest.Test(t, func(t *testing.T) {
+			catalog, lines, err := discover(t.Context(), time.Minute, always(fail.roundTrip)[:6]...)
+			if err != nil || len(resolve(catalog, chosen("pods", ""))) != 1 || len(lines) != 2 ||
+				!strings.HasPrefix(lines[0], warning+begins) || !strings.Contains(lines[0], fail.want) || lines[1] != "info: Discovering again" {
+				t.Errorf("error %v, log %q; want none, and a warning with %q and its end", err, lines, fail.want)
+			}
+		})
 	}
 	for name, test := range map[string]struct {
-		fail            func(*http.Request) (*http.Response, error)
-		failures        int
+		failures        []roundTrip
 		patience, after time.Duration
 		want            string
 	}{
-		"refused, then found":   {refuse, 6, time.Minute, 0, "connection closed"},
-		"not ready, then found": {notReady, 6, time.Minute, 0, "currently unable"},
-		"refused":               {refuse, 1e6, 30 * time.Second, 30 * time.Second, "connection closed"},
-		"silent":                {silent, 1e6, 30 * time.Second, 30 * time.Second, "context deadline exceeded"},
-		"silent at last":        {silentAtLast, 1e6, 30 * time.Second, 30 * time.Second, "connection closed"},
-		"no patience":           {refuse, 1e6, 0, 0, "connection closed"},
-		"ended, not ready":      {notReady, 1e6, time.Hour, time.Minute, "currently unable"},
-		"ended, silent":         {silent, 1e6, time.Hour, time.Minute, "deadline exceeded"},
+		"refused":          {always(refuse), 30 * time.Second, 30 * time.Second, "connection closed"},
+		"silent":           {always(silent), 30 * time.Second, 30 * time.Second, "context deadline exceeded"},
+		"silent at last":   {append([]roundTrip{refuse, refuse}, always(silent)...), 30 * time.Second, 30 * time.Second, "connection closed"},
+		"no patience":      {always(refuse), 0, 0, "connection closed"},
+		"ended, not ready": {always(notReady), time.Hour, time.Minute, "currently unable"},
+		"ended, silent":    {always(silent), time.Hour, time.Minute, "deadline exceeded"},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			time.AfterFunc(time.Minute, cancel)
-			began, server := time.Now(), newDiscoveryServer()
-			server.failures, server.fail = test.failures, test.fail
-			catalog, lines, err := discover(ctx, server, test.patience)
-			const begins, warning = "ask the API server at http://api.test for its resources: ", "warning: Cannot discover what the API server serves: "
-			if test.failures == 6 {
-				if err != nil || len(resolve(catalog, chosen("pods", ""))) != 1 || len(lines) != 2 ||
-					!strings.HasPrefix(lines[0], warning+begins) || !strings.Contains(lines[0], test.want) || lines[1] != "info: Discovering again" {
-					t.Errorf("%s: error %v, log %q; want none, and a warning with %q and its end", name, err, lines, test.want)
-				}
-				return
-			}
+			began := time.Now()
+			catalog, _, err := discover(ctx, test.patience, test.failures...)
 			if took := time.Since(began); catalog != nil || err == nil || took != test.after ||
 				!strings.HasPrefix(err.Error(), begins) || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("%s: catalog %v, error %v after %s; want none and one with %q after %s", name, catalog, err, took, test.want, test.after)

@@ -2,10 +2,13 @@ package informer
 
 import (
 	"bytes"
+	"context"
 	"fmt"
+	"net"
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -22,15 +25,14 @@ type fakeAPI struct {
 	form string
 
 	mu sync.Mutex
-	// script holds by path the answers to the next requests; nil, and all that
-	// come after the last, serve the page.
-	script   map[string][]answer
-	requests []string
-	// watches and watched are the same for watches; those after the last answer
-	// stay open and bring nothing.
-	watches map[string][]answer
-	watched []string
-	times   []time.Time
+	// script holds by path the answers to the next lists, watches those to the next
+	// watches. Nil, and all that come after the last, serve the page, or a watch that
+	// stays open and brings nothing.
+	script, watches map[string][]answer
+	// requests and watched are the lists and watches so far, times and watchTimes when
+	// they came.
+	requests, watched []string
+	times, watchTimes []time.Time
 	// version is the resourceVersion of the last list that began.
 	version int
 }
@@ -47,35 +49,94 @@ func newFakeAPI(t *testing.T) *fakeAPI {
 	}
 }
 
+// pipes is where a server accepts connections in memory until ctx ends, so that
+// time in a synctest bubble passes while one end waits for the other.
+type pipes struct {
+	ctx   context.Context
+	conns chan net.Conn
+}
+
+func (p pipes) Addr() net.Addr { return &net.UnixAddr{} }
+func (p pipes) Close() error   { return nil }
+
+func (p pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.conns:
+		return c, nil
+	case <-p.ctx.Done():
+		return nil, net.ErrClosed
+	}
+}
+
+func (p pipes) dial(context.Context, string, string) (net.Conn, error) {
+	ours, theirs := net.Pipe()
+	select {
+	case p.conns <- theirs:
+		return ours, nil
+	case <-p.ctx.Done():
+		return nil, net.ErrClosed
+	}
+}
+
+// connect serves until the test ends, each request over a connection of its own,
+// so that none is sent twice.
+func connect(t *testing.T, handler http.Handler) *http.Transport {
+	p := pipes{t.Context(), make(chan net.Conn)}
+	server := &http.Server{Handler: handler}
+	go func() { _ = server.Serve(p) }()
+	t.Cleanup(func() { _ = server.Close() })
+	return &http.Transport{DisableKeepAlives: true, DialContext: p.dial}
+}
+
 const wantAccept = "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1," +
 	"application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
 
 func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	accept, take := wantAccept, f.list
 	if r.URL.Query().Has("watch") {
-		f.serveWatch(w, r)
-		return
+		accept, take = strings.ReplaceAll(wantAccept, "MetadataList", "Metadata"), f.watch
 	}
-	if r.Method != http.MethodGet || r.Header.Get("Accept") != wantAccept || r.Header.Get("Accept-Encoding") != "identity" {
+	if r.Method != http.MethodGet || r.Header.Get("Accept") != accept || r.Header.Get("Accept-Encoding") != "identity" {
 		f.t.Errorf("%s %s with headers %v, want a GET of metadata, uncompressed", r.Method, r.URL, r.Header)
 	}
-	body, answer := f.take(r)
-	if answer == nil {
-		answer = serve
-	}
+	body, answer := take(r)
 	answer(w, r, body)
 }
 
-// take notes a request and returns its page and its scripted answer.
-func (f *fakeAPI) take(r *http.Request) ([]byte, answer) {
+// list notes a request and returns its page and its answer.
+func (f *fakeAPI) list(r *http.Request) ([]byte, answer) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.requests = append(f.requests, r.URL.Path+"?"+r.URL.Query().Encode())
 	f.times = append(f.times, time.Now())
-	var next answer
-	if script := f.script[r.URL.Path]; len(script) > 0 {
-		next, f.script[r.URL.Path] = script[0], script[1:]
+	return f.page(r), next(f.script, r, serve)
+}
+
+// watch notes a watch, without what all have in common, and returns its answer.
+func (f *fakeAPI) watch(r *http.Request) ([]byte, answer) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	query := r.URL.Query()
+	if query.Get("watch") != "true" || query.Get("allowWatchBookmarks") != "true" || query.Get("timeoutSeconds") == "" {
+		f.t.Errorf("%s: want a watch with bookmarks that ends", r.URL)
 	}
-	return f.page(r), next
+	for _, name := range []string{"watch", "allowWatchBookmarks", "timeoutSeconds"} {
+		query.Del(name)
+	}
+	f.watched = append(f.watched, r.URL.Path+"?"+query.Encode())
+	f.watchTimes = append(f.watchTimes, time.Now())
+	return nil, next(f.watches, r, feed())
+}
+
+// next takes the next answer of a path's script.
+func next(scripts map[string][]answer, r *http.Request, otherwise answer) answer {
+	if script := scripts[r.URL.Path]; len(script) > 0 {
+		scripts[r.URL.Path] = script[1:]
+		if script[0] != nil {
+			return script[0]
+		}
+	}
+	return otherwise
 }
 
 // page encodes what a request asks for. A continue token is the version of the
@@ -141,15 +202,16 @@ func status(form string, status metav1.Status) answer {
 	}
 }
 
-func forbidden() answer {
-	return status("protobuf", metav1.Status{Code: 403, Reason: metav1.StatusReasonForbidden, Message: "pods is forbidden"})
+func refusal(code int32, reason metav1.StatusReason, message string) answer {
+	return status("protobuf", metav1.Status{Code: code, Reason: reason, Message: message})
 }
 
+func forbidden() answer { return refusal(403, metav1.StatusReasonForbidden, "pods is forbidden") }
+
 func gone(form, token string) answer {
-	return status(form, metav1.Status{
-		Code: 410, Reason: metav1.StatusReasonExpired, Message: "too old",
-		ListMeta: metav1.ListMeta{Continue: token},
-	})
+	expired := metav1.Status{Code: 410, Reason: metav1.StatusReasonExpired, Message: "too old"}
+	expired.Continue = token
+	return status(form, expired)
 }
 
 // text answers as proxies and overloaded API servers do.
@@ -190,28 +252,6 @@ func hang(_ http.ResponseWriter, r *http.Request, _ []byte) { <-r.Context().Done
 
 // repeat is n times the same answer.
 func repeat(n int, a answer) []answer { return slices.Repeat([]answer{a}, n) }
-
-const wantAcceptWatch = "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1," +
-	"application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
-
-func (f *fakeAPI) serveWatch(w http.ResponseWriter, r *http.Request) {
-	query := r.URL.Query()
-	if r.Method != http.MethodGet || r.Header.Get("Accept") != wantAcceptWatch || r.Header.Get("Accept-Encoding") != "identity" ||
-		query.Get("watch") != "true" || query.Get("allowWatchBookmarks") != "true" || query.Get("timeoutSeconds") == "" {
-		f.t.Errorf("%s %s with headers %v, want a watch of metadata, uncompressed", r.Method, r.URL, r.Header)
-	}
-	query.Del("watch")
-	query.Del("allowWatchBookmarks")
-	query.Del("timeoutSeconds") // it differs each time
-	f.mu.Lock()
-	f.watched = append(f.watched, r.URL.Path+"?"+query.Encode())
-	answer := feed()
-	if script := f.watches[r.URL.Path]; len(script) > 0 {
-		answer, f.watches[r.URL.Path] = script[0], script[1:]
-	}
-	f.mu.Unlock()
-	answer(w, r, nil)
-}
 
 // askedToWatch returns the watches so far.
 func (f *fakeAPI) askedToWatch() []string {
@@ -261,7 +301,6 @@ func live(frames <-chan []byte) answer {
 }
 
 func write(w http.ResponseWriter, frames ...[]byte) {
-	w.WriteHeader(http.StatusOK)
 	w.(http.Flusher).Flush()
 	for _, frame := range frames {
 		_, _ = w.Write(frame)

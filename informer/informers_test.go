@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"regexp"
 	"slices"
 	"strings"
@@ -17,9 +16,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/testutil"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/rest"
 
 	"labelstream/config"
 	"labelstream/record"
@@ -28,8 +25,7 @@ import (
 // TestListsInFlight has four kinds whose server is slow: two are listed at a
 // time.
 func TestListsInFlight(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
+	inBubble(t, once, func(t *testing.T, b *bench) {
 		release := make(chan struct{})
 		slow := func(w http.ResponseWriter, r *http.Request, body []byte) {
 			<-release
@@ -58,8 +54,7 @@ func TestListsInFlight(t *testing.T) {
 // TestRetriesFreeTheSlot has two kinds that fail, one of them page after page:
 // the third is read.
 func TestRetriesFreeTheSlot(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
+	inBubble(t, once, func(t *testing.T, b *bench) {
 		b.api.script[podsPath] = repeat(1000, text(503, "3600"))
 		nodes, _ := location(nodesKind(), Scope{})
 		b.api.script[nodes] = repeat(1000, sameToken("101-0", 0, 0))
@@ -78,8 +73,7 @@ func TestRetriesFreeTheSlot(t *testing.T) {
 // TestStopWaitingForASlot ends the context while two kinds hang and a third
 // waits; before, the time is over to wait for them.
 func TestStopWaitingForASlot(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
+	inBubble(t, once, func(t *testing.T, b *bench) {
 		kinds := []*Kind{podsKind(), nodesKind(), widgetsKind()}
 		for _, kind := range kinds {
 			path, _ := location(kind, Scope{})
@@ -100,8 +94,7 @@ func TestStopWaitingForASlot(t *testing.T) {
 }
 
 func TestNamespaces(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
+	inBubble(t, once, func(t *testing.T, b *bench) {
 		b.cfg.Namespaces = config.List{"shop", "lab"}
 		b.api.objects = map[string]objects{
 			"/api/v1/namespaces/shop/pods":                      {podA, podB},
@@ -141,8 +134,7 @@ func TestNamespaces(t *testing.T) {
 
 // TestManyNamespaces chooses more namespaces than are read one by one.
 func TestManyNamespaces(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
+	inBubble(t, once, func(t *testing.T, b *bench) {
 		for i := range maxScopes {
 			b.cfg.Namespaces = append(b.cfg.Namespaces, fmt.Sprint("n", i))
 		}
@@ -163,10 +155,9 @@ func TestManyNamespaces(t *testing.T) {
 // TestStatusAndMetrics reads objects of which some are excluded and some values
 // are dropped.
 func TestStatusAndMetrics(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newDaemon(t, config.ChangesWatch)
+	inBubble(t, config.ChangesWatch, func(t *testing.T, b *bench) {
 		b.options.ResyncInterval = 4 * time.Hour
-		b.cfg.Labels.Filters = config.Patterns{regexp.MustCompile("kept|bad|long|none")}
+		b.cfg.Labels.Filters = config.Patterns{{Regexp: regexp.MustCompile("kept|bad|long|none")}}
 		b.cfg.NamespacesExclude = config.List{"kube-system"}
 		b.cfg.ValueMaxBytes = 16
 		b.cfg.MetricPrefix = "t_"
@@ -182,6 +173,8 @@ func TestStatusAndMetrics(t *testing.T) {
 			Drops: record.Drops{Empty: 1, Unsafe: 1, Truncated: 1},
 		})
 		expect(t, "metrics", []string{
+			"labelstream_keys 2",
+			"labelstream_keys_limit 0",
 			"labelstream_last_list_timestamp_seconds resource=pods 9.466848e+08",
 			"labelstream_last_sync_timestamp_seconds resource=pods 9.466848e+08",
 			"labelstream_ledger_bytes resource=pods 4096",
@@ -195,14 +188,44 @@ func TestStatusAndMetrics(t *testing.T) {
 			"labelstream_resync_interval_seconds 14400",
 			"labelstream_synced resource=pods 1",
 			"labelstream_values_dropped_total reason=empty resource=pods 1",
+			"labelstream_values_dropped_total reason=long_name resource=pods 0",
+			"labelstream_values_dropped_total reason=too_many resource=pods 0",
 			"labelstream_values_dropped_total reason=unsafe resource=pods 1",
 			"labelstream_values_truncated_total resource=pods 1",
 			"labelstream_watch_restarts_total resource=pods 0",
 			"labelstream_watching resource=pods 1",
 		}, gathered(t, b.registry))
-		if problems, err := testutil.GatherAndLint(b.registry); len(problems) > 0 || err != nil {
-			t.Errorf("lint: %v, %v", problems, err)
+	})
+}
+
+// TestLimits names the first pod beyond each limit, and says once that there are
+// too many keys.
+func TestLimits(t *testing.T) {
+	inBubble(t, once, func(t *testing.T, b *bench) {
+		b.cfg.MaxLabelsPerSeries, b.cfg.LabelNameMaxBytes, b.cfg.ValueMaxBytes, b.cfg.MaxKeys = 6, 12, 8, 2
+		pod := func(name string, labels map[string]string) metav1.PartialObjectMetadata {
+			o := named("shop", name)
+			o.Labels = labels
+			return o
 		}
+		b.api.objects[podsPath] = objects{
+			pod("a", map[string]string{"x": "1", "y": "2"}),
+			pod("b", map[string]string{"x": "1", "y": "2", "z": "123456789"}),
+			pod("c", map[string]string{"v": "1", "w": "1", "x": "1", "y": "2", "long-name": "1"}),
+		}
+		b.backfill(t, podsKind())
+		var logs []string
+		for _, e := range b.logs.AllEntries() {
+			logs = append(logs, fmt.Sprint(e.Message, ": ", e.Data["object_namespace"], "/", e.Data["object"], " ", e.Data["labels"], " ", e.Data["setting"]))
+		}
+		slices.Sort(logs)
+		expect(t, "logs", []string{
+			"Labels are left out, the object has too many: shop/b 1 LABELSTREAM_MAX_LABELS_PER_SERIES",
+			"Labels are left out, their names are too long: shop/c 1 LABELSTREAM_LABEL_NAME_MAX_BYTES",
+			"More keys of labels and annotations are sent than the receiver keeps: <nil>/<nil> <nil> LABELSTREAM_MAX_KEYS",
+			"Values are cut, they are too long: shop/b 1 LABELSTREAM_VALUE_MAX_BYTES",
+		}, logs)
+		b.expectStatus(t, Status{Resource: "pods", Read: 3, Total: 3, Synced: true, Drops: record.Drops{Truncated: 1, LongName: 1, TooMany: 3}})
 	})
 }
 
@@ -226,8 +249,7 @@ func gathered(t *testing.T, registry *prometheus.Registry) (lines []string) {
 
 // TestProgress looks at the status page by page.
 func TestProgress(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
+	inBubble(t, once, func(t *testing.T, b *bench) {
 		next := make(chan struct{})
 		step := func(w http.ResponseWriter, r *http.Request, body []byte) {
 			<-next
@@ -254,75 +276,61 @@ func TestProgress(t *testing.T) {
 	})
 }
 
-// TestAdd adds kinds to informers that run: a custom resource, and one that a
-// factory holds.
+// TestAdd adds kinds to informers that run: a new one, and one whose resource was
+// deleted, so that discovery was asked again, and is served in another version. Be
+// it in a factory or not, that is read anew, once.
 func TestAdd(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newDaemon(t, config.ChangesWatch)
-		b.api.set(podsPath, podA)
-		b.api.set(widgetsPath, podB)
-		b.api.set("/apis/apps/v1/deployments", podC)
-		stop := b.start(t, podsKind())
-		b.expectSent(t, "at first", "a a")
-		b.Add([]*Kind{widgetsKind(), deploymentsKind(), podsKind()})
-		synctest.Wait()
-		b.expectSorted(t, "deployment shop/c c", "widget.example.com shop/b b")
-		stop()
-		b.Add([]*Kind{nodesKind()})
-		if s := b.Status(); len(s) != 3 || s[1].Resource != "widgets.example.com" || s[2].Resource != "deployments.apps" {
-			t.Errorf("status %+v, want that of pods, widgets and deployments", s)
-		}
-	})
-}
-
-// TestServedDifferently deletes the resource of a kind and serves it in another
-// version: discovery is asked again, and the kind is read anew.
-func TestServedDifferently(t *testing.T) {
-	missing := status("json", metav1.Status{Code: 404, Reason: metav1.StatusReasonNotFound, Message: "no such thing"})
+	missing := refusal(404, metav1.StatusReasonNotFound, "no such thing")
 	for _, kind := range []*Kind{widgetsKind(), deploymentsKind()} {
-		t.Run(kind.Resource, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				b := newDaemon(t, config.ChangesWatch)
-				var asked atomic.Int64
-				b.options.Rediscover = func() { asked.Add(1) }
-				path, _ := location(kind, Scope{})
-				b.api.set(path, podA, podB)
-				end := make(chan []byte)
-				b.api.watches[path] = append([]answer{live(end)}, repeat(100, missing)...)
-				b.api.script[path] = append([]answer{nil}, repeat(100, missing)...)
-				defer b.start(t, kind)()
-				synctest.Wait()
-				b.expectRecords(t, records(kind.Type, objects{podA, podB}))
-				close(end)
-				time.Sleep(2 * time.Minute)
-				if s := b.Status()[0]; s.Synced || !s.Final || s.Err == nil || s.Err.Error() != "list "+kind.Resource+": no such thing" {
-					t.Errorf("status %+v, want not synced, and why", s)
-				}
-				if asked.Load() == 0 {
-					t.Error("discovery was not asked again")
-				}
-				other := *kind
-				other.GVR.Version, other.GVK.Version = "v7", "v7"
-				path, _ = location(&other, Scope{})
-				b.api.set(path, podA)
-				b.Add([]*Kind{&other})
-				time.Sleep(time.Second)
-				b.expectRecords(t, records(kind.Type, objects{podA}))
-				b.expectStatus(t, Status{Resource: kind.Resource, Read: 1, Total: 1, Synced: true, Watching: true, LedgerEntries: 1})
-				before := len(b.api.asked())
-				time.Sleep(time.Hour)
-				if n := len(b.api.asked()); n != before {
-					t.Errorf("%d lists after the end of the old version", n-before)
-				}
-			})
+		subtest(t, kind.Resource, config.ChangesWatch, func(t *testing.T, b *bench) {
+			var asked atomic.Int64
+			b.options.Rediscover = func() { asked.Add(1) }
+			path, _ := location(kind, Scope{})
+			b.api.set(path, podA, podB)
+			end := make(chan []byte)
+			b.api.watches[path] = append([]answer{live(end)}, repeat(100, missing)...)
+			b.api.script[path] = append([]answer{nil}, repeat(100, missing)...)
+			stop := b.start(t, kind)
+			defer stop()
+			synctest.Wait()
+			b.expectRecords(t, records(kind.Type, objects{podA, podB}))
+			close(end)
+			time.Sleep(2 * time.Minute)
+			if s := b.Status()[0]; s.Synced || !s.Final || s.Err == nil || s.Err.Error() != "list "+kind.Resource+": no such thing" {
+				t.Errorf("status %+v, want not synced, and why", s)
+			}
+			if asked.Load() == 0 {
+				t.Error("discovery was not asked again")
+			}
+			other := *kind
+			other.GVR.Version, other.GVK.Version = "v7", "v7"
+			path, _ = location(&other, Scope{})
+			b.api.set(path, podA)
+			b.api.set(podsPath, podB)
+			b.Add([]*Kind{&other, podsKind()})
+			time.Sleep(time.Second)
+			b.expectSorted(t, kind.Type+" shop/a a", "pod shop/b b")
+			want := []Status{
+				{Resource: kind.Resource, Read: 1, Total: 1, Synced: true, Watching: true, LedgerEntries: 1},
+				{Resource: "pods", Read: 1, Total: 1, Synced: true, Watching: true, LedgerEntries: 1},
+			}
+			b.expectStatus(t, want...)
+			lists := len(b.api.asked())
+			b.Add([]*Kind{&other, podsKind()})
+			time.Sleep(time.Hour)
+			b.expectStatus(t, want...)
+			stop()
+			b.Add([]*Kind{nodesKind()})
+			if n := len(b.api.asked()); n != lists || len(b.Status()) != 2 {
+				t.Errorf("%d lists after all was read, status %+v", n-lists, b.Status())
+			}
 		})
 	}
 }
 
 // TestAlive has a kind that does not get on although nobody else is to blame.
 func TestAlive(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newDaemon(t, config.ChangesWatch)
+	inBubble(t, config.ChangesWatch, func(t *testing.T, b *bench) {
 		stuck := make(chan struct{})
 		b.sink.room = func(context.Context, string) error { <-stuck; return nil }
 		b.api.set(podsPath, podA)
@@ -352,28 +360,25 @@ func TestAlive(t *testing.T) {
 // sorts.
 func TestAliveThroughOutages(t *testing.T) {
 	for _, changes := range []config.Changes{config.ChangesWatch, config.ChangesWebhook, config.ChangesNone} {
-		t.Run(string(changes), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				b := newDaemon(t, changes)
-				b.options.ResyncInterval = time.Hour
-				b.api.set(podsPath, podA, podB)
-				b.api.script[podsPath] = slices.Concat(repeat(20, text(503, "")), repeat(3, hang), []answer{nil}, repeat(30, forbidden()))
-				b.api.watches[podsPath] = slices.Concat(repeat(3, hang), repeat(20, text(503, "300")), []answer{gone("protobuf", "")}, repeat(30, feedAndEnd()))
-				b.sink.room = func(context.Context, string) error {
-					time.Sleep(10 * time.Minute)
-					return nil
+		subtest(t, string(changes), changes, func(t *testing.T, b *bench) {
+			b.options.ResyncInterval = time.Hour
+			b.api.set(podsPath, podA, podB)
+			b.api.script[podsPath] = slices.Concat(repeat(20, text(503, "")), repeat(3, hang), []answer{nil}, repeat(30, forbidden()))
+			b.api.watches[podsPath] = slices.Concat(repeat(3, hang), repeat(20, text(503, "300")), []answer{gone("protobuf", "")}, repeat(30, feedAndEnd()))
+			b.sink.room = func(context.Context, string) error {
+				time.Sleep(10 * time.Minute)
+				return nil
+			}
+			defer b.start(t, podsKind(), widgetsKind(), nodesKind())()
+			for range 24 * 60 {
+				time.Sleep(time.Minute)
+				if err := b.Alive(time.Now(), false); err != nil {
+					t.Fatal(err)
 				}
-				defer b.start(t, podsKind(), widgetsKind(), nodesKind())()
-				for range 24 * 60 {
-					time.Sleep(time.Minute)
-					if err := b.Alive(time.Now(), false); err != nil {
-						t.Fatal(err)
-					}
-				}
-				if n := len(b.sink.records()); n < 2*17 {
-					t.Errorf("%d records in a day of hourly resyncs of 2", n)
-				}
-			})
+			}
+			if n := len(b.sink.records()); n < 2*17 {
+				t.Errorf("%d records in a day of hourly resyncs of 2", n)
+			}
 		})
 	}
 }
@@ -397,28 +402,24 @@ func TestByKind(t *testing.T) {
 	}
 }
 
-// TestRealConnections reads over HTTP: a connection is used again for page after
-// page, also with what a pipe cannot show: resets and chunks.
-func TestRealConnections(t *testing.T) {
-	b := newBench(t)
-	b.options.PageSize = 52
-	b.api.objects[podsPath], b.api.script[podsPath] = fat(120, 20_000), []answer{nil, nil, cutAt("pod-0105"), nil}
-	var connections atomic.Int64
-	server := httptest.NewUnstartedServer(b.api)
-	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
-		if state == http.StateNew {
+// TestConnections reads page after page over one connection, until that is cut.
+func TestConnections(t *testing.T) {
+	inBubble(t, once, func(t *testing.T, b *bench) {
+		var connections atomic.Int64
+		dial := b.transport.DialContext
+		b.transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
 			connections.Add(1)
+			return dial(ctx, network, address)
 		}
-	}
-	server.Start()
-	defer server.Close()
-	transport := &http.Transport{}
-	defer transport.CloseIdleConnections()
-	b.rest = rest.Config{Host: server.URL, Transport: transport}
-	b.backfill(t, podsKind())
-	b.expectRecords(t, records("pod", pods(120)))
-	b.expectRequests(t, podsList, podsPath+"?continue=101-50&limit=52", podsPath+"?continue=101-102&limit=52", podsPath+"?continue=101-102&limit=26")
-	if n := connections.Load(); n != 2 {
-		t.Errorf("%d connections, want two: one until it was cut, one after", n)
-	}
+		b.transport.DisableKeepAlives = false
+		defer b.transport.CloseIdleConnections()
+		b.options.PageSize = 52
+		b.api.objects[podsPath], b.api.script[podsPath] = fat(120, 20_000), []answer{nil, nil, cutAt("pod-0105"), nil}
+		b.backfill(t, podsKind())
+		b.expectRecords(t, records("pod", pods(120)))
+		b.expectRequests(t, podsList, podsPath+"?continue=101-50&limit=52", podsPath+"?continue=101-102&limit=52", podsPath+"?continue=101-102&limit=26")
+		if n := connections.Load(); n != 2 {
+			t.Errorf("%d connections, want two: one until it was cut, one after", n)
+		}
+	})
 }

@@ -4,6 +4,7 @@ import (
 	"compress/gzip"
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -39,8 +40,7 @@ type listTest struct {
 	pauses []time.Duration
 }
 
-func (test *listTest) run(t *testing.T) {
-	b := newBench(t)
+func (test *listTest) run(t *testing.T, b *bench) {
 	b.api.objects[podsPath], b.api.script[podsPath] = test.objects, test.script
 	if test.form != "" {
 		b.api.form = test.form
@@ -94,7 +94,7 @@ func (test *listTest) run(t *testing.T) {
 
 func TestLists(t *testing.T) {
 	const (
-		closed      = "connection closed"
+		cut         = "unexpected EOF"
 		unavailable = "the server is currently unable to handle the request"
 		ms          = time.Millisecond
 	)
@@ -130,7 +130,7 @@ func TestLists(t *testing.T) {
 			objects: pods(60), script: append([]answer{nil}, text(429, "7", 1)...), requests: "50 101-50/500 101-50/250",
 			errors: []string{"the server has received too many requests and has asked us to try again later"}, pauses: []time.Duration{0, 7 * time.Second},
 		},
-		"closed":         {objects: pods(60), script: []answer{nil, disconnect, disconnect}, requests: "50 101-50/500 101-50/250 101-50/125", errors: []string{"GET /api/v1/pods: " + closed}},
+		"closed":         {objects: pods(60), script: []answer{nil, disconnect, disconnect}, requests: "50 101-50/500 101-50/250 101-50/125", errors: []string{"GET /api/v1/pods: EOF"}},
 		"no list":        {objects: pods(3), script: []answer{noList}, requests: "50 25", version: "102", errors: []string{`decode the list: the response is of kind "Status", which is no list`}},
 		"silent":         {objects: pods(3), script: []answer{hang}, requests: "50 25", version: "102", errors: []string{"the API server sent nothing for 1m0s"}},
 		"silent in page": {objects: pods(60), script: []answer{hangAt("pod-0010")}, requests: "50 25 102-25/250", errors: []string{"the API server sent nothing for 1m0s"}},
@@ -143,12 +143,12 @@ func TestLists(t *testing.T) {
 			requests: "50 101-50/500 101-50/250 101-50/125", errors: []string{errNoProgress.Error()}, pauses: []time.Duration{0, 200 * ms, 400 * ms},
 		},
 
-		"first page cut": {objects: pods(60), script: []answer{cutAt("pod-0020")}, requests: "50 25 102-25/250", errors: []string{"decode the list after 20 objects: " + closed}},
+		"first page cut": {objects: pods(60), script: []answer{cutAt("pod-0020")}, requests: "50 25 102-25/250", errors: []string{"decode the list after 20 objects: " + cut}},
 		"cut three times, further each time": {
 			objects: pods(600), script: []answer{nil, cutAt("pod-0100"), cutAt("pod-0200"), cutAt("pod-0170")},
 			requests: "50 101-50/500 101-50/250 101-50/125 101-50/62 101-112/500",
 			// Where it is cut is no news.
-			errors: []string{"decode the list after 50 objects: " + closed},
+			errors: []string{"decode the list after 50 objects: " + cut},
 		},
 		"closed after a page":      {objects: pods(60), script: repeat(2, cutAt("")), requests: "50 101-50/500"},
 		"410 with a token":         {objects: pods(60), script: []answer{nil, token}, requests: "50 101-50/500 300-50/250", errors: []string{"too old"}},
@@ -156,25 +156,25 @@ func TestLists(t *testing.T) {
 		"410 without a token":      {objects: pods(600), script: []answer{nil, nil, noToken}, requests: "50 101-50/500 101-550/500 250 102-250/500", errors: []string{"too old"}},
 		"410 in a second attempt": {
 			objects: pods(60), script: []answer{nil, cutAt("pod-0055"), token}, requests: "50 101-50/500 101-50/250 300-50/125",
-			errors: []string{"decode the list after 5 objects: " + closed, "too old"},
+			errors: []string{"decode the list after 5 objects: " + cut, "too old"},
 		},
 		// An unordered server's page is handed over again as far as it is not known
 		// to have been.
 		"unordered, seen before the cut": {
 			objects: objects{named("s", "m"), podB, named("s", "z"), podC}, script: []answer{cutAt("\x0a\x01c")}, requests: "50 25",
 			records: []string{"pod s/m m", "pod shop/b b", "pod s/z z", "pod s/m m", "pod shop/b b", "pod s/z z", "pod shop/c c"},
-			errors:  []string{"decode the list after 3 objects: " + closed},
+			errors:  []string{"decode the list after 3 objects: " + cut},
 		},
 		"unordered, seen after the cut": {
 			objects: objects{named("s", "m"), named("s", "z"), named("s", "b"), named("s", "c")}, script: []answer{cutAt("\x0a\x01b")}, requests: "50 25",
-			errors: []string{"decode the list after 2 objects: " + closed},
+			errors: []string{"decode the list after 2 objects: " + cut},
 		},
 		"without a version": {
 			objects: pods(3), script: []answer{unversioned}, requests: "50 25", version: "102",
-			records: slices.Concat(records("pod", pods(2)), records("pod", pods(3))), errors: []string{"decode the list after 2 objects: " + closed},
+			records: slices.Concat(records("pod", pods(2)), records("pod", pods(3))), errors: []string{"decode the list after 2 objects: " + cut},
 		},
 	} {
-		t.Run(name, func(t *testing.T) { synctest.Test(t, test.run) })
+		subtest(t, name, once, test.run)
 	}
 }
 
@@ -192,8 +192,7 @@ func sameToken(token string, from, to int) answer {
 // TestSinkBlocks has a destination that stops for much longer than a server may
 // be silent, in a list and in a watch that then ends: nothing is lost or read again.
 func TestSinkBlocks(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newDaemon(t, config.ChangesWatch)
+	inBubble(t, config.ChangesWatch, func(t *testing.T, b *bench) {
 		b.api.objects[podsPath] = fat(60, 4096)
 		b.api.watches[podsPath] = []answer{feedAndEnd(added(t, podA), added(t, podB), added(t, podC))}
 		b.sink.room = func(_ context.Context, name string) error {
@@ -210,44 +209,50 @@ func TestSinkBlocks(t *testing.T) {
 	})
 }
 
-// TestFinal has one kind fail for good in a one-shot run, while another is read.
+// TestFinal has one kind fail in a one-shot run, while another is read. Faults of
+// the way to an API server, and of one that starts, end; others are final.
 func TestFinal(t *testing.T) {
-	refuse := func(code int32, reason metav1.StatusReason, message string) answer {
-		return status("protobuf", metav1.Status{Code: code, Reason: reason, Message: message})
-	}
-	tests := map[string]struct {
-		answer answer
-		after  time.Duration
-		want   string
+	for name, test := range map[string]struct {
+		script []answer
+		// after is when the failure is final, 0 for never, and want why.
+		after time.Duration
+		want  string
 	}{
-		"401":           {refuse(401, metav1.StatusReasonUnauthorized, "Unauthorized"), 30 * time.Second, "Unauthorized"},
-		"403":           {forbidden(), 30 * time.Second, "pods is forbidden"},
-		"404":           {refuse(404, metav1.StatusReasonNotFound, "no such thing"), 30 * time.Second, "no such thing"},
-		"405":           {refuse(405, metav1.StatusReasonMethodNotAllowed, "not allowed"), 30 * time.Second, "not allowed"},
-		"406":           {refuse(406, metav1.StatusReasonNotAcceptable, "only x"), 30 * time.Second, "only x"},
-		"500":           {refuse(500, metav1.StatusReasonInternalError, "conversion webhook failed"), 5 * time.Minute, "conversion webhook failed"},
-		"503":           {text(503, "3600"), 5 * time.Minute, "the server is currently unable to handle the request"},
-		"no progress":   {sameToken("101-0", 0, 0), 5 * time.Minute, errNoProgress.Error()},
-		"403, then 500": {firstFor(20*time.Second, forbidden(), text(500, "")), 5*time.Minute + 20*time.Second, `an error on the server ("not now") has prevented the request from succeeding`},
-	}
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				b := newBench(t)
-				b.api.objects[podsPath] = pods(3)
-				b.api.script[widgetsPath] = repeat(1000, test.answer)
-				began := time.Now()
-				b.backfill(t, podsKind(), widgetsKind())
-				if took := time.Since(began); took < test.after || took > test.after+test.after/2 {
-					t.Errorf("final after %s, want %s and what a backoff adds", took, test.after)
-				}
-				b.expectRecords(t, records("pod", pods(3)))
-				s := b.Status()
-				want := "list widgets.example.com: " + test.want
-				if !s[0].Synced || s[0].Err != nil || s[1].Synced || !s[1].Final || s[1].Err == nil || s[1].Err.Error() != want {
-					t.Errorf("status %+v; want pods synced and widgets failed for good with %q", s, want)
-				}
-			})
+		"401":           {repeat(1000, refusal(401, metav1.StatusReasonUnauthorized, "Unauthorized")), 30 * time.Second, "Unauthorized"},
+		"403":           {repeat(1000, forbidden()), 30 * time.Second, "pods is forbidden"},
+		"404":           {repeat(1000, refusal(404, metav1.StatusReasonNotFound, "no such thing")), 30 * time.Second, "no such thing"},
+		"405":           {repeat(1000, refusal(405, metav1.StatusReasonMethodNotAllowed, "not allowed")), 30 * time.Second, "not allowed"},
+		"406":           {repeat(1000, refusal(406, metav1.StatusReasonNotAcceptable, "only x")), 30 * time.Second, "only x"},
+		"500":           {repeat(1000, refusal(500, metav1.StatusReasonInternalError, "conversion failed")), 5 * time.Minute, "conversion failed"},
+		"503":           {repeat(1000, text(503, "3600")), 5 * time.Minute, "the server is currently unable to handle the request"},
+		"no progress":   {repeat(1000, sameToken("101-0", 0, 0)), 5 * time.Minute, errNoProgress.Error()},
+		"403, then 500": {repeat(1000, firstFor(20*time.Second, forbidden(), text(500, ""))), 5*time.Minute + 20*time.Second, `an error on the server ("not now") has prevented the request from succeeding`},
+
+		"503 for four minutes":    {script: repeat(100, firstFor(4*time.Minute, text(503, ""), serve))},
+		"disconnected for long":   {script: repeat(60, disconnect)},
+		"429 for long":            {script: repeat(60, text(429, "30"))},
+		"down, then 403, then up": {script: append(repeat(12, disconnect), forbidden(), forbidden())},
+		"403 now and then":        {script: slices.Repeat([]answer{forbidden(), text(503, "9")}, 60)},
+	} {
+		subtest(t, name, once, func(t *testing.T, b *bench) {
+			b.api.objects[podsPath], b.api.objects[widgetsPath] = pods(3), pods(2)
+			b.api.script[widgetsPath] = test.script
+			began := time.Now()
+			b.backfill(t, podsKind(), widgetsKind())
+			if test.after == 0 {
+				b.expectSorted(t, append(records("pod", pods(3)), records("widget.example.com", pods(2))...)...)
+				b.expectStatus(t, Status{Resource: "pods", Read: 3, Total: 3, Synced: true},
+					Status{Resource: "widgets.example.com", Read: 2, Total: 2, Synced: true})
+				return
+			}
+			if took := time.Since(began); took < test.after || took > test.after+test.after/2 {
+				t.Errorf("final after %s, want %s and what a backoff adds", took, test.after)
+			}
+			b.expectRecords(t, records("pod", pods(3)))
+			s, want := b.Status(), "list widgets.example.com: "+test.want
+			if !s[0].Synced || s[0].Err != nil || s[1].Synced || !s[1].Final || fmt.Sprint(s[1].Err) != want {
+				t.Errorf("status %+v; want pods synced and widgets failed for good with %q", s, want)
+			}
 		})
 	}
 }
@@ -264,32 +269,6 @@ func firstFor(d time.Duration, first, then answer) answer {
 		} else {
 			then(w, r, body)
 		}
-	}
-}
-
-// TestNotFinal has faults that end: of the way to an API server, and of one that
-// starts.
-func TestNotFinal(t *testing.T) {
-	tests := map[string][]answer{
-		"503 for four minutes":    {firstFor(4*time.Minute, text(503, ""), serve)},
-		"disconnected for long":   repeat(60, disconnect),
-		"429 for long":            repeat(60, text(429, "30")),
-		"down, then 403, then up": append(repeat(12, disconnect), forbidden(), forbidden()),
-		"403 now and then":        slices.Repeat([]answer{forbidden(), text(503, "9")}, 60),
-	}
-	for name, script := range tests {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				b := newBench(t)
-				b.api.objects[podsPath], b.api.script[podsPath] = pods(3), script
-				if len(script) == 1 {
-					b.api.script[podsPath] = repeat(100, script[0])
-				}
-				b.backfill(t, podsKind())
-				b.expectRecords(t, records("pod", pods(3)))
-				b.expectStatus(t, Status{Resource: "pods", Read: 3, Total: 3, Synced: true})
-			})
-		})
 	}
 }
 
@@ -329,31 +308,28 @@ func TestStops(t *testing.T) {
 		"waiting to relist":      {watch: gone("protobuf", "")},
 	} {
 		for _, kind := range []*Kind{podsKind(), widgetsKind()} {
-			t.Run(name+", "+kind.Resource, func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					b := newBench(t)
-					path, _ := location(kind, Scope{})
-					b.api.objects[path], b.api.script[path], b.sink.room = pods(60), test.script, test.room
-					if test.watch != nil {
-						b.options.Once, b.options.Changes = false, config.ChangesWatch
-						b.api.objects[path], b.api.watches[path] = nil, []answer{test.watch}
-					}
-					stop := b.start(t, kind)
-					synctest.Wait()
-					lists, watches, ended := len(b.api.asked()), len(b.api.askedToWatch()), time.Now()
-					stop()
-					if took := time.Since(ended); took != test.after {
-						t.Errorf("the end took %s, want %s", took, test.after)
-					}
-					if lists == 0 || len(b.api.asked()) != lists || (watches == 1) != (test.watch != nil) || len(b.api.askedToWatch()) != watches {
-						t.Errorf("%d lists and %d watches before the end, %d and %d after", lists, watches, len(b.api.asked()), len(b.api.askedToWatch()))
-					}
-					b.expectRecords(t, records(kind.Type, pods(test.records)))
-					warned := slices.ContainsFunc(b.logs.AllEntries(), func(e *logrus.Entry) bool { return e.Level < logrus.InfoLevel })
-					if warned != test.logs {
-						t.Errorf("log %v", b.logs.AllEntries())
-					}
-				})
+			subtest(t, name+", "+kind.Resource, once, func(t *testing.T, b *bench) {
+				path, _ := location(kind, Scope{})
+				b.api.objects[path], b.api.script[path], b.sink.room = pods(60), test.script, test.room
+				if test.watch != nil {
+					b.options.Once, b.options.Changes = false, config.ChangesWatch
+					b.api.objects[path], b.api.watches[path] = nil, []answer{test.watch}
+				}
+				stop := b.start(t, kind)
+				synctest.Wait()
+				lists, watches, ended := len(b.api.asked()), len(b.api.askedToWatch()), time.Now()
+				stop()
+				if took := time.Since(ended); took != test.after {
+					t.Errorf("the end took %s, want %s", took, test.after)
+				}
+				if lists == 0 || len(b.api.asked()) != lists || (watches == 1) != (test.watch != nil) || len(b.api.askedToWatch()) != watches {
+					t.Errorf("%d lists and %d watches before the end, %d and %d after", lists, watches, len(b.api.asked()), len(b.api.askedToWatch()))
+				}
+				b.expectRecords(t, records(kind.Type, pods(test.records)))
+				warned := slices.ContainsFunc(b.logs.AllEntries(), func(e *logrus.Entry) bool { return e.Level < logrus.InfoLevel })
+				if warned != test.logs {
+					t.Errorf("log %v", b.logs.AllEntries())
+				}
 			})
 		}
 	}

@@ -2,6 +2,7 @@ package informer
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"strings"
 	"testing"
@@ -10,7 +11,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer/json"
 	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
-	"k8s.io/apimachinery/pkg/runtime/serializer/streaming"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 )
@@ -77,19 +77,18 @@ var (
 	podC = named("shop", "c")
 )
 
-// event encodes one as watches send it.
+// event encodes one as watches send it: in protobuf after its length.
 func event(t testing.TB, form string, typ watch.EventType, obj runtime.Object) []byte {
 	t.Helper()
-	var b bytes.Buffer
-	stream := streaming.NewEncoder(json.Framer.NewFrameWriter(&b), serializers["json"])
-	if form == "protobuf" {
-		stream = streaming.NewEncoder(protobuf.LengthDelimitedFramer.NewFrameWriter(&b), protobuf.NewRawSerializer(nil, nil))
+	sent := &metav1.WatchEvent{Type: string(typ), Object: runtime.RawExtension{Raw: encode(t, form, obj)}}
+	if form == "json" {
+		return encode(t, form, sent)
 	}
-	err := stream.Encode(&metav1.WatchEvent{Type: string(typ), Object: runtime.RawExtension{Raw: encode(t, form, obj)}})
+	body, err := sent.Marshal()
 	if err != nil {
-		t.Fatalf("encode an event as %s: %v", form, err)
+		t.Fatalf("encode an event: %v", err)
 	}
-	return b.Bytes()
+	return append(binary.BigEndian.AppendUint32(nil, uint32(len(body))), body...)
 }
 
 // partial is an object as a watch sends it.

@@ -36,26 +36,43 @@ func (b *bench) expectReview(t *testing.T, o metav1.PartialObjectMetadata, app s
 	}
 }
 
-// newReviewed is a bench whose first list has been read.
-func newReviewed(t *testing.T, objects ...metav1.PartialObjectMetadata) (b *bench, stop func()) {
-	b = newDaemon(t, config.ChangesWebhook)
-	b.options.ResyncInterval = time.Hour
-	b.api.set(podsPath, objects...)
-	stop = b.start(t, podsKind())
-	time.Sleep(29 * time.Second)
-	b.expectRequests(t)
-	time.Sleep(2 * time.Second)
-	b.expectRequests(t, podsList)
-	b.expectRecords(t, records("pod", objects))
-	return b, stop
+// afterTheFirstList tests what comes after a daemon has read these objects.
+func afterTheFirstList(t *testing.T, objects objects, test func(*testing.T, *bench)) {
+	inBubble(t, config.ChangesWebhook, func(t *testing.T, b *bench) {
+		b.options.ResyncInterval = time.Hour
+		b.api.set(podsPath, objects...)
+		defer b.start(t, podsKind())()
+		time.Sleep(29 * time.Second)
+		b.expectRequests(t)
+		time.Sleep(2 * time.Second)
+		b.expectRequests(t, podsList)
+		b.expectRecords(t, records("pod", objects))
+		test(t, b)
+	})
+}
+
+// TestReviewEndsSeries shows what an object was before: series that it no longer has
+// are handed over with its record, where they are to get markers.
+func TestReviewEndsSeries(t *testing.T) {
+	afterTheFirstList(t, objects{podA}, func(t *testing.T, b *bench) {
+		object := func(value string) *record.Object {
+			return &record.Object{Namespace: []byte("shop"), Name: []byte("a"), Labels: []record.KeyValue{{Key: []byte("app"), Value: []byte(value)}}}
+		}
+		update := func(from, to string) {
+			b.Review(&Change{Resource: "pods", Object: object(to), Old: func() *record.Object { return object(from) }}, b.sink)
+		}
+		update("a", "x")
+		b.cfg.StaleMarkers = true
+		update("x", "x")
+		update("x", "y")
+		b.expectSent(t, "the reviews", "a x", "a y after __name__=pod_labels label_app=x namespace=shop pod=a resource_type=pod")
+	})
 }
 
 // TestReviews are sent where they show something new, and of a deletion the last
-// series always.
+// series always. Those of objects that do not exist cost their records and no list.
 func TestReviews(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b, stop := newReviewed(t, podA)
-		defer stop()
+	afterTheFirstList(t, objects{podA}, func(t *testing.T, b *bench) {
 		b.expectReview(t, podA, "a", Unchanged)
 		b.expectReview(t, podA, "a2", Sent)
 		b.expectReview(t, podA, "a2", Unchanged)
@@ -77,9 +94,7 @@ func TestReviews(t *testing.T) {
 
 // TestReviewsDuringAList win over what the list shows, which is older.
 func TestReviewsDuringAList(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b, stop := newReviewed(t, podA, podB, podC)
-		defer stop()
+	afterTheFirstList(t, objects{podA, podB, podC}, func(t *testing.T, b *bench) {
 		room := make(chan struct{})
 		b.sink.room = func(context.Context, string) error { <-room; return nil }
 		// The resync has begun, but is not read, once it has a review sent that
@@ -103,9 +118,7 @@ func TestReviewsDuringAList(t *testing.T) {
 
 // TestNoRoom lists a kind again, once for all reviews that found no room.
 func TestNoRoom(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b, stop := newReviewed(t, podA)
-		defer stop()
+	afterTheFirstList(t, objects{podA}, func(t *testing.T, b *bench) {
 		room := make(chan struct{})
 		b.sink.full = true
 		b.sink.room = func(context.Context, string) error { <-room; return nil }
@@ -126,32 +139,9 @@ func TestNoRoom(t *testing.T) {
 	})
 }
 
-// TestMadeUpReviews cost their own records, and no list.
-func TestMadeUpReviews(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b, stop := newReviewed(t, podA)
-		defer stop()
-		want := []string{}
-		for i := range 60 {
-			name := fmt.Sprintf("made-up-%d", i)
-			b.expectReview(t, named("shop", name), "x", Sent)
-			want = append(want, name+" x")
-			time.Sleep(time.Second)
-		}
-		b.expectSent(t, "the reviews", want...)
-		time.Sleep(50 * time.Minute)
-		b.expectRequests(t, podsList)
-		time.Sleep(10 * time.Minute)
-		if n := b.Status()[0].LedgerEntries; n != 1 {
-			t.Errorf("the ledger knows %d objects after the resync, want a", n)
-		}
-	})
-}
-
 // TestReviewsThatAreNotTaken says of each why.
 func TestReviewsThatAreNotTaken(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newDaemon(t, config.ChangesWebhook)
+	inBubble(t, config.ChangesWebhook, func(t *testing.T, b *bench) {
 		b.cfg.Namespaces = config.List{"shop", "bank"}
 		b.cfg.NamespacesExclude = config.List{"bank"}
 		stop := b.start(t, podsKind(), namespacesKind(), deploymentsKind())

@@ -3,6 +3,7 @@ package informer
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"regexp"
 	"slices"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
 	logrustest "github.com/sirupsen/logrus/hooks/test"
+	"go.uber.org/goleak"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/rest"
@@ -22,6 +24,8 @@ import (
 	"labelstream/config"
 	"labelstream/record"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // newKind is a kind as discovery resolves it.
 func newKind(group, version, plural, kind string, namespaced bool) *Kind {
@@ -98,6 +102,10 @@ func (s *fakeSink) take(r *record.Record, want func(*record.Record) bool) bool {
 			}
 		}
 	}
+	if r.EndedCount > 0 {
+		ended := record.Cursor(r.Ended)
+		text += " after " + seriesText(&ended)
+	}
 	s.taken = append(s.taken, text)
 	return true
 }
@@ -129,44 +137,48 @@ func records(kind string, objects []metav1.PartialObjectMetadata) []string {
 	return all
 }
 
-// bench holds informers over a fake API server and a fake sink. It belongs in
-// a synctest bubble.
+// bench holds informers over a fake API server and a fake sink.
 type bench struct {
-	api      *fakeAPI
-	sink     *fakeSink
-	cfg      *config.Config
-	options  Options
-	registry *prometheus.Registry
-	logs     *logrustest.Hook
-	log      *logrus.Logger
-	rest     rest.Config
+	api       *fakeAPI
+	transport *http.Transport
+	sink      *fakeSink
+	cfg       *config.Config
+	options   Options
+	registry  *prometheus.Registry
+	logs      *logrustest.Hook
+	log       *logrus.Logger
 	*Informers
 }
 
-// newBench is one of a one-shot run.
-func newBench(t *testing.T) *bench {
-	b := &bench{
-		api: newFakeAPI(t), sink: &fakeSink{}, cfg: &config.Config{},
-		options: Options{PageSize: 500, Once: true}, registry: prometheus.NewRegistry(),
-	}
-	b.rest = rest.Config{Host: "http://api.test", Transport: &pipeTransport{b.api}}
-	b.cfg.ValueMaxBytes = 2048
-	b.cfg.Labels.Filters = config.Patterns{regexp.MustCompile("")}
-	b.log, b.logs = logrustest.NewNullLogger()
-	return b
+// once is for a one-shot run, which nothing tells of changes.
+const once config.Changes = ""
+
+// inBubble tests informers in a synctest bubble: those of a one-shot run, or of a
+// daemon that something tells of changes.
+func inBubble(t *testing.T, changes config.Changes, test func(*testing.T, *bench)) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &bench{
+			api: newFakeAPI(t), sink: &fakeSink{}, cfg: &config.Config{},
+			options:  Options{PageSize: 500, Once: changes == once, Changes: changes},
+			registry: prometheus.NewRegistry(),
+		}
+		b.transport = connect(t, b.api)
+		b.cfg.ValueMaxBytes = 2048
+		b.cfg.Labels.Filters = config.Patterns{{Regexp: regexp.MustCompile("")}}
+		b.log, b.logs = logrustest.NewNullLogger()
+		test(t, b)
+	})
 }
 
-// newDaemon is one of a daemon.
-func newDaemon(t *testing.T, changes config.Changes) *bench {
-	b := newBench(t)
-	b.options.Once, b.options.Changes = false, changes
-	return b
+// subtest is inBubble in a subtest.
+func subtest(t *testing.T, name string, changes config.Changes, test func(*testing.T, *bench)) {
+	t.Run(name, func(t *testing.T) { inBubble(t, changes, test) })
 }
 
 // start runs the informers of kinds; stop ends them and returns when Run has.
 func (b *bench) start(t *testing.T, kinds ...*Kind) (stop func()) {
 	t.Helper()
-	client, err := Client(&b.rest)
+	client, err := Client(&rest.Config{Host: "http://api.test", Transport: b.transport})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,32 +26,29 @@ func podsFrom(version string) string { return podsPath + "?resourceVersion=" + v
 // once, and the cache stays empty.
 func TestWatchEvents(t *testing.T) {
 	for _, form := range []string{"protobuf", "json"} {
-		t.Run(form, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				b := newDaemon(t, config.ChangesWatch)
-				b.cfg.NamespacesExclude = []string{"kube-system"}
-				b.api.set(podsPath, podA, podB)
-				send := func(typ watch.EventType, o metav1.PartialObjectMetadata) []byte {
-					return event(t, form, typ, partial(o))
-				}
-				b.api.watches[podsPath] = []answer{feed(
-					send(watch.Added, at(podC, "102", "c")),
-					send(watch.Modified, at(podA, "103", "a")), // only the status
-					send(watch.Modified, at(podA, "104", "a2")),
-					send(watch.Modified, at(podA, "105", "a")),
-					send(watch.Deleted, at(podB, "106", "b")),
-					send(watch.Deleted, at(podB, "107", "b")), // nobody knows it
-					send(watch.Added, at(podB, "108", "b")),
-					send("OTHER", at(podB, "109", "b3")),
-					send(watch.Added, at(named("kube-system", "x"), "110", "x")),
-					send(watch.Bookmark, metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{ResourceVersion: "111"}}),
-				)}
-				defer b.start(t, podsKind())()
-				b.expectSent(t, "at the end", "a a", "b b", "c c", "a a2", "a a", "-b b", "b b")
-				b.expectRequests(t, podsList)
-				b.expectWatches(t, podsFrom("101"))
-				b.expectStatus(t, Status{Resource: "pods", Read: 2, Total: 2, Synced: true, Watching: true, LedgerEntries: 3})
-			})
+		subtest(t, form, config.ChangesWatch, func(t *testing.T, b *bench) {
+			b.cfg.NamespacesExclude = []string{"kube-system"}
+			b.api.set(podsPath, podA, podB)
+			send := func(typ watch.EventType, o metav1.PartialObjectMetadata) []byte {
+				return event(t, form, typ, partial(o))
+			}
+			b.api.watches[podsPath] = []answer{feed(
+				send(watch.Added, at(podC, "102", "c")),
+				send(watch.Modified, at(podA, "103", "a")), // only the status
+				send(watch.Modified, at(podA, "104", "a2")),
+				send(watch.Modified, at(podA, "105", "a")),
+				send(watch.Deleted, at(podB, "106", "b")),
+				send(watch.Deleted, at(podB, "107", "b")), // nobody knows it
+				send(watch.Added, at(podB, "108", "b")),
+				send("OTHER", at(podB, "109", "b3")),
+				send(watch.Added, at(named("kube-system", "x"), "110", "x")),
+				send(watch.Bookmark, metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{ResourceVersion: "111"}}),
+			)}
+			defer b.start(t, podsKind())()
+			b.expectSent(t, "at the end", "a a", "b b", "c c", "a a2", "a a", "-b b", "b b")
+			b.expectRequests(t, podsList)
+			b.expectWatches(t, podsFrom("101"))
+			b.expectStatus(t, Status{Resource: "pods", Read: 2, Total: 2, Synced: true, Watching: true, LedgerEntries: 3})
 		})
 	}
 }
@@ -59,8 +56,7 @@ func TestWatchEvents(t *testing.T) {
 // TestWatchGoesOn ends and breaks watches: each next one begins where the last
 // one was, nothing is listed again or sent twice.
 func TestWatchGoesOn(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newDaemon(t, config.ChangesWatch)
+	inBubble(t, config.ChangesWatch, func(t *testing.T, b *bench) {
 		b.api.set(podsPath, podA)
 		c := added(t, at(podC, "104", "c"))
 		b.api.watches[podsPath] = []answer{
@@ -82,7 +78,7 @@ func TestWatchGoesOn(t *testing.T) {
 		b.expectWatches(t, podsFrom("101"), podsFrom("102"), podsFrom("103"), podsFrom("104"), podsFrom("104"), podsFrom("104"), podsFrom("104"), podsFrom("104"))
 		b.expectLogs(t, "info: Listed",
 			"warning: Cannot watch: watch pods: the server is currently unable to handle the request",
-			"warning: Cannot watch: watch pods: GET /api/v1/pods: connection closed",
+			"warning: Cannot watch: watch pods: GET /api/v1/pods: EOF",
 			"info: Watching again")
 		var counted []string
 		for _, line := range gathered(t, b.registry) {
@@ -98,28 +94,45 @@ func TestWatchGoesOn(t *testing.T) {
 	})
 }
 
-// TestWatchEndsAtOnce has a server that closes every watch at once: we back off,
-// and neither spin nor list again. How long it took is readable.
-func TestWatchEndsAtOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newDaemon(t, config.ChangesWatch)
-		b.api.watches[podsPath] = append(repeat(6, feedAndEnd()), feed(added(t, podA)))
-		defer b.start(t, podsKind())()
-		begun := time.Now()
-		for len(b.api.askedToWatch()) < 7 {
-			time.Sleep(100 * time.Millisecond)
-		}
-		// 0.2, 0.4, 0.8, 1.6, 3.2 and 6.4 s, each up to half as much again.
-		if took := time.Since(begun); took < 12600*time.Millisecond || took > 19*time.Second {
-			t.Errorf("six more watches took %s, want the backoff's 12.6 s to half as much again", took)
-		}
-		b.expectSent(t, "at the end", "a a")
-		b.expectRequests(t, podsList)
-		b.expectLogs(t, "info: Listed", "warning: Cannot watch: watch pods: it ended after 0s: EOF", "info: Watching again")
-		if after, ok := b.logs.LastEntry().Data["after"].(string); !ok || !strings.HasSuffix(after, "s") {
-			t.Errorf("the log says after: %v, want a readable duration", b.logs.LastEntry().Data["after"])
-		}
-	})
+// TestWatchPauses says how long after a watch the next one comes, and that nothing is
+// listed again: later each time where the server ends it at once, as told where it
+// is busy, and a minute after its time where it is silent.
+func TestWatchPauses(t *testing.T) {
+	const ms = time.Millisecond
+	type pause struct{ least, most time.Duration }
+	for name, test := range map[string]struct {
+		watches []answer
+		pauses  []pause
+		logs    []string
+	}{
+		"ended at once": {
+			repeat(6, feedAndEnd()),
+			[]pause{{200 * ms, 300 * ms}, {400 * ms, 600 * ms}, {800 * ms, 1200 * ms}, {1600 * ms, 2400 * ms}, {3200 * ms, 4800 * ms}, {6400 * ms, 9600 * ms}},
+			[]string{"warning: Cannot watch: watch pods: it ended after 0s: EOF", "info: Watching again"},
+		},
+		"busy": {
+			[]answer{feed(failed(t, 429, 7, metav1.StatusReasonTooManyRequests, "not now"))}, []pause{{7 * time.Second, 7 * time.Second}},
+			[]string{"warning: Cannot watch: watch pods: not now", "info: Watching again"},
+		},
+		// Of the second the log says for how long, which is by chance.
+		"silent": {[]answer{feed(), hang}, []pause{{6 * time.Minute, 11 * time.Minute}, {6 * time.Minute, 11*time.Minute + 300*ms}}, nil},
+	} {
+		subtest(t, name, config.ChangesWatch, func(t *testing.T, b *bench) {
+			b.api.watches[podsPath] = append(test.watches, feed(added(t, podA)))
+			defer b.start(t, podsKind())()
+			time.Sleep(30 * time.Minute)
+			b.expectSent(t, "at the end", "a a")
+			b.expectRequests(t, podsList)
+			if test.logs != nil {
+				b.expectLogs(t, append([]string{"info: Listed"}, test.logs...)...)
+			}
+			for i, pause := range test.pauses {
+				if got := b.api.watchTimes[i+1].Sub(b.api.watchTimes[i]); got < pause.least || got > pause.most {
+					t.Errorf("watch %d came after %s, want %s to %s", i+2, got, pause.least, pause.most)
+				}
+			}
+		})
+	}
 }
 
 // TestWatchRelists has watches that cannot go on. The list that follows sends
@@ -132,56 +145,38 @@ func TestWatchRelists(t *testing.T) {
 		"410 as the answer":   {gone("protobuf", ""), "too old"},
 		"410 as an event":     {feed(failed(t, 410, 0, metav1.StatusReasonExpired, "too old")), "too old"},
 		"410 of a proxy":      {text(410, ""), "the server responded with the status code 410 but did not return more information"},
-		"404 as the answer":   {status("json", metav1.Status{Code: 404, Reason: metav1.StatusReasonNotFound, Message: "no such thing"}), "no such thing"},
+		"404 as the answer":   {refusal(404, metav1.StatusReasonNotFound, "no such thing"), "no such thing"},
 		"another error":       {feed(failed(t, 500, 0, metav1.StatusReasonInternalError, "no idea")), "no idea"},
 		"what makes no sense": {feed([]byte{4, 0, 0, 1}), "decode the watch: a frame of 67108865 bytes"},
 	}
 	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				b := newDaemon(t, config.ChangesWatch)
-				b.api.set(podsPath, podA, podB, podC)
-				end := make(chan []byte)
-				b.api.watches[podsPath] = []answer{live(end), test.answer}
-				defer b.start(t, podsKind())()
-				b.expectSent(t, "the first list", "a a", "b b", "c c")
-				b.api.set(podsPath, at(podA, "200", "a"), at(podB, "201", "b2"), at(named("shop", "d"), "202", "d"))
-				time.Sleep(2 * time.Second)
-				close(end)
-				time.Sleep(2 * time.Minute)
-				b.expectSent(t, "the second list", "b b2", "d d")
-				b.expectRequests(t, podsList, podsList)
-				b.expectWatches(t, podsFrom("101"), podsFrom("101"), podsFrom("102"))
-				b.expectLogs(t, "info: Listed", cannotGo+test.want, "info: Listed")
-				last := b.logs.LastEntry().Data
-				if got := fmt.Sprintf("%v: %v read, %v sent, %v vanished, %v", last["why"], last["read"], last["sent"], last["vanished"], last["took"]); got != "relist: 3 read, 2 sent, 1 vanished, 0s" {
-					t.Errorf("the log says %q, want a relist: 3 read, 2 sent, 1 vanished, 0s", got)
-				}
-				b.expectStatus(t, Status{Resource: "pods", Read: 3, Total: 3, Vanished: 1, Synced: true, Watching: true, LedgerEntries: 3})
-			})
+		subtest(t, name, config.ChangesWatch, func(t *testing.T, b *bench) {
+			b.api.set(podsPath, podA, podB, podC)
+			end := make(chan []byte)
+			b.api.watches[podsPath] = []answer{live(end), test.answer}
+			defer b.start(t, podsKind())()
+			b.expectSent(t, "the first list", "a a", "b b", "c c")
+			b.api.set(podsPath, at(podA, "200", "a"), at(podB, "201", "b2"), at(named("shop", "d"), "202", "d"))
+			time.Sleep(2 * time.Second)
+			close(end)
+			time.Sleep(2 * time.Minute)
+			b.expectSent(t, "the second list", "b b2", "d d")
+			b.expectRequests(t, podsList, podsList)
+			b.expectWatches(t, podsFrom("101"), podsFrom("101"), podsFrom("102"))
+			b.expectLogs(t, "info: Listed", cannotGo+test.want, "info: Listed")
+			last := b.logs.LastEntry().Data
+			if got := fmt.Sprintf("%v: %v read, %v sent, %v vanished, %v", last["why"], last["read"], last["sent"], last["vanished"], last["took"]); got != "relist: 3 read, 2 sent, 1 vanished, 0s" {
+				t.Errorf("the log says %q, want a relist: 3 read, 2 sent, 1 vanished, 0s", got)
+			}
+			b.expectStatus(t, Status{Resource: "pods", Read: 3, Total: 3, Vanished: 1, Synced: true, Watching: true, LedgerEntries: 3})
 		})
 	}
-}
-
-// TestWatchWaitsAsTold has a server that is too busy in mid-watch.
-func TestWatchWaitsAsTold(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newDaemon(t, config.ChangesWatch)
-		b.api.watches[podsPath] = []answer{feed(failed(t, 429, 7, metav1.StatusReasonTooManyRequests, "busy")), feed(added(t, podA))}
-		defer b.start(t, podsKind())()
-		time.Sleep(6900 * time.Millisecond)
-		b.expectSent(t, "before the time")
-		time.Sleep(200 * time.Millisecond)
-		b.expectSent(t, "after it", "a a")
-		b.expectRequests(t, podsList)
-	})
 }
 
 // TestWatchForbidden has the right to list, and that to watch comes later. What
 // changes meanwhile comes with the resync.
 func TestWatchForbidden(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newDaemon(t, config.ChangesWatch)
+	inBubble(t, config.ChangesWatch, func(t *testing.T, b *bench) {
 		b.options.ResyncInterval = time.Hour
 		b.api.set(podsPath, podA)
 		granted := make(chan []byte)
@@ -210,59 +205,35 @@ func TestWatchForbidden(t *testing.T) {
 	})
 }
 
-// TestWatchSilence has a server that neither sends nor ends a watch: it is given
-// up a minute after its time, and goes on.
-func TestWatchSilence(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newDaemon(t, config.ChangesWatch)
-		b.api.watches[podsPath] = []answer{feed(), hang}
-		defer b.start(t, podsKind())()
-		last := time.Now()
-		for n := 2; n <= 3; n++ {
-			for len(b.api.askedToWatch()) < n {
-				time.Sleep(time.Second)
-			}
-			if took := time.Since(last); took < 6*time.Minute || took > 11*time.Minute+2*time.Second {
-				t.Errorf("watch %d came %s after the one before, want 6 to 11 minutes", n, took)
-			}
-			last = time.Now()
-		}
-		b.expectRequests(t, podsList)
-	})
-}
-
 // TestResync has everything sent again in time, once, in order, and never later
 // than the interval says. What changes around it is sent in order, and what is
 // equal is not sent between resyncs.
 func TestResync(t *testing.T) {
 	for _, changes := range []config.Changes{config.ChangesWatch, config.ChangesWebhook, config.ChangesNone} {
-		t.Run(string(changes), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				b := newDaemon(t, changes)
-				b.options.ResyncInterval = 4 * time.Minute
-				b.api.set(podsPath, podA, podB)
-				defer b.start(t, podsKind())()
-				time.Sleep(30 * time.Second)
-				b.expectSent(t, "the first list", "a a", "b b")
-				begun := b.api.times[0]
-				for n := range 20 {
-					for len(b.api.asked()) == n+1 {
-						time.Sleep(100 * time.Millisecond)
-					}
-					// A reflector waits for a second or two before it lists again.
-					if took := time.Since(begun); took < 216*time.Second || took > 4*time.Minute+2*time.Second {
-						t.Errorf("resync %d came after %s, want 3m36s to 4m", n, took)
-					}
-					begun = time.Now()
-					b.expectSent(t, "a resync", "a a", "b b")
+		subtest(t, string(changes), changes, func(t *testing.T, b *bench) {
+			b.options.ResyncInterval = 4 * time.Minute
+			b.api.set(podsPath, podA, podB)
+			defer b.start(t, podsKind())()
+			time.Sleep(30 * time.Second)
+			b.expectSent(t, "the first list", "a a", "b b")
+			begun := b.api.times[0]
+			for n := range 20 {
+				for len(b.api.asked()) == n+1 {
+					time.Sleep(100 * time.Millisecond)
 				}
-				if got := b.logs.LastEntry().Data["why"]; got != reasonResync {
-					t.Errorf("the log says why: %v, want %v", got, reasonResync)
+				// A reflector waits for a second or two before it lists again.
+				if took := time.Since(begun); took < 216*time.Second || took > 4*time.Minute+2*time.Second {
+					t.Errorf("resync %d came after %s, want 3m36s to 4m", n, took)
 				}
-				if n := len(b.api.askedToWatch()); (n >= 20) != (changes == config.ChangesWatch) {
-					t.Errorf("%d watches", n)
-				}
-			})
+				begun = time.Now()
+				b.expectSent(t, "a resync", "a a", "b b")
+			}
+			if got := b.logs.LastEntry().Data["why"]; got != reasonResync {
+				t.Errorf("the log says why: %v, want %v", got, reasonResync)
+			}
+			if n := len(b.api.askedToWatch()); (n >= 20) != (changes == config.ChangesWatch) {
+				t.Errorf("%d watches", n)
+			}
 		})
 	}
 }
@@ -271,8 +242,7 @@ func TestResync(t *testing.T) {
 // watch of before is over by then, and that of after begins with the list's
 // version.
 func TestResyncBetweenEvents(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newDaemon(t, config.ChangesWatch)
+	inBubble(t, config.ChangesWatch, func(t *testing.T, b *bench) {
 		b.options.ResyncInterval = time.Minute
 		b.api.set(podsPath, podA, podB, podC)
 		before, after := make(chan []byte), make(chan []byte)
@@ -304,8 +274,7 @@ func TestResyncBetweenEvents(t *testing.T) {
 
 // TestRelistsDoNotDelayTheResync has the watch expire again and again.
 func TestRelistsDoNotDelayTheResync(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newDaemon(t, config.ChangesWatch)
+	inBubble(t, config.ChangesWatch, func(t *testing.T, b *bench) {
 		b.options.ResyncInterval = time.Hour
 		b.api.set(podsPath, podA)
 		tooOld := failed(t, 410, 0, metav1.StatusReasonExpired, "too old")
@@ -323,8 +292,7 @@ func TestRelistsDoNotDelayTheResync(t *testing.T) {
 
 // TestOlderList has a list of a version before the watch's: etcd was restored.
 func TestOlderList(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newDaemon(t, config.ChangesWatch)
+	inBubble(t, config.ChangesWatch, func(t *testing.T, b *bench) {
 		b.api.set(podsPath, podA)
 		frames := make(chan []byte)
 		b.api.watches[podsPath] = []answer{live(frames), gone("protobuf", "")}
@@ -342,8 +310,7 @@ func TestOlderList(t *testing.T) {
 
 // TestFreshness has the time of the last evidence that a kind is complete.
 func TestFreshness(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newDaemon(t, config.ChangesWatch)
+	inBubble(t, config.ChangesWatch, func(t *testing.T, b *bench) {
 		frames := make(chan []byte)
 		b.api.watches[podsPath] = []answer{live(frames)}
 		defer b.start(t, podsKind())()

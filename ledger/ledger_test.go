@@ -6,7 +6,29 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// newLedger returns a ledger that ends with the test.
+func newLedger(t testing.TB) *Ledger {
+	l := New()
+	t.Cleanup(l.Close)
+	return l
+}
+
+// keyOf spreads small numbers over all keys, as a hash does. No two numbers have
+// the same key.
+func keyOf(id uint64) uint64 {
+	id += 0x9e3779b97f4a7c15
+	id = (id ^ id>>30) * 0xbf58476d1ce4e5b9
+	id = (id ^ id>>27) * 0x94d049bb133111eb
+	return id ^ id>>31
+}
+
+// hashOf is the hash of an object's state of that number.
+func hashOf(state int) uint64 { return keyOf(uint64(state) << 32) }
 
 // step is one call, as "<what> <object> <state>", and what it must return.
 type step struct {
@@ -14,7 +36,6 @@ type step struct {
 	want any
 }
 
-// run makes the calls of steps in turn.
 func run(t *testing.T, l *Ledger, steps []step) {
 	t.Helper()
 	for i, s := range steps {
@@ -120,10 +141,7 @@ func TestLedger(t *testing.T) {
 
 func TestClose(t *testing.T) {
 	l := New()
-	l.BeginList(false)
-	for id := range uint64(1000) {
-		l.Observe(keyOf(id), 1)
-	}
+	list(l, 0, 1000)
 	l.Close()
 	l.Close()
 	run(t, l, []step{{"len", 0}, {"observe 1 1", false}, {"write 1 1", false}, {"delete 1", false}, {"end", 0}, {"begin", nil}})
@@ -176,9 +194,7 @@ func TestConcurrently(t *testing.T) {
 // TestNoAllocation has the calls a record makes.
 func TestNoAllocation(t *testing.T) {
 	l := newLedger(t)
-	for id := range uint64(1000) {
-		l.Observe(keyOf(id), 1)
-	}
+	list(l, 0, 1000)
 	id := uint64(0)
 	if n := testing.AllocsPerRun(1000, func() {
 		l.Observe(keyOf(id), id)

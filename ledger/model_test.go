@@ -115,7 +115,6 @@ func FuzzLedger(f *testing.F) {
 	})
 }
 
-// compare makes one call of both.
 func compare(t *testing.T, l *Ledger, m *model, call []byte) {
 	t.Helper()
 	key, hash := keyOf(uint64(call[1])|uint64(call[0]>>4)<<8), hashOf(int(call[2]%3))
@@ -150,11 +149,7 @@ func compare(t *testing.T, l *Ledger, m *model, call []byte) {
 func TestGrowAndShrink(t *testing.T) {
 	l := newLedger(t)
 	for _, objects := range []uint64{1, 201, 202, 300, 5000, 100_000, 3000, 2, 0, 700} {
-		l.BeginList(false)
-		for id := range objects {
-			l.Observe(keyOf(id), 1)
-		}
-		l.EndList()
+		list(l, 0, objects)
 		checkOrder(t, l)
 		if n := l.Len(); n != int(objects) {
 			t.Fatalf("%d entries, want %d", n, objects)

@@ -11,11 +11,7 @@ import (
 func TestMemoryIsGivenBack(t *testing.T) {
 	l := newLedger(t)
 	for _, objects := range []uint64{50_000, 6000, 90_000, 10} {
-		l.BeginList(false)
-		for id := range objects {
-			l.Observe(keyOf(id), 1)
-		}
-		l.EndList()
+		list(l, 0, objects)
 		region, page := l.entries.slots, os.Getpagesize()
 		pages := make([]byte, (l.Bytes()+page-1)/page)
 		_, _, errno := syscall.Syscall(syscall.SYS_MINCORE, uintptr(unsafe.Pointer(unsafe.SliceData(region))),

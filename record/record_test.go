@@ -16,7 +16,7 @@ import (
 // testConfig is the configuration of the table tests: both series, every key,
 // the prefix short.
 func testConfig(changes ...func(*config.Config)) *config.Config {
-	all := config.Patterns{regexp.MustCompile(`.*`)}
+	all := patterns(`.*`)
 	cfg := &config.Config{
 		Labels:      config.LabelSource{Enabled: true, Filters: all},
 		Annotations: config.LabelSource{Enabled: true, Filters: all},
@@ -44,7 +44,7 @@ func underscoreNames(cfg *config.Config) { cfg.Names = config.NamesUnderscore }
 func patterns(texts ...string) config.Patterns {
 	var p config.Patterns
 	for _, text := range texts {
-		p = append(p, regexp.MustCompile(text))
+		p = append(p, &config.Pattern{Regexp: regexp.MustCompile(text)})
 	}
 	return p
 }

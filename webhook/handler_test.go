@@ -12,10 +12,19 @@ import (
 	"testing"
 	"testing/iotest"
 
+	"github.com/go-logr/logr"
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	"go.uber.org/goleak"
+	crlog "sigs.k8s.io/controller-runtime/pkg/log"
 )
+
+func TestMain(m *testing.M) {
+	// It complains after 30 s where nobody has said where to log to.
+	crlog.SetLogger(logr.Discard())
+	goleak.VerifyTestMain(m)
+}
 
 // fakeTarget has chosen pods, namespaces and deployments, and writes down what it
 // is given.
@@ -158,9 +167,10 @@ func TestReviews(t *testing.T) {
 // expectCounts compares the reviews that were counted, once each.
 func (b *handlerBench) expectCounts(t *testing.T, want ...string) {
 	t.Helper()
+	problems, lintErr := testutil.GatherAndLint(b.registry)
 	families, err := b.registry.Gather()
-	if err != nil {
-		t.Fatal(err)
+	if len(problems) > 0 || lintErr != nil || err != nil {
+		t.Fatal(problems, lintErr, err)
 	}
 	var got []string
 	for _, family := range families {
@@ -181,61 +191,6 @@ func (b *handlerBench) expectCounts(t *testing.T, want ...string) {
 	}
 }
 
-// TestBadInput has each kind of it answered by an error, never a record.
-func TestBadInput(t *testing.T) {
-	good := short(pods + `,"operation":"CREATE","object":` + web)
-	request := func(method, path, contentType, body string) *http.Request {
-		r := httptest.NewRequest(method, path, strings.NewReader(body))
-		if contentType != "" {
-			r.Header.Set("Content-Type", contentType)
-		}
-		return r
-	}
-	json := func(body string) *http.Request { return request("POST", "/validate", "application/json", body) }
-	encoded := json(good)
-	encoded.Header.Set("Content-Encoding", "gzip")
-	const noReview, noRequest = "this is no AdmissionReview of admission.k8s.io/v1 or v1beta1 in JSON\n", "the AdmissionReview has no request with a uid\n"
-	for _, test := range []struct {
-		name    string
-		request *http.Request
-		code    int
-		text    string
-	}{
-		{"another path", request("POST", "/", "application/json", good), 404, "not found\n"},
-		{"the beginning of the path", request("POST", "/validat", "application/json", good), 404, "not found\n"},
-		{"more than the path", request("POST", "/validate/", "application/json", good), 404, "not found\n"},
-		{"GET", request("GET", "/validate", "application/json", ""), 405, "want POST\n"},
-		{"no type", request("POST", "/validate", "", good), 415, "want Content-Type: application/json, not encoded\n"},
-		{"another type", request("POST", "/validate", "application/yaml", good), 415, "want Content-Type: application/json, not encoded\n"},
-		{"encoded", encoded, 415, "want Content-Type: application/json, not encoded\n"},
-		{"empty", json(""), 400, noReview},
-		{"no JSON", json("a=b"), 400, noReview},
-		{"cut off", json(good[:len(good)-1]), 400, noReview},
-		{"more after it", json(good + "{}"), 400, noReview},
-		{"no kind", json(strings.Replace(good, "kind", "kinds", 1)), 400, noReview},
-		{"another version", json(strings.Replace(good, "io/v1", "io/v2", 1)), 400, noReview},
-		{"an array for the request", json(strings.Replace(good, `"request":{"uid":"u1"`, `"request":[],"x":{"uid":"u1"`, 1)), 400, noRequest},
-		{"empty uid", json(strings.Replace(good, "u1", "", 1)), 400, noRequest},
-		{"a long uid", json(strings.Replace(good, "u1", strings.Repeat("u", 254), 1)), 400, noRequest},
-		{"nested too deeply", json(short(pods + `,"operation":"CREATE","object":` + web + `,"x":` + nested(10_000))), 400, noReview},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			b := newBench()
-			r := b.serve(test.request)
-			if got := bodyOf(t, r); r.StatusCode != test.code || got != test.text {
-				t.Errorf("answered %d %q, want %d %q", r.StatusCode, got, test.code, test.text)
-			}
-			if got := b.target.take(); got != nil {
-				t.Errorf("bad input shows %q", got)
-			}
-			b.expectCounts(t)
-			if got := testutil.ToFloat64(b.metrics.rejected.WithLabelValues(fmt.Sprint(test.code))); got != 1 {
-				t.Errorf("counted %v, want 1", got)
-			}
-		})
-	}
-}
-
 // unread is a body that must not be read.
 type unread struct{ t *testing.T }
 
@@ -244,46 +199,83 @@ func (u unread) Read([]byte) (int, error) {
 	return 0, io.EOF
 }
 
-// TestSizes says what becomes of a review by what it announces and what is free.
-func TestSizes(t *testing.T) {
-	text := short(pods + `,"operation":"UPDATE","object":` + web)
-	const labels = 4 * 48 // what a label and an annotation take at most
+// TestRequests says what is answered for a request's headers, its size by what is
+// free, and what it holds. Only what is allowed becomes a record.
+func TestRequests(t *testing.T) {
+	good := short(pods + `,"operation":"UPDATE","object":` + web)
+	request := func(method, path, contentType, body string) *http.Request {
+		r := httptest.NewRequest(method, path, strings.NewReader(body))
+		r.Header.Set("Content-Type", contentType)
+		return r
+	}
+	json := func(body string) *http.Request { return request("POST", "/validate", "application/json", body) }
+	sized := func(size int64, body io.Reader) *http.Request {
+		r := post(body)
+		r.ContentLength = size
+		return r
+	}
+	spaced := func(size int) *http.Request { return json(good + strings.Repeat(" ", size-len(good))) }
+	encoded := json(good)
+	encoded.Header.Set("Content-Encoding", "gzip")
+	const (
+		notFound, noType, noRoom = "not found\n", "want Content-Type: application/json, not encoded\n", "no room beside other reviews\n"
+		noReview, noRequest      = "this is no AdmissionReview of admission.k8s.io/v1 or v1beta1 in JSON\n", "the AdmissionReview has no request with a uid\n"
+		labels                   = 4 * 48 // what a label and an annotation take at most
+	)
 	for _, test := range []struct {
-		name       string
-		held, size int64
-		code       int
-		answer     string
+		name    string
+		request *http.Request
+		code    int
+		text    string
+		// held is what other reviews take.
+		held int64
 	}{
-		{"the largest", 0, maxBodyBytes, 200, allowed},
-		{"a byte too large", 0, maxBodyBytes + 1, 413, "want at most 7 MiB\n"},
-		{"not announced", 0, -1, 411, "want a Content-Length\n"},
-		{"just room", maxBufferedBytes - 2000 - labels, 1000, 200, allowed},
-		{"no room for the labels", maxBufferedBytes - 2000 - labels + 1, 1000, 503, "no room beside other reviews\n"},
-		{"no room for the body", maxBufferedBytes - 1999, 1000, 503, "no room beside other reviews\n"},
-		{"cut off", 0, 2000, 400, "the review was cut off\n"},
+		{"another path", request("POST", "/", "application/json", good), 404, notFound, 0},
+		{"the beginning of the path", request("POST", "/validat", "application/json", good), 404, notFound, 0},
+		{"more than the path", request("POST", "/validate/", "application/json", good), 404, notFound, 0},
+		{"GET", request("GET", "/validate", "application/json", ""), 405, "want POST\n", 0},
+		{"no type", request("POST", "/validate", "", good), 415, noType, 0},
+		{"another type", request("POST", "/validate", "application/yaml", good), 415, noType, 0},
+		{"encoded", encoded, 415, noType, 0},
+
+		{"the largest", spaced(maxBodyBytes), 200, allowed, 0},
+		{"a byte too large", sized(maxBodyBytes+1, unread{t}), 413, "want at most 7 MiB\n", 0},
+		{"not announced", sized(-1, unread{t}), 411, "want a Content-Length\n", 0},
+		{"just room", spaced(1000), 200, allowed, maxBufferedBytes - 2000 - labels},
+		{"no room for the labels", spaced(1000), 503, noRoom, maxBufferedBytes - 2000 - labels + 1},
+		{"no room for the body", sized(1000, unread{t}), 503, noRoom, maxBufferedBytes - 1999},
+		{"more labels than there ever is room for", json(short(pods + `,"operation":"CREATE","object":{"metadata":{"name":"a","labels":{` +
+			strings.Repeat(`"":"",`, 300_000) + `"":""}}}`)), 503, noRoom, 0},
+		{"cut off", sized(2000, io.MultiReader(strings.NewReader(good), iotest.ErrReader(io.ErrClosedPipe))), 400, "the review was cut off\n", 0},
+
+		{"empty", json(""), 400, noReview, 0},
+		{"no JSON", json("a=b"), 400, noReview, 0},
+		{"half of it", json(good[:len(good)-1]), 400, noReview, 0},
+		{"more after it", json(good + "{}"), 400, noReview, 0},
+		{"no kind", json(strings.Replace(good, "kind", "kinds", 1)), 400, noReview, 0},
+		{"another version", json(strings.Replace(good, "io/v1", "io/v2", 1)), 400, noReview, 0},
+		{"an array for the request", json(strings.Replace(good, `"request":{"uid":"u1"`, `"request":[],"x":{"uid":"u1"`, 1)), 400, noRequest, 0},
+		{"empty uid", json(strings.Replace(good, "u1", "", 1)), 400, noRequest, 0},
+		{"a long uid", json(strings.Replace(good, "u1", strings.Repeat("u", 254), 1)), 400, noRequest, 0},
+		{"nested too deeply", json(short(pods + `,"operation":"CREATE","object":` + web + `,"x":` + nested(10_000))), 400, noReview, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			b := newBench()
-			r := post(unread{t})
-			switch test.name {
-			case "the largest", "just room", "no room for the labels":
-				r = post(strings.NewReader(text + strings.Repeat(" ", int(test.size)-len(text))))
-			case "cut off":
-				r = post(io.MultiReader(strings.NewReader(text), iotest.ErrReader(io.ErrClosedPipe)))
+			b.buffered.Store(test.held)
+			r := b.serve(test.request)
+			if got := bodyOf(t, r); r.StatusCode != test.code || got != test.text {
+				t.Errorf("answered %d %q, want %d %q", r.StatusCode, got, test.code, test.text)
 			}
-			r.ContentLength = test.size
-			b.buffered.Add(test.held)
-			answer := b.serve(r)
-			if got := bodyOf(t, answer); answer.StatusCode != test.code || got != test.answer {
-				t.Errorf("answered %d %q, want %d %q", answer.StatusCode, got, test.code, test.answer)
-			}
-			if got := b.buffered.Load(); got != test.held {
-				t.Errorf("%d bytes are held at the end, want %d", got, test.held)
-			}
-			b.buffered.Store(0)
+			b.buffered.Add(-test.held)
 			if test.code == 200 {
 				b.expectCounts(t, "pods UPDATE sent")
-			} else if got := testutil.ToFloat64(b.metrics.rejected.WithLabelValues(fmt.Sprint(test.code))); got != 1 {
+				return
+			}
+			b.expectCounts(t)
+			if got := b.target.take(); got != nil {
+				t.Errorf("it shows %q", got)
+			}
+			if got := testutil.ToFloat64(b.metrics.rejected.WithLabelValues(fmt.Sprint(test.code))); got != 1 {
 				t.Errorf("counted %v, want 1", got)
 			}
 		})
@@ -293,6 +285,27 @@ func TestSizes(t *testing.T) {
 // nested are arrays in each other.
 func nested(depth int) string { return strings.Repeat("[", depth) + strings.Repeat("]", depth) }
 
+// podReview is a review as an API server sends it, of a pod of 4 KB; of an
+// update it has the pod twice.
+func podReview(operation string) []byte {
+	const container = `{"name":"c","image":"registry.example.com/shop/web@sha256:4bcff63911fcb4448bd4fdacec207030997caf25e9bea4045fa6c8c44de311d1",` +
+		`"ports":[{"containerPort":8080,"protocol":"TCP"}],"resources":{"limits":{"cpu":"500m","memory":"128Mi"}},"terminationMessagePath":"/dev/termination-log"}`
+	pod := `{"kind":"Pod","apiVersion":"v1","metadata":{"name":"web-1","generateName":"web-","namespace":"shop",` +
+		`"uid":"f0b4","labels":{"app":"web","team":"shop","pod-template-hash":"7d4b9c"},` +
+		`"annotations":{"example.com/checksum":"93f5\u003c","example.com/owner":"shop@example.com"},` +
+		`"managedFields":[{"manager":"kube-controller-manager","fieldsV1":{"f:metadata":{"f:labels":{".":{},"f:app":{}}}}}]},` +
+		`"spec":{"containers":[` + strings.Repeat(container+",", 11) + container + `]},"status":{"phase":"Pending"}}`
+	oldPod := "null"
+	if operation == "UPDATE" {
+		oldPod = pod
+	}
+	return fmt.Appendf(nil, `{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{`+
+		`"uid":"705ab4f5-6393-11e8-b7cc-42010a800002","kind":{"group":"","version":"v1","kind":"Pod"},`+
+		`"resource":{"group":"","version":"v1","resource":"pods"},"name":"web-1","namespace":"shop","operation":%q,`+
+		`"userInfo":{"username":"system:serviceaccount:kube-system:replicaset-controller","groups":["system:authenticated"]},`+
+		`"object":%s,"oldObject":%s,"dryRun":false,"options":{"kind":"CreateOptions","apiVersion":"meta.k8s.io/v1"}}}`, operation, pod, oldPod)
+}
+
 // BenchmarkHandler is one review of a 4 KB pod without the connection.
 func BenchmarkHandler(b *testing.B) {
 	for _, operation := range []string{"CREATE", "UPDATE"} {
@@ -300,8 +313,7 @@ func BenchmarkHandler(b *testing.B) {
 			h := NewHandler("/validate", discard{}, prometheus.NewRegistry())
 			text := podReview(operation)
 			reader := bytes.NewReader(text)
-			r := post(reader)
-			w := &nullWriter{header: make(http.Header)}
+			r, w := post(reader), discard{header: make(http.Header)}
 			b.SetBytes(int64(len(text)))
 			b.ReportAllocs()
 			for b.Loop() {
@@ -312,12 +324,10 @@ func BenchmarkHandler(b *testing.B) {
 	}
 }
 
-type discard struct{}
+// discard is a target and an answer that cost nothing.
+type discard struct{ header http.Header }
 
 func (discard) Review(*Change) (string, Outcome) { return "pods", Unchanged }
-
-type nullWriter struct{ header http.Header }
-
-func (w *nullWriter) Header() http.Header         { return w.header }
-func (w *nullWriter) Write(p []byte) (int, error) { return len(p), nil }
-func (w *nullWriter) WriteHeader(int)             {}
+func (d discard) Header() http.Header            { return d.header }
+func (discard) Write(p []byte) (int, error)      { return len(p), nil }
+func (discard) WriteHeader(int)                  {}

@@ -215,7 +215,9 @@ func step(t *testing.T, s *SelfSigned) {
 
 var look = []string{"GET secret", "GET configuration"}
 
-// TestFirstStart makes everything, once; a restart serves what is kept.
+// TestFirstStart makes everything, once; a restart serves what is kept. Where others
+// delete the Secret or write over the bundle, that is repaired, with the same
+// certificate.
 func TestFirstStart(t *testing.T) {
 	store := newFakeStore(t)
 	store.bundles["second.example.com"] = []byte("another")
@@ -237,9 +239,18 @@ func TestFirstStart(t *testing.T) {
 	restarted, _ := newReplica(t, store)
 	step(t, restarted)
 	store.expectRequests(t, look...)
-	store.expectTrusted(t, restarted)
-	if !leaf(t, restarted).Equal(leaf(t, s)) {
-		t.Error("another certificate is served after a restart")
+	for name, damage := range map[string]func(){
+		"no damage": func() {},
+		"bundle":    func() { store.bundles["labelstream.example.com"] = []byte("theirs") },
+		"Secret":    func() { store.data = nil },
+		"both":      func() { store.data, store.bundles["labelstream.example.com"] = nil, nil },
+	} {
+		damage()
+		step(t, restarted)
+		store.expectTrusted(t, restarted)
+		if !leaf(t, restarted).Equal(leaf(t, s)) {
+			t.Errorf("%s: another certificate is served", name)
+		}
 	}
 }
 
@@ -269,26 +280,6 @@ func TestConflict(t *testing.T) {
 	conflict()
 	if !leaf(t, second).Equal(served) {
 		t.Error("the Secret was emptied, and the certificate is another")
-	}
-}
-
-// TestRepair has others delete the Secret and write over the bundle.
-func TestRepair(t *testing.T) {
-	store := newFakeStore(t)
-	s, _ := newReplica(t, store)
-	step(t, s)
-	served := leaf(t, s)
-	for name, damage := range map[string]func(){
-		"bundle": func() { store.bundles["labelstream.example.com"] = []byte("theirs") },
-		"Secret": func() { store.data = nil },
-		"both":   func() { store.data, store.bundles["labelstream.example.com"] = nil, nil },
-	} {
-		store.set(damage)
-		step(t, s)
-		store.expectTrusted(t, s)
-		if !leaf(t, s).Equal(served) {
-			t.Errorf("%s: another certificate is served", name)
-		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -134,8 +135,8 @@ func (f *fakeCluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(object)
 }
 
-// newCertificate makes one that is its own authority, in PEM.
-func newCertificate(t *testing.T, name string, notAfter time.Time) (cert, key []byte) {
+// newCertificate makes one that is its own authority, in PEM, or one of an issuer.
+func newCertificate(t *testing.T, name string, notAfter time.Time, issuer ...tls.Certificate) (cert, key []byte) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -145,7 +146,12 @@ func newCertificate(t *testing.T, name string, notAfter time.Time) (cert, key []
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name + notAfter.String()}, NotBefore: notAfter.AddDate(-2, 0, 0), NotAfter: notAfter,
 		DNSNames: []string{name}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
+	template.IsCA, template.BasicConstraintsValid = name == "authority", true
+	parent, signer := template, crypto.PrivateKey(private)
+	if issuer != nil {
+		parent, signer = issuer[0].Leaf, issuer[0].PrivateKey
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, &private.PublicKey, signer)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -322,7 +328,7 @@ func TestFaults(t *testing.T) {
 		{"discovery", func(s *setting) { s.cluster.fails["/api"] = 403 },
 			[]string{"fail resources: ask the API server at API for its resources: unknown"}},
 		{"kinds", func(s *setting) { s.values["LABELS_RESOURCES"] = "pods,pod,componentstatuses,bindings" }, []string{
-			`fail resources: LABELSTREAM_LABELS_RESOURCES: "pod": the server has no such resource`,
+			`fail resources: LABELSTREAM_LABELS_RESOURCES: "pod": no such resource; write "pods"`,
 			`fail resources: LABELSTREAM_LABELS_RESOURCES: "bindings": the server does not let this resource be listed`,
 			"fail resources: the API server does not let componentstatuses be watched",
 		}},
@@ -379,6 +385,20 @@ func TestFaults(t *testing.T) {
 					s.t.Fatal(err)
 				}
 			}
+		}), nil},
+		{"intermediate authority", webhook(func(s *setting) {
+			pair := func(cert, key []byte) tls.Certificate {
+				c, err := tls.X509KeyPair(cert, key)
+				if err != nil {
+					s.t.Fatal(err)
+				}
+				return c
+			}
+			root, rootKey := newCertificate(s.t, "authority", later(400))
+			middle, middleKey := newCertificate(s.t, "authority", later(300), pair(root, rootKey))
+			leaf, key := newCertificate(s.t, host, later(200), pair(middle, middleKey))
+			s.cluster.hook.ClientConfig.CABundle = root
+			s.cluster.secret.Data = map[string][]byte{corev1.TLSCertKey: append(leaf, middle...), corev1.TLSPrivateKeyKey: key}
 		}), nil},
 		{"another authority", served(host, later(300), false), []string{
 			"fail webhook: API servers do not trust the webhook's certificate for " + host + ", which ends on " + day(later(300)) + ": x509: certificate signed by unknown authority"}},

@@ -2,6 +2,7 @@ package decode
 
 import (
 	"bytes"
+	"io"
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -67,40 +68,36 @@ func TestEventsAllocateNothing(t *testing.T) {
 	}
 }
 
-// benchmark reads a body of 500 objects in each form.
-func benchmark(b *testing.B, body func(form string, n int) []byte, read func(reader *bytes.Reader, n int) error) {
+// BenchmarkDecode reads a page, and a watch, of 500 objects in each form.
+func BenchmarkDecode(b *testing.B) {
 	const objects = 500
-	for _, form := range forms {
-		b.Run(form, func(b *testing.B) {
-			encoded, reader := body(form, objects), bytes.NewReader(nil)
-			b.SetBytes(int64(len(encoded)))
-			b.ReportAllocs()
-			for b.Loop() {
-				reader.Reset(encoded)
-				if err := read(reader, objects); err != nil {
-					b.Fatal(err)
-				}
-			}
-			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/objects/float64(b.N), "ns/object")
-		})
-	}
-}
-
-func BenchmarkList(b *testing.B) {
-	d := NewListDecoder()
-	body := func(form string, n int) []byte { return encode(b, form, page(n)) }
-	benchmark(b, body, func(reader *bytes.Reader, _ int) error {
-		_, err := d.Decode(reader, ignore)
+	list := NewListDecoder()
+	readPage := func(body io.Reader) error {
+		_, err := list.Decode(body, ignore)
 		return err
-	})
-}
-
-func BenchmarkEvents(b *testing.B) {
-	body := func(form string, n int) []byte { return events(b, form, n) }
-	benchmark(b, body, func(reader *bytes.Reader, n int) (err error) {
-		for d := NewWatchDecoder(reader); n > 0 && err == nil; n-- {
+	}
+	readWatch := func(body io.Reader) (err error) {
+		d := NewWatchDecoder(body)
+		for n := 0; n < objects && err == nil; n++ {
 			_, _, _, err = d.Next()
 		}
 		return err
-	})
+	}
+	for _, form := range forms {
+		for _, bench := range []struct {
+			name string
+			body []byte
+			read func(io.Reader) error
+		}{{"list", encode(b, form, page(objects)), readPage}, {"watch", events(b, form, objects), readWatch}} {
+			b.Run(bench.name+"/"+form, func(b *testing.B) {
+				b.SetBytes(int64(len(bench.body)))
+				b.ReportAllocs()
+				for b.Loop() {
+					if err := bench.read(bytes.NewReader(bench.body)); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+	}
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -54,117 +53,45 @@ func named(namespace, name string) metav1.PartialObjectMetadata {
 	}}
 }
 
-// pods are n objects in the order of their keys.
-func pods(n int) []metav1.PartialObjectMetadata {
-	items := make([]metav1.PartialObjectMetadata, n)
-	for i := range items {
-		items[i] = named("shop", fmt.Sprintf("pod-%04d", i))
-	}
-	return items
-}
-
-// fat are pods with an annotation of size bytes each.
-func fat(n, size int) []metav1.PartialObjectMetadata {
-	items := pods(n)
-	for i := range items {
-		items[i].Annotations = map[string]string{"large": strings.Repeat("x", size)}
-	}
-	return items
+// large is an object with an annotation of size bytes.
+func large(size int) metav1.PartialObjectMetadata {
+	o := named("shop", "large")
+	o.Annotations = map[string]string{"large": strings.Repeat("x", size)}
+	return o
 }
 
 // typicalPod is about 1.3 KB of metadata, most of which nobody needs.
 func typicalPod(i int) metav1.PartialObjectMetadata {
-	yes := true
-	created := metav1.NewTime(time.Unix(1_770_000_000, 0))
-	return metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{
-		Name:              fmt.Sprintf("checkout-api-7d9f8c6b5d-%05d", i),
-		GenerateName:      "checkout-api-7d9f8c6b5d-",
-		Namespace:         "checkout-production",
-		UID:               types.UID(fmt.Sprintf("5f1c6a52-9a43-4c47-8d3e-%012d", i)),
-		ResourceVersion:   fmt.Sprint(9_000_000 + i),
-		CreationTimestamp: created,
-		Labels: map[string]string{
-			"app": "checkout-api", "app.kubernetes.io/instance": "checkout-production",
-			"app.kubernetes.io/managed-by": "Helm", "app.kubernetes.io/version": "2.41.0",
-			"pod-template-hash": "7d9f8c6b5d", "team": "payments", "environment": "production",
-		},
-		Annotations: map[string]string{
-			"checksum/config":    strings.Repeat("0f343b09", 8),
-			"prometheus.io/port": "9090", "prometheus.io/scrape": "true",
-		},
-		OwnerReferences: []metav1.OwnerReference{{
-			APIVersion: "apps/v1", Kind: "ReplicaSet", Name: "checkout-api-7d9f8c6b5d",
-			UID: "0b7d2f57-6d6e-4c0b-9d9c-0d2f57b7d2f5", Controller: &yes, BlockOwnerDeletion: &yes,
-		}},
-		ManagedFields: []metav1.ManagedFieldsEntry{{
-			Manager: "kube-controller-manager", Operation: metav1.ManagedFieldsOperationUpdate, APIVersion: "v1",
-			Time: &created, FieldsType: "FieldsV1",
-			FieldsV1: metav1.NewFieldsV1(`{"f:metadata":{"f:labels":{` + strings.Repeat(`"f:app":{},`, 54) + `"f:team":{}}}}`),
-		}},
+	const owner = "checkout-api-7d9f8c6b5d"
+	o := named("checkout-production", fmt.Sprintf("%s-%05d", owner, i))
+	o.Labels = map[string]string{
+		"app": "checkout-api", "app.kubernetes.io/instance": "checkout-production",
+		"app.kubernetes.io/managed-by": "Helm", "app.kubernetes.io/version": "2.41.0",
+		"pod-template-hash": "7d9f8c6b5d", "team": "payments", "environment": "production",
+	}
+	o.Annotations = map[string]string{
+		"checksum/config": strings.Repeat("0f343b09", 8), "prometheus.io/port": "9090", "prometheus.io/scrape": "true",
+	}
+	o.OwnerReferences = []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: owner, UID: "0b7d2f57-6d6e-4c0b-9d9c-0d2f57b7d2f5"}}
+	o.ManagedFields = []metav1.ManagedFieldsEntry{{
+		Manager: "kube-controller-manager", Operation: metav1.ManagedFieldsOperationUpdate, APIVersion: "v1",
+		FieldsV1: metav1.NewFieldsV1(`{"f:metadata":{"f:labels":{` + strings.Repeat(`"f:app":{},`, 54) + `"f:team":{}}}}`),
 	}}
+	return o
 }
 
-// random makes metadata of all shapes. The same seed makes the same.
-type random struct{ *rand.Rand }
-
-func newRandom(seed uint64) random { return random{rand.New(rand.NewPCG(seed, 1))} }
-
-func (r random) list() *metav1.PartialObjectMetadataList {
-	list := newList(metav1.ListMeta{ResourceVersion: r.text(12), Continue: r.text(40)})
-	if r.IntN(2) == 0 {
-		remaining := r.Int64N(1 << 40)
-		list.RemainingItemCount = &remaining
-	}
-	for range r.IntN(12) {
-		list.Items = append(list.Items, r.object())
-	}
-	return list
-}
-
-func (r random) object() metav1.PartialObjectMetadata {
-	meta := metav1.ObjectMeta{
-		Name: r.text(20), Namespace: r.text(20), UID: types.UID(r.text(36)), ResourceVersion: r.text(10), Generation: r.Int64(),
-		CreationTimestamp: metav1.NewTime(time.Unix(r.Int64N(1<<33), 0)), Labels: r.pairs(), Annotations: r.pairs(),
-		Finalizers: []string{r.text(10), r.text(10)}[:r.IntN(3)],
-	}
-	if r.IntN(3) == 0 {
-		deleted, grace := metav1.NewTime(time.Unix(r.Int64N(1<<33), 0)), r.Int64N(100)
-		meta.DeletionTimestamp, meta.DeletionGracePeriodSeconds = &deleted, &grace
-	}
-	for range r.IntN(3) {
-		controller := r.IntN(2) == 0
-		meta.OwnerReferences = append(meta.OwnerReferences, metav1.OwnerReference{Kind: r.text(9), Name: r.text(30), Controller: &controller})
-		meta.ManagedFields = append(meta.ManagedFields, metav1.ManagedFieldsEntry{
-			Manager: r.text(9), FieldsV1: metav1.NewFieldsV1(`{"f:metadata":{"f:labels":{}}}`),
-		})
-	}
-	return metav1.PartialObjectMetadata{ObjectMeta: meta}
-}
-
-// pairs is nil, empty, or some pairs, now and then one with a large value.
-func (r random) pairs() map[string]string {
-	if r.IntN(5) == 0 {
-		return nil
-	}
-	pairs := make(map[string]string)
-	for range r.IntN(10) {
-		pairs[r.text(30)] = r.text(60)
-	}
-	if r.IntN(20) == 0 {
-		pairs["large"] = r.text(150_000)
-	}
-	return pairs
-}
-
-// text is up to most bytes of UTF-8, quotes and multi-byte runes included.
-func (r random) text(most int) string {
-	const letters = "abcdefghijklmnopqrstuvwxyz0123456789-./\"\\<&\néß漢\U0001F680"
-	runes := []rune(letters)
-	var b strings.Builder
-	for n := r.IntN(most + 1); b.Len() < n-4; {
-		b.WriteRune(runes[r.IntN(len(runes))])
-	}
-	return b.String()
+// varied is a list of objects of all shapes: with everything, with nothing, with
+// odd values and one of size bytes, and one that is being deleted.
+func varied(size int) *metav1.PartialObjectMetadataList {
+	const text = "\"\\<&\né漢\U0001F680"
+	odd := large(size)
+	odd.Annotations[""], odd.Annotations[text], odd.Annotations[strings.Repeat("k", 130)] = "", text, "v"
+	odd.Labels = nil
+	deleted := named("", "gone")
+	deleted.DeletionTimestamp, deleted.Labels = &metav1.Time{Time: time.Unix(1_770_000_000, 0)}, map[string]string{}
+	remaining := int64(1 << 40)
+	return newList(metav1.ListMeta{ResourceVersion: "12", Continue: text, RemainingItemCount: &remaining},
+		typicalPod(1), metav1.PartialObjectMetadata{}, odd, deleted, named("shop", "a"))
 }
 
 // decoded is an object that was read, in a form that can be kept and compared.
@@ -198,12 +125,13 @@ func reference(list *metav1.PartialObjectMetadataList) (Page, []decoded) {
 	}
 	objects := make([]decoded, 0, len(list.Items))
 	for i := range list.Items {
-		o := &list.Items[i]
-		objects = append(objects, decoded{
-			Namespace: o.Namespace, Name: o.Name, ResourceVersion: o.ResourceVersion, Labels: o.Labels, Annotations: o.Annotations,
-		})
+		objects = append(objects, plain(&list.Items[i]))
 	}
 	return p, objects
+}
+
+func plain(o *metav1.PartialObjectMetadata) decoded {
+	return decoded{Namespace: o.Namespace, Name: o.Name, ResourceVersion: o.ResourceVersion, Labels: o.Labels, Annotations: o.Annotations}
 }
 
 func decodeAll(d *ListDecoder, body io.Reader) (Page, []decoded, error) {

@@ -38,27 +38,22 @@ func Dir(ctx context.Context, e Entry) (string, error) {
 }
 
 func (e Entry) in(ctx context.Context, root string) (string, error) {
-	dir := filepath.Join(root, e.Key)
-	if exists(dir) {
-		return dir, nil
-	}
 	if err := os.MkdirAll(root, 0o755); err != nil {
 		return "", fmt.Errorf("make a cache for %s: %w", e.Holds, err)
 	}
-	unlock, err := e.lock(ctx, dir+".lock")
+	dir := filepath.Join(root, e.Key)
+	lock, err := os.OpenFile(dir+".lock", os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
+		return "", fmt.Errorf("open the lock of the cache: %w", err)
+	}
+	defer lock.Close()
+	if err := e.await(ctx, lock); err != nil {
 		return "", err
 	}
-	defer unlock()
-	if exists(dir) {
+	if _, err := os.Stat(dir); err == nil {
 		return dir, nil
 	}
 	return dir, e.make(ctx, dir)
-}
-
-func exists(dir string) bool {
-	_, err := os.Stat(dir)
-	return err == nil
 }
 
 // make fills a directory beside dir, and gives it that name when it is whole.
@@ -77,24 +72,18 @@ func (e Entry) make(ctx context.Context, dir string) error {
 	return nil
 }
 
-// lock waits until no other process holds the file's lock, which ends with its
+// await waits until no other process holds the file's lock, which ends with its
 // holder at the latest.
-func (e Entry) lock(ctx context.Context, path string) (unlock func(), err error) {
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
-	if err != nil {
-		return nil, fmt.Errorf("open the lock of the cache: %w", err)
-	}
-	unlock = func() { _ = file.Close() }
+func (e Entry) await(ctx context.Context, file *os.File) error {
 	for {
 		err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		if err == nil {
-			return unlock, nil
+			return nil
 		}
 		select {
 		case <-time.After(lockInterval):
 		case <-ctx.Done():
-			unlock()
-			return nil, fmt.Errorf("wait for another process that provides %s: %w", e.Holds, errors.Join(context.Cause(ctx), err))
+			return fmt.Errorf("wait for another process that provides %s: %w", e.Holds, errors.Join(context.Cause(ctx), err))
 		}
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -27,14 +26,14 @@ const (
 // binaries returns the directory that holds kube-apiserver and etcd, and
 // builds them first if no run before did. It is named after all that the
 // binaries depend on.
-func binaries(ctx context.Context, progress io.Writer) (string, error) {
+func binaries(ctx context.Context) (string, error) {
 	source, key, err := sources(ctx)
 	if err != nil {
 		return "", err
 	}
 	return cache.Dir(ctx, cache.Entry{
 		Key: key, Holds: "kube-apiserver and etcd",
-		Fill: func(ctx context.Context, dir string) error { return build(ctx, source, dir, progress) },
+		Fill: func(ctx context.Context, dir string) error { return build(ctx, source, dir) },
 	})
 }
 
@@ -71,8 +70,8 @@ func output(cmd *exec.Cmd) ([]byte, error) {
 }
 
 // build puts both binaries into dir.
-func build(ctx context.Context, source, dir string, progress io.Writer) error {
-	fmt.Fprintln(progress, "building kube-apiserver and etcd from their Go modules (once, some minutes)")
+func build(ctx context.Context, source, dir string) error {
+	fmt.Fprintln(os.Stderr, "building kube-apiserver and etcd from their Go modules (once, some minutes)")
 	major, minor, _ := strings.Cut(strings.TrimPrefix(Version, "v"), ".")
 	minor, _, _ = strings.Cut(minor, ".")
 	const version = "-X k8s.io/component-base/version."

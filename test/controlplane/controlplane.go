@@ -7,16 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"path/filepath"
-	"strconv"
 	"sync"
 
+	"labelstream/test/loopback"
 	"labelstream/test/process"
 )
-
-const etcdMember = "labelstream"
 
 // Admin is the user that may do everything, by the group system:masters.
 const Admin = "admin"
@@ -28,8 +25,6 @@ type Options struct {
 	Users []string
 	// APIServerFlags come after the flags that are always set, and override them.
 	APIServerFlags []string
-	// Progress is told when a step takes minutes, os.Stderr where nil.
-	Progress io.Writer
 }
 
 // ControlPlane is a running etcd and API server. Its methods may be called
@@ -53,10 +48,7 @@ type ControlPlane struct {
 // Linux they end with the caller too. An error holds the end of the log of the
 // process that failed.
 func Start(ctx context.Context, opts Options) (*ControlPlane, error) {
-	if opts.Progress == nil {
-		opts.Progress = os.Stderr
-	}
-	bin, err := binaries(ctx, opts.Progress)
+	bin, err := binaries(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +67,7 @@ func (c *ControlPlane) start(ctx context.Context) error {
 	if err := c.writeCredentials(); err != nil {
 		return err
 	}
-	ports, err := freePorts(3)
+	ports, err := loopback.FreePorts(3)
 	if err != nil {
 		return err
 	}
@@ -90,55 +82,6 @@ func (c *ControlPlane) start(ctx context.Context) error {
 		return err
 	}
 	return c.awaitServer(ctx, c.server)
-}
-
-// freePorts finds ports that nobody listens on. Another process may take one
-// before it is used: that process's log says so then.
-func freePorts(n int) ([]int, error) {
-	var ports []int
-	for range n {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, fmt.Errorf("find a free port: %w", err)
-		}
-		// Open until all are found, so that none is found twice.
-		defer listener.Close()
-		ports = append(ports, listener.Addr().(*net.TCPAddr).Port)
-	}
-	return ports, nil
-}
-
-func (c *ControlPlane) spawnEtcd() (*process.Process, error) {
-	client, peer := loopback("http", c.etcdPort), loopback("http", c.peerPort)
-	args := []string{
-		"--name=" + etcdMember,
-		"--data-dir=" + c.path("etcd"),
-		"--listen-client-urls=" + client, "--advertise-client-urls=" + client,
-		"--listen-peer-urls=" + peer, "--initial-advertise-peer-urls=" + peer,
-		"--initial-cluster=" + etcdMember + "=" + peer,
-		// Nothing here outlives the machine.
-		"--unsafe-no-fsync",
-		"--log-level=warn",
-	}
-	return process.Start(c.logPath(etcdName), filepath.Join(c.bin, etcdName), args...)
-}
-
-func (c *ControlPlane) spawnServer() (*process.Process, error) {
-	args := []string{
-		"--etcd-servers=" + loopback("http", c.etcdPort),
-		"--bind-address=127.0.0.1", "--secure-port=" + strconv.Itoa(c.port),
-		"--cert-dir=" + c.path("certs"),
-		"--token-auth-file=" + c.path(tokensFile),
-		"--authorization-mode=RBAC",
-		// Nothing makes service accounts here, so pods must do without.
-		"--disable-admission-plugins=ServiceAccount",
-		"--service-account-issuer=https://kubernetes.default.svc",
-		"--service-account-key-file=" + c.path(keyFile), "--service-account-signing-key-file=" + c.path(keyFile),
-		"--service-cluster-ip-range=10.96.0.0/12",
-		// A loopback address is no endpoint for the service kubernetes.
-		"--endpoint-reconciler-type=none",
-	}
-	return process.Start(c.logPath(serverName), filepath.Join(c.bin, serverName), append(args, c.opts.APIServerFlags...)...)
 }
 
 // Kill ends the API server without a word, as a crash would, and returns when
@@ -205,6 +148,4 @@ func (c *ControlPlane) path(name string) string { return filepath.Join(c.dir, na
 
 func (c *ControlPlane) logPath(name string) string { return c.path(name + ".log") }
 
-func loopback(scheme string, port int) string {
-	return scheme + "://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-}
+func address(scheme string, port int) string { return fmt.Sprintf("%s://127.0.0.1:%d", scheme, port) }

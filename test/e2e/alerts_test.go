@@ -1,25 +1,21 @@
 package e2e
 
 import (
-	"bytes"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"net/http"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	gocmp "github.com/google/go-cmp/cmp"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"labelstream/test/monitoring"
 	"labelstream/test/prometheus"
@@ -47,14 +43,15 @@ type patient struct {
 }
 
 var patients = []patient{
-	{downJob, (*ward).sound, []string{"LabelstreamDown"}},
+	{downJob, with(nil), []string{"LabelstreamDown"}},
 	{"well", (*ward).reviewed, nil},
-	{"no-lease", (*ward).unelected, []string{"LabelstreamNoLeader"}},
+	// It has no right to the Lease.
+	{"no-lease", with(settings{"LEADER_ELECTION": "true", "POD_NAMESPACE": alertsNamespace}), []string{"LabelstreamNoLeader"}},
 	{"no-receiver", (*ward).unheard, []string{"LabelstreamNotSending"}},
 	{"refused", (*ward).refused, []string{"LabelstreamDropping"}},
-	{"misspelt", (*ward).misspelt, []string{"LabelstreamKindMissing"}},
+	{"misspelt", with(settings{"LABELS_RESOURCES": "pods,pod"}), []string{"LabelstreamKindMissing"}},
 	{"no-api-server", (*ward).severed, []string{"LabelstreamKindMissing"}},
-	{"forbidden", (*ward).forbidden, []string{"LabelstreamKindNotSynced"}},
+	{"forbidden", with(settings{"LABELS_RESOURCES": "pods,deployments"}), []string{"LabelstreamKindNotSynced"}},
 	{"unwatched", (*ward).unwatched, []string{"LabelstreamKindStale"}},
 	// A list is between two watches.
 	{"unlisted", (*ward).unlisted, []string{"LabelstreamBackfillOverdue", "LabelstreamKindStale"}},
@@ -106,7 +103,7 @@ func TestAlerts(t *testing.T) {
 	eventuallyTrue(t, "all daemons are scraped", func() bool { return len(query(t, s, "up == 1")) == len(patients) })
 	down.kill(t)
 	for i := range alertsGone {
-		w.plane.remove(t, alertsNamespace, numberedPod(alertsPods+i))
+		shared.plane.remove(t, alertsNamespace, numberedPod(alertsPods+i))
 	}
 	var got []string
 	t.Cleanup(func() {
@@ -123,6 +120,7 @@ func TestAlerts(t *testing.T) {
 	if diff := gocmp.Diff(want, ever); diff != "" {
 		t.Errorf("alerts that have fired (-want +got):\n%s", diff)
 	}
+	w.changes.stop()
 }
 
 // scraping is the configuration of a Prometheus that looks at a daemon for each
@@ -165,57 +163,38 @@ func alertsOf(t *testing.T, s *prometheus.Server, promql string, want []string) 
 
 // ward is where the daemons are.
 type ward struct {
-	plane *plane
-	// slow is a daemon that is shown slow reviews by its client.
-	slow   *hooked
-	client *http.Client
+	// changes are made to the pods that stay.
+	changes *changer
+	// slow is a daemon that is shown slow reviews.
+	slow *hooked
 }
 
 func newWard(t *testing.T) *ward {
 	t.Helper()
-	w := &ward{plane: shared.plane}
-	w.plane.numbered(t, alertsNamespace, alertsPods+alertsGone)
-	var stirring sync.WaitGroup
-	stirring.Go(func() { w.stir(t) })
-	t.Cleanup(stirring.Wait)
+	shared.plane.numbered(t, alertsNamespace, alertsPods+alertsGone)
+	w := &ward{changes: newChanger(t, shared.plane, alertsNamespace, alertsPods, 40*time.Millisecond)}
+	w.changes.relabelsOnly = true
+	w.changes.start()
 	return w
-}
-
-// stir changes the labels of the pods that stay, again and again until the test
-// ends.
-func (w *ward) stir(t *testing.T) {
-	ctx := t.Context()
-	for step := 2; ; step++ {
-		for i := range alertsPods {
-			_, err := w.plane.client.CoreV1().Pods(alertsNamespace).
-				Patch(ctx, numberedPod(i), types.MergePatchType, []byte(stepPatch(strconv.Itoa(step))), metav1.PatchOptions{})
-			if err != nil && ctx.Err() == nil {
-				t.Errorf("change %s: %v", numberedPod(i), err)
-				return
-			}
-		}
-		select {
-		case <-time.After(200 * time.Millisecond):
-		case <-ctx.Done():
-			return
-		}
-	}
 }
 
 // healthy is how a daemon is started that nothing is wrong with.
 func (w *ward) healthy(t *testing.T) invocation {
 	t.Helper()
-	return invocation{user: w.plane.follower(t, alertsNamespace, "pods"), settings: following.and(settings{
+	return invocation{user: shared.plane.follower(t, alertsNamespace, "pods"), settings: following.and(settings{
 		"DESTINATION": newJournal(t).URL(), "NAMESPACES": alertsNamespace,
 	})}
 }
 
-func (w *ward) sound(t *testing.T) *daemon { return startDaemon(t, w.healthy(t)) }
+// with starts a daemon that lacks nothing but what the settings ask for.
+func with(more settings) func(*ward, *testing.T) *daemon {
+	return func(w *ward, t *testing.T) *daemon { return startDaemon(t, w.healthy(t).with(more)) }
+}
 
 // hooked is how a daemon is started that has a webhook.
 func (w *ward) hooked(t *testing.T) invocation {
 	t.Helper()
-	return w.healthy(t).with(settings{"CHANGES": "webhook", "WEBHOOK_ADDRESS": "127.0.0.1:0"})
+	return w.healthy(t).with(settings{"CHANGES": "webhook"})
 }
 
 // reviewed has a webhook that the API server calls.
@@ -228,13 +207,8 @@ func (w *ward) reviewed(t *testing.T) *daemon {
 // review makes the API server call a webhook.
 func (w *ward) review(t *testing.T, h *hooked) {
 	t.Helper()
-	w.plane.register(t, registration(h.byURL(), alertsNamespace))
-	h.awaitShown(t, w.plane, alertsNamespace)
-}
-
-// unelected has no right to the Lease.
-func (w *ward) unelected(t *testing.T) *daemon {
-	return startDaemon(t, w.healthy(t).with(settings{"LEADER_ELECTION": "true", "POD_NAMESPACE": alertsNamespace}))
+	shared.plane.register(t, registration(h.byURL(), alertsNamespace))
+	h.awaitShown(t, shared.plane, alertsNamespace)
 }
 
 // unheard has a receiver that is down, and room in its queue for half an hour of changes:
@@ -255,42 +229,33 @@ func (w *ward) refused(t *testing.T) *daemon {
 	return startDaemon(t, w.healthy(t).with(settings{"DESTINATION": j.URL(), "SEND_INTERVAL": "1s"}))
 }
 
-// misspelt is to read what there is not, beside pods.
-func (w *ward) misspelt(t *testing.T) *daemon {
-	return startDaemon(t, w.healthy(t).with(settings{"LABELS_RESOURCES": "pods,pod"}))
-}
-
 // severed has an API server that cannot be reached.
 func (w *ward) severed(t *testing.T) *daemon {
-	inv := w.healthy(t)
-	x := newProxy(t, w.plane, inv.user, func(*http.Request) { panic(http.ErrAbortHandler) })
-	inv.kubeconfig = x.kubeconfig(t)
-	return startDaemon(t, inv)
+	return w.proxied(t, nil, func(*http.Request) { panic(http.ErrAbortHandler) })
 }
 
-// forbidden must not read one of its kinds.
-func (w *ward) forbidden(t *testing.T) *daemon {
-	return startDaemon(t, w.healthy(t).with(settings{"LABELS_RESOURCES": "pods,deployments"}))
+// proxied has a way to the API server that sees, and may end, its requests.
+func (w *ward) proxied(t *testing.T, more settings, onRequest func(*http.Request)) *daemon {
+	inv := w.healthy(t).with(more)
+	inv.kubeconfig = newProxy(t, shared.plane, inv.user, onRequest).kubeconfig(t)
+	return startDaemon(t, inv)
 }
 
 // unwatched may list and not watch.
 func (w *ward) unwatched(t *testing.T) *daemon {
 	inv := w.healthy(t)
-	inv.user = w.plane.reader(t, alertsNamespace, "pods")
+	inv.user = shared.plane.reader(t, alertsNamespace, "pods")
 	return startDaemon(t, inv)
 }
 
 // unlisted has an API server that answers the first list and none after it.
 func (w *ward) unlisted(t *testing.T) *daemon {
-	inv := w.healthy(t)
 	var lists atomic.Int32
-	x := newProxy(t, w.plane, inv.user, func(r *http.Request) {
+	return w.proxied(t, settings{"RESYNC_INTERVAL": "4s"}, func(r *http.Request) {
 		if isList(r) && lists.Add(1) > 1 {
 			<-r.Context().Done()
 		}
 	})
-	inv.kubeconfig = x.kubeconfig(t)
-	return startDaemon(t, inv.with(settings{"RESYNC_INTERVAL": "4s"}))
 }
 
 // delayed has a receiver that takes two records a second, of more that come.
@@ -302,9 +267,7 @@ func (w *ward) delayed(t *testing.T) *daemon {
 
 // expiring has a certificate for ten more days.
 func (w *ward) expiring(t *testing.T) *daemon {
-	a := newAuthority(t)
-	files := a.files(t, time.Now().Add(10*24*time.Hour), "127.0.0.1")
-	h := hookOf(t, startDaemon(t, w.hooked(t).with(files)), a.bundle)
+	h := newCertificate(t, "127.0.0.1").startHooked(t, w.hooked(t), time.Now().Add(10*24*time.Hour))
 	w.review(t, h)
 	return h.daemon
 }
@@ -317,40 +280,30 @@ func (w *ward) unreviewed(t *testing.T) *daemon {
 // slowlyReviewed has a webhook whose caller takes its time.
 func (w *ward) slowlyReviewed(t *testing.T) *daemon {
 	w.slow = startHooked(t, w.hooked(t))
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(w.slow.bundle)
-	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}
-	t.Cleanup(transport.CloseIdleConnections)
-	w.client = &http.Client{Transport: transport}
 	return w.slow.daemon
 }
 
 // showSlowly sends a review whose second half comes 400 ms after the first.
 func (w *ward) showSlowly(t *testing.T) {
 	t.Helper()
-	review := []byte(`{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"uid":"slow","operation":"UPDATE",` +
-		`"resource":{"group":"","version":"v1","resource":"pods"},"object":{"metadata":{"namespace":"` + alertsNamespace + `","name":"pod-000","labels":{"step":"1"}}}}}`)
-	body, rest := io.Pipe()
-	go func() {
-		_, _ = rest.Write(review[:len(review)/2])
-		// It is the time that is to be noticed.
-		time.Sleep(400 * time.Millisecond)
-		_, _ = rest.Write(review[len(review)/2:])
-		_ = rest.Close()
-	}()
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+w.slow.address+"/validate", body)
+	const (
+		review = `{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"uid":"slow","operation":"UPDATE",` +
+			`"resource":{"group":"","version":"v1","resource":"pods"},"object":{"metadata":{"namespace":"` + alertsNamespace + `","name":"pod-000","labels":{"step":"1"}}}}}`
+		head = "POST /validate HTTP/1.1\r\nHost: webhook\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+	)
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(w.slow.bundle)
+	dialer := &tls.Dialer{Config: &tls.Config{RootCAs: roots}}
+	connection, err := dialer.DialContext(t.Context(), "tcp", w.slow.address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	request.ContentLength = int64(len(review))
-	request.Header.Set("Content-Type", "application/json")
-	response, err := w.client.Do(request)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	answer, err := io.ReadAll(response.Body)
-	if err != nil || !bytes.Contains(answer, []byte(`"allowed":true`)) {
-		t.Fatalf("the review is answered %d %q: %v", response.StatusCode, answer, err)
+	defer connection.Close()
+	_, first := fmt.Fprintf(connection, head+"%s", len(review), review[:len(review)/2])
+	elapse(t, 400*time.Millisecond)
+	_, second := io.WriteString(connection, review[len(review)/2:])
+	answer, third := io.ReadAll(connection)
+	if err := errors.Join(first, second, third); err != nil || !strings.Contains(string(answer), `"allowed":true`) {
+		t.Fatalf("the review is answered %q: %v", answer, err)
 	}
 }

@@ -1,188 +1,225 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
-	"regexp"
 	"slices"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"labelstream/test/receiver"
 )
-
-var scenarioSettings = settings{
-	"LABELS_FILTERS":      "^environment$,^team$,^app$",
-	"ANNOTATIONS_ENABLED": "true",
-	"ANNOTATIONS_FILTERS": "^environment$,^team$,^app$",
-	"NAMESPACES_EXCLUDE":  "default,kube-system,kube-public,kube-node-lease",
-}
-
-// scenarioNamespaces are those of the scenario, and those that are excluded, of
-// which there must be nothing.
-var scenarioNamespaces = []string{"production", "staging", "default", "kube-system", "kube-public", "kube-node-lease"}
-
-var scenarioSeries = []string{
-	`cloudzero_namespace_annotations{label_team="platform",namespace="production",resource_type="namespace"}`,
-	`cloudzero_namespace_annotations{namespace="staging",resource_type="namespace"}`,
-	`cloudzero_namespace_labels{label_environment="prod",label_team="platform",namespace="production",resource_type="namespace"}`,
-	`cloudzero_namespace_labels{label_environment="staging",label_team="qa",namespace="staging",resource_type="namespace"}`,
-	`cloudzero_pod_annotations{namespace="production",pod="web-1",resource_type="pod"}`,
-	`cloudzero_pod_labels{label_app="web",label_team="platform",namespace="production",pod="web-1",resource_type="pod"}`,
-}
-
-// TestScenario sends, or prints, what a small cluster comes to.
-func TestScenario(t *testing.T) {
-	p, namespaces := shared.plane, shared.plane.client.CoreV1().Namespaces()
-	for _, meta := range []metav1.ObjectMeta{
-		{Name: "production", Labels: map[string]string{"environment": "prod", "team": "platform", "unmatched": "x"},
-			Annotations: map[string]string{"team": "platform", "unmatched": "x"}},
-		{Name: "staging", Labels: map[string]string{"environment": "staging", "team": "qa"}},
-	} {
-		created[*corev1.Namespace](t)(namespaces.Create(t.Context(), &corev1.Namespace{ObjectMeta: meta}, metav1.CreateOptions{}))
-	}
-	p.pods(t, 1, func(int) metav1.ObjectMeta {
-		return metav1.ObjectMeta{Namespace: "production", Name: "web-1", Labels: map[string]string{"app": "web", "team": "platform"}}
-	})
-	inv := invocation{user: p.reader(t, "", "pods", "namespaces"), settings: scenarioSettings}
-
-	t.Run("sent", func(t *testing.T) {
-		j := newJournal(t)
-		before := time.Now().Truncate(time.Millisecond)
-		once(t, inv.with(settings{"DESTINATION": j.URL()})).mustSucceed(t)
-		after := time.Now()
-		compareSeries(t, j.ofNamespaces(scenarioNamespaces...), scenarioSeries)
-		for _, s := range j.all() {
-			if at := time.UnixMilli(s.At); at.Before(before) || at.After(after) {
-				t.Errorf("the sample of %s is of %v, not of the run from %v to %v", s.Series, at, before, after)
-			}
-		}
-	})
-	for name, destination := range map[string]bool{"dry run": true, "dry run without a destination": false} {
-		t.Run(name, func(t *testing.T) {
-			j, own := newJournal(t), settings{}
-			if destination {
-				own["DESTINATION"] = j.URL()
-			}
-			dry := inv.with(own)
-			dry.args = []string{"--dry-run"}
-			r := once(t, dry)
-			r.mustSucceed(t)
-			compare(t, scenarioSeries, printed(t, r.stdout))
-			if n := j.Requests(); n != 0 {
-				t.Errorf("a dry run sent %d requests", n)
-			}
-		})
-	}
-}
-
-var (
-	namespaceOf = regexp.MustCompile(`[{,]namespace="([^"]*)"`)
-	textLine    = regexp.MustCompile(`^(.+) 1 \d{13}$`)
-)
-
-// printed returns the scenario's series of a Prometheus text. Each line must have
-// the value 1 and a time in milliseconds.
-func printed(t *testing.T, text string) []string {
-	t.Helper()
-	var series []string
-	for line := range strings.Lines(text) {
-		match := textLine.FindStringSubmatch(strings.TrimSuffix(line, "\n"))
-		if match == nil {
-			t.Fatalf("not a sample of 1 with a time: %q", line)
-		}
-		if namespace := namespaceOf.FindStringSubmatch(match[1]); namespace != nil && slices.Contains(scenarioNamespaces, namespace[1]) {
-			series = append(series, match[1])
-		}
-	}
-	return series
-}
 
 // TestManyPods is not parallel: it counts the API server's requests.
 func TestManyPods(t *testing.T) {
 	const (
-		count = 5000
+		namespace = "many"
+		count     = 5000
 		// minPages is how many pages of the default PAGE_SIZE hold them all, and
 		// one for the small first ones.
 		minPages = 11
 	)
 	p := shared.plane
-	p.namespace(t, "many")
-	p.pods(t, count, func(i int) metav1.ObjectMeta {
-		return metav1.ObjectMeta{Namespace: "many", Name: fmt.Sprintf("pod-%04d", i), Labels: map[string]string{"team": fmt.Sprintf("t%d", i%7)}}
-	})
-	var want []string
-	for i := range count {
-		want = append(want, fmt.Sprintf(
-			`cloudzero_pod_labels{label_team="t%d",namespace="many",pod="pod-%04d",resource_type="pod"}`, i%7, i))
-	}
-	inv := invocation{user: p.reader(t, "", "pods")}
+	p.numbered(t, namespace, count)
 	j := newJournal(t)
+	inv := invocation{user: p.reader(t, namespace, "pods"), settings: settings{
+		"DESTINATION": j.URL(), "LABELS_RESOURCES": "pods", "NAMESPACES": namespace,
+	}}
 	before := p.lists(t, "200")
-	r := once(t, inv.with(settings{"DESTINATION": j.URL(), "LABELS_RESOURCES": "pods"}))
+	r := once(t, inv)
 	r.mustSucceed(t)
 	if pages := p.lists(t, "200") - before; pages < minPages {
 		t.Errorf("%d pods came in %d pages, want at least %d", count, pages, minPages)
 	}
-	compareSeries(t, j.ofNamespaces("many"), want)
-	r.mustHaveSent(t, "pods", len(j.Series()))
+	j.mustHave(t, podSeries(namespace, count))
+	r.mustHaveSent(t, "pods", count)
 }
 
-// stopLimit is how long a run may take to stop: 20 s for the last of what it
-// holds, and some for a machine that is busy.
-const stopLimit = 40 * time.Second
-
-// TestStop sends signals to runs that hold records.
+// TestStop sends signals to one-shot runs that hold records and cannot read on.
 func TestStop(t *testing.T) {
 	t.Parallel()
 	const namespace = "stopped"
 	p := shared.plane
 	p.numbered(t, namespace, 500)
 	inv := invocation{user: p.reader(t, namespace, "pods"), settings: settings{
-		// Small batches: the run holds a few of them and cannot read on.
 		"LABELS_RESOURCES": "pods", "NAMESPACES": namespace, "BATCH_SIZE": "10", "PAGE_SIZE": "10", "SEND_TIMEOUT": "5m",
 	}}
-	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
-		t.Run(fmt.Sprintf("%v, receiver hangs", signal), func(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		signal  syscall.Signal
+		timeout string
+		takes   bool
+	}{
+		{"receiver hangs", syscall.SIGINT, "1s", false},
+		{"receiver takes what is held", syscall.SIGTERM, "1m", true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			j := newJournal(t)
 			stalled := j.stall(t)
-			run := launchOnce(t, inv.with(settings{"DESTINATION": j.URL()}))
+			run := launchOnce(t, inv.with(settings{"DESTINATION": j.URL(), "SHUTDOWN_TIMEOUT": test.timeout}))
 			stalled.await(t)
-			run.signal(t, signal)
-			select {
-			case <-run.ended:
-			case <-time.After(stopLimit):
-				t.Fatal("the run did not stop")
+			run.signal(t, test.signal)
+			run.awaitLog(t, "Stopping")
+			if test.takes {
+				stalled.release()
 			}
-			run.wait(t).mustBeStopped(t)
-			j.mustHave(t, nil)
+			r := run.wait(t)
+			r.mustFail(t)
+			r.mustSayOnce(t, "stopped by a signal")
+			sent := len(j.Series())
+			if (sent > 0) != test.takes {
+				t.Errorf("%d records were received of what the run held", sent)
+			}
+			r.mustHaveSent(t, "pods", sent)
 		})
 	}
-	t.Run("receiver takes what is held", func(t *testing.T) {
-		t.Parallel()
-		j := newJournal(t)
-		stalled := j.stall(t)
-		run := launchOnce(t, inv.with(settings{"DESTINATION": j.URL()}))
-		stalled.await(t)
-		run.signal(t, syscall.SIGTERM)
-		run.awaitLog(t, "Stopping")
-		stalled.release()
-		r := run.wait(t)
-		r.mustBeStopped(t)
-		if len(j.Series()) == 0 {
-			t.Error("nothing was received of what the run held")
+}
+
+const (
+	// heavyPods of heavyKeys annotations are 24 MB, three times what the queue
+	// holds: while the receiver stalls, their list cannot be read to its end.
+	heavyPods = 400
+	heavyKeys = 30
+)
+
+var bothOfPods = settings{
+	"LABELS_RESOURCES":      "pods",
+	"ANNOTATIONS_ENABLED":   "true",
+	"ANNOTATIONS_RESOURCES": "pods",
+}
+
+// TestDisruptedList kills and restarts the API server while a list is half read,
+// and makes it forget the list's version.
+func TestDisruptedList(t *testing.T) {
+	t.Parallel()
+	p := ownPlane(t)
+	p.namespace(t, "heavy")
+	annotations := fat(heavyKeys)
+	p.pods(t, heavyPods, func(i int) metav1.ObjectMeta {
+		return metav1.ObjectMeta{Namespace: "heavy", Name: heavyPod(i), Annotations: annotations}
+	})
+	j := newJournal(t)
+	run, stalled := startStalled(t, j, invocation{plane: p, user: p.reader(t, "", "pods"),
+		// Small pages, so that there are many to come.
+		settings: bothOfPods.and(settings{"PAGE_SIZE": "20", "SEND_TIMEOUT": "5m"})})
+	// A list that is younger than the run's: when it has expired, so has that.
+	list, err := p.client.CoreV1().Pods("heavy").List(t.Context(), metav1.ListOptions{Limit: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want, deleted []string
+	for i := range heavyPods {
+		switch i % 20 {
+		case 5:
+			p.remove(t, "heavy", heavyPod(i))
+			deleted = append(deleted, heavyPod(i))
+			continue
+		case 10:
+			p.setStep(t, "heavy", heavyPod(i), "2")
 		}
-		r.mustHaveSent(t, "pods", len(j.Series()))
+		want = append(want, shapes(heavyPod(i), heavyKeys)...)
+	}
+	if err := p.Compact(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	p.Kill()
+	if err := p.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	p.awaitExpired(t, "heavy", list.Continue)
+	before := p.lists(t, "410")
+	stalled.release()
+	run.wait(t).mustSucceed(t)
+	if p.lists(t, "410") == before {
+		t.Error("the run's list did not expire: nothing was tested")
+	}
+	// What is deleted while it is read may be there or not.
+	compare(t, want, shapesOf(slices.DeleteFunc(j.All(), func(s receiver.Series) bool { return slices.Contains(deleted, s.Get("pod")) })))
+}
+
+func heavyPod(i int) string { return fmt.Sprintf("heavy-%03d", i) }
+
+// startStalled starts a run, and returns when its first request hangs.
+func startStalled(t *testing.T, j *journal, inv invocation) (*run, *stalled) {
+	t.Helper()
+	stalled := j.stall(t)
+	run := launchOnce(t, inv.with(settings{"DESTINATION": j.URL()}))
+	stalled.await(t)
+	return run, stalled
+}
+
+// shapes are what the series of a pod with so many annotations look like: each has
+// four labels of its own.
+func shapes(pod string, annotations int) []string {
+	return []string{
+		fmt.Sprintf("cloudzero_pod_annotations of %s: %d labels", pod, annotations+4),
+		fmt.Sprintf("cloudzero_pod_labels of %s: 4 labels", pod),
+	}
+}
+
+// shapesOf leaves the step out, which changes while the pods are read.
+func shapesOf(all []receiver.Series) []string {
+	var got []string
+	for _, series := range all {
+		count := len(series.Labels)
+		if series.Get("label_step") != "" {
+			count--
+		}
+		got = append(got, fmt.Sprintf("%s of %s: %d labels", series.Get("__name__"), series.Get("pod"), count))
+	}
+	return got
+}
+
+// awaitExpired waits until the API server cannot continue a list that was begun
+// at a certain time.
+func (p *plane) awaitExpired(t *testing.T, namespace, token string) {
+	t.Helper()
+	p.eventually(t, func(ctx context.Context) (bool, error) {
+		_, err := p.client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{Limit: 1, Continue: token})
+		if apierrors.IsResourceExpired(err) {
+			return true, nil
+		}
+		return false, err
 	})
 }
 
-func (r result) mustBeStopped(t *testing.T) {
-	t.Helper()
-	r.mustFail(t)
-	if !slices.ContainsFunc(r.errors(t), func(message string) bool { return strings.Contains(message, "stopped by a signal") }) {
-		t.Errorf("the log does not say that the run was stopped:\n%s", r.stderr)
+// TestFatPageAndLongStall reads a page of 15 MB while the receiver stops for
+// longer than an API server leaves a response open.
+func TestFatPageAndLongStall(t *testing.T) {
+	t.Parallel()
+	const (
+		namespace = "fat-page"
+		// By the small ones the pages have grown when the fat ones come.
+		small, large = 600, 64
+		keys         = 125
+		stop         = 100 * time.Second
+	)
+	p := shared.plane
+	p.namespace(t, namespace)
+	annotations := fat(keys)
+	var want []string
+	metas := make([]metav1.ObjectMeta, small+large)
+	for i := range metas {
+		metas[i] = metav1.ObjectMeta{Namespace: namespace, Name: heavyPod(i)}
+		if i >= small {
+			metas[i].Annotations = annotations
+		}
+		want = append(want, shapes(heavyPod(i), len(metas[i].Annotations))...)
 	}
+	p.pods(t, len(metas), func(i int) metav1.ObjectMeta { return metas[i] })
+	j := newJournal(t)
+	run, stalled := startStalled(t, j, invocation{user: p.reader(t, namespace, "pods"), limit: stop + patience,
+		settings: bothOfPods.and(settings{"NAMESPACES": namespace, "SEND_TIMEOUT": "5m"})})
+	select {
+	case <-time.After(stop):
+	case <-run.ended:
+	}
+	stalled.release()
+	run.wait(t).mustSucceed(t)
+	compare(t, want, shapesOf(j.All()))
 }

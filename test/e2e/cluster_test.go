@@ -21,8 +21,8 @@ import (
 )
 
 // created fails the test where something could not be created or changed.
-func created[T any](t *testing.T) func(T, error) {
-	return func(_ T, err error) {
+func created(t *testing.T) func(any, error) {
+	return func(_ any, err error) {
 		t.Helper()
 		if err != nil {
 			t.Fatal(err)
@@ -33,7 +33,7 @@ func created[T any](t *testing.T) func(T, error) {
 // namespace creates a namespace.
 func (p *plane) namespace(t *testing.T, name string) {
 	t.Helper()
-	created[*corev1.Namespace](t)(p.client.CoreV1().Namespaces().
+	created(t)(p.client.CoreV1().Namespaces().
 		Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{}))
 }
 
@@ -102,14 +102,21 @@ func (p *plane) numbered(t *testing.T, namespace string, n int) []string {
 // create creates a pod that is in a step.
 func (p *plane) create(t *testing.T, namespace, name, step string) {
 	t.Helper()
-	created[*corev1.Pod](t)(p.client.CoreV1().Pods(namespace).
+	created(t)(p.client.CoreV1().Pods(namespace).
 		Create(t.Context(), pod(inStep(namespace, name, step)), metav1.CreateOptions{}))
 }
 
 // patch merges JSON into a pod, or into a subresource of it.
 func (p *plane) patch(t *testing.T, namespace, name, text string, subresources ...string) {
 	t.Helper()
-	created[*corev1.Pod](t)(p.client.CoreV1().Pods(namespace).
+	created(t)(p.client.CoreV1().Pods(namespace).
+		Patch(t.Context(), name, types.MergePatchType, []byte(text), metav1.PatchOptions{}, subresources...))
+}
+
+// patchNamespace does so with a namespace.
+func (p *plane) patchNamespace(t *testing.T, name, text string, subresources ...string) {
+	t.Helper()
+	created(t)(p.client.CoreV1().Namespaces().
 		Patch(t.Context(), name, types.MergePatchType, []byte(text), metav1.PatchOptions{}, subresources...))
 }
 
@@ -154,7 +161,7 @@ func (p *plane) state(t *testing.T, namespace string) map[string]string {
 func (p *plane) deploy(t *testing.T, namespace, name string) {
 	t.Helper()
 	app := map[string]string{"app": name}
-	created[*appsv1.Deployment](t)(p.client.AppsV1().Deployments(namespace).Create(t.Context(), &appsv1.Deployment{
+	created(t)(p.client.AppsV1().Deployments(namespace).Create(t.Context(), &appsv1.Deployment{
 		ObjectMeta: inStep(namespace, name, "deployed"),
 		Spec:       appsv1.DeploymentSpec{Selector: &metav1.LabelSelector{MatchLabels: app}, Template: podTemplate(app)},
 	}, metav1.CreateOptions{}))
@@ -163,25 +170,22 @@ func (p *plane) deploy(t *testing.T, namespace, name string) {
 var crds = schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"}
 
 // install defines a kind, such as "Widget", which is served some moments later.
-func (p *plane) install(t *testing.T, group, kind, scope string, versions ...string) {
+func (p *plane) install(t *testing.T, group, kind, scope, version string) {
 	t.Helper()
 	singular := strings.ToLower(kind)
-	var all []any
-	for i, version := range versions {
-		all = append(all, map[string]any{"name": version, "served": true, "storage": i == 0, "schema": map[string]any{
-			"openAPIV3Schema": map[string]any{"type": "object", "x-kubernetes-preserve-unknown-fields": true},
-		}})
-	}
+	versions := []any{map[string]any{"name": version, "served": true, "storage": true, "schema": map[string]any{
+		"openAPIV3Schema": map[string]any{"type": "object", "x-kubernetes-preserve-unknown-fields": true},
+	}}}
 	crd := &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "apiextensions.k8s.io/v1",
 		"kind":       "CustomResourceDefinition",
 		"metadata":   map[string]any{"name": singular + "s." + group},
 		"spec": map[string]any{
-			"group": group, "scope": scope, "versions": all,
+			"group": group, "scope": scope, "versions": versions,
 			"names": map[string]any{"plural": singular + "s", "singular": singular, "kind": kind},
 		},
 	}}
-	created[*unstructured.Unstructured](t)(p.dynamic.Resource(crds).Create(t.Context(), crd, metav1.CreateOptions{}))
+	created(t)(p.dynamic.Resource(crds).Create(t.Context(), crd, metav1.CreateOptions{}))
 }
 
 // custom creates an object of a kind, in the step of the kind's name, as soon as
@@ -217,11 +221,11 @@ func (p *plane) reader(t *testing.T, namespace string, resources ...string) stri
 	return name
 }
 
-// follower returns a user that may list and watch resources.
+// follower returns a reader that may watch them, too.
 func (p *plane) follower(t *testing.T, namespace string, resources ...string) string {
 	t.Helper()
-	name := user(p.users.Add(1) - 1)
-	p.allow(t, name, namespace, "list watch", resources...)
+	name := p.reader(t, namespace, resources...)
+	p.allow(t, name, namespace, "watch", resources...)
 	return name
 }
 
@@ -237,28 +241,19 @@ func (p *plane) allow(t *testing.T, user, namespace, verbs string, resources ...
 	p.bind(t, user, namespace, rules)
 }
 
-// bind binds a role of these rules to a user: of a namespace, or of the cluster
+// bind binds a role of these rules to a user: in a namespace, or in the cluster
 // where that is "".
 func (p *plane) bind(t *testing.T, user, namespace string, rules []rbacv1.PolicyRule) {
 	t.Helper()
-	var (
-		rbac, ctx, opts = p.client.RbacV1(), t.Context(), metav1.CreateOptions{}
-		meta            = metav1.ObjectMeta{GenerateName: "test-", Namespace: namespace}
-		subjects        = []rbacv1.Subject{{Kind: rbacv1.UserKind, APIGroup: rbacv1.GroupName, Name: user}}
-		ref             = rbacv1.RoleRef{APIGroup: rbacv1.GroupName}
-	)
+	rbac, ctx, opts, meta := p.client.RbacV1(), t.Context(), metav1.CreateOptions{}, metav1.ObjectMeta{GenerateName: "test-"}
+	role, err := rbac.ClusterRoles().Create(ctx, &rbacv1.ClusterRole{ObjectMeta: meta, Rules: rules}, opts)
+	created(t)(role, err)
+	ref := rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role.Name}
+	subjects := []rbacv1.Subject{{Kind: rbacv1.UserKind, APIGroup: rbacv1.GroupName, Name: user}}
 	if namespace == "" {
-		role, err := rbac.ClusterRoles().Create(ctx, &rbacv1.ClusterRole{ObjectMeta: meta, Rules: rules}, opts)
-		created[*rbacv1.ClusterRole](t)(role, err)
-		ref.Kind, ref.Name = "ClusterRole", role.Name
-		created[*rbacv1.ClusterRoleBinding](t)(rbac.ClusterRoleBindings().
-			Create(ctx, &rbacv1.ClusterRoleBinding{ObjectMeta: meta, Subjects: subjects, RoleRef: ref}, opts))
+		created(t)(rbac.ClusterRoleBindings().Create(ctx, &rbacv1.ClusterRoleBinding{ObjectMeta: meta, Subjects: subjects, RoleRef: ref}, opts))
 	} else {
-		role, err := rbac.Roles(namespace).Create(ctx, &rbacv1.Role{ObjectMeta: meta, Rules: rules}, opts)
-		created[*rbacv1.Role](t)(role, err)
-		ref.Kind, ref.Name = "Role", role.Name
-		created[*rbacv1.RoleBinding](t)(rbac.RoleBindings(namespace).
-			Create(ctx, &rbacv1.RoleBinding{ObjectMeta: meta, Subjects: subjects, RoleRef: ref}, opts))
+		created(t)(rbac.RoleBindings(namespace).Create(ctx, &rbacv1.RoleBinding{ObjectMeta: meta, Subjects: subjects, RoleRef: ref}, opts))
 	}
 	for _, granted := range expand(namespace, rules) {
 		p.awaitPermission(t, user, granted)

@@ -58,12 +58,6 @@ func (r *replicas) startFollower(t *testing.T, name string) *replica {
 	t.Helper()
 	d := r.start(t, name)
 	d.awaitLog(t, `"Another replica leads"`)
-	if value := d.metrics(t)["labelstream_leader"]; value != 0 {
-		t.Errorf("labelstream_leader is %v of a follower", value)
-	}
-	if code, text := d.get(t, "/readyz?verbose"); code != 200 || text != "another replica leads\nok\n" {
-		t.Errorf("a follower's /readyz?verbose is %d %q", code, text)
-	}
 	return d
 }
 
@@ -73,22 +67,6 @@ func (r *replicas) awaitFrom(t *testing.T, d *replica) {
 	r.journal.await(t, "a sample from "+d.name, func(samples []sample) bool {
 		return slices.ContainsFunc(samples, func(s sample) bool { return s.From == d.name })
 	})
-	if value := d.metrics(t)["labelstream_leader"]; value != 1 {
-		t.Errorf("labelstream_leader is %v of the leader", value)
-	}
-}
-
-// holder is who holds the Lease.
-func (r *replicas) holder(t *testing.T) string {
-	t.Helper()
-	lease, err := r.plane.client.CoordinationV1().Leases(r.namespace).Get(t.Context(), "labelstream", metav1.GetOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if lease.Spec.HolderIdentity == nil {
-		return ""
-	}
-	return *lease.Spec.HolderIdentity
 }
 
 // end ends the last leader, and demands that these replicas have sent, one after
@@ -99,8 +77,12 @@ func (r *replicas) end(t *testing.T, last *replica, want ...string) {
 	r.journal.awaitState(t, r.plane.state(t, r.namespace))
 	last.terminate(t)
 	// The others need not wait for one that ends in order.
-	if holder := r.holder(t); holder != "" {
-		t.Errorf("after its end, the Lease is held by %q", holder)
+	lease, err := r.plane.client.CoordinationV1().Leases(r.namespace).Get(t.Context(), "labelstream", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if holder := lease.Spec.HolderIdentity; holder != nil && *holder != "" {
+		t.Errorf("after its end, the Lease is held by %q", *holder)
 	}
 	var names []string
 	for _, s := range r.journal.all() {
@@ -137,14 +119,10 @@ func TestDaemonLeaderLost(t *testing.T) {
 			r.awaitFrom(t, leader)
 			for round := range inSoak(10, 1) {
 				follower := r.startFollower(t, fmt.Sprintf("replica-%d", round+1))
-				before := r.holder(t)
 				refused := r.journal.refuseFrom(leader.name)
 				eventuallyTrue(t, "the leader tries again and again", func() bool { return refused.Load() >= 3 })
 				fault.begin(leader, t)
 				r.awaitFrom(t, follower)
-				if holder := r.holder(t); holder == before {
-					t.Errorf("%s sends, and the Lease is still held by %q", follower.name, holder)
-				}
 				r.journal.Always(nil)
 				fault.end(leader, t)
 				leader.wait(t).mustEndWith(t, fault.code)
@@ -168,23 +146,4 @@ func (j *journal) refuseFrom(name string) *atomic.Int32 {
 		return refuse(w, hr, req)
 	})
 	return &count
-}
-
-// TestDaemonLeaderKilledAgainAndAgain kills a leader whenever it has started, as
-// the kernel does with one that has too little memory. Its Lease is not its own
-// when it starts again, so the follower leads.
-func TestDaemonLeaderKilledAgainAndAgain(t *testing.T) {
-	t.Parallel()
-	r := newReplicas(t, "leader-oom")
-	leader := r.start(t, "replica-0")
-	r.awaitFrom(t, leader)
-	follower := r.startFollower(t, "replica-1")
-	eventuallyTrue(t, "the follower leads", func() bool {
-		leader.kill(t)
-		leader = r.start(t, "replica-0")
-		return follower.metrics(t)["labelstream_leader"] == 1
-	})
-	r.awaitFrom(t, follower)
-	leader.terminate(t)
-	r.end(t, follower, "replica-0", "replica-1")
 }

@@ -4,66 +4,11 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
-	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
-
-// TestDaemonShortWatches has the API server close every watch after a second,
-// and demands that none of them begins with a list.
-func TestDaemonShortWatches(t *testing.T) {
-	t.Parallel()
-	const (
-		namespace = "short-watches"
-		count     = 20
-	)
-	// Soaking, for five minutes, with watches of five seconds.
-	seconds, watches := inSoak("5", "1"), inSoak(int32(60), 5)
-	p := shared.plane
-	want := p.numbered(t, namespace, count)
-	reader := p.follower(t, namespace, "pods")
-	var lists, opened atomic.Int32
-	x := newProxy(t, p, reader, func(r *http.Request) {
-		switch {
-		case isList(r):
-			lists.Add(1)
-		case isWatch(r):
-			query := r.URL.Query()
-			query.Set("timeoutSeconds", seconds)
-			r.URL.RawQuery = query.Encode()
-			opened.Add(1)
-		}
-	})
-	j := newJournal(t)
-	d := startDaemon(t, invocation{kubeconfig: x.kubeconfig(t), settings: following.and(settings{
-		"DESTINATION": j.URL(), "NAMESPACES": namespace, "RESYNC_INTERVAL": "0",
-	})})
-	j.awaitCount(t, len(want))
-	for step := 2; opened.Load() < watches; step++ {
-		p.setStep(t, namespace, numberedPod(step%count), strconv.Itoa(step))
-		want = append(want, numberedPod(step%count)+" "+strconv.Itoa(step))
-		// Some of the changes come together, and some fall between two watches.
-		if step%10 == 0 {
-			j.awaitCount(t, len(want))
-		}
-	}
-	j.awaitCount(t, len(want))
-	restarts := d.metrics(t)[`labelstream_watch_restarts_total{resource="pods"}`]
-	d.terminate(t)
-	j.mustBe(t, want)
-	if n := lists.Load(); n != 1 {
-		t.Errorf("%d pages of lists were asked for, want the first list alone", n)
-	}
-	if atLeast := float64(watches - 2); restarts < atLeast {
-		t.Errorf("labelstream_watch_restarts_total is %v, want at least %v", restarts, atLeast)
-	}
-	if strings.Contains(d.stderr.String(), "Cannot watch") {
-		t.Error("a watch that ends in time is logged as a fault")
-	}
-}
 
 // TestDaemonOutages has a control plane of its own, that it disturbs.
 func TestDaemonOutages(t *testing.T) {
@@ -95,9 +40,7 @@ func testServerKilled(t *testing.T, p *plane) {
 		p.Kill()
 		d.awaitLog(t, `"Cannot watch"`)
 		elapse(t, outage)
-		if code, _ := d.get(t, "/healthz"); code != http.StatusOK {
-			t.Errorf("/healthz answers %d in an outage of the API server", code)
-		}
+		d.mustBeAlive(t)
 		if err := p.Restart(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -112,8 +55,9 @@ func testServerKilled(t *testing.T, p *plane) {
 	j.mustBe(t, want)
 }
 
-// testHistoryGone changes much while the daemon cannot reach the API server, and
-// makes etcd and the API server forget the changes on the way.
+// testHistoryGone starts a daemon that cannot reach the API server yet. Later it
+// changes much while the daemon cannot, and makes etcd and the API server forget
+// the changes on the way.
 func testHistoryGone(t *testing.T, p *plane) {
 	const (
 		namespace = "history-gone"
@@ -122,10 +66,14 @@ func testHistoryGone(t *testing.T, p *plane) {
 	all := p.numbered(t, namespace, count)
 	reader := p.follower(t, namespace, "pods")
 	x := newProxy(t, p, reader, nil)
+	x.down()
 	j := newJournal(t)
 	d := startDaemon(t, invocation{kubeconfig: x.kubeconfig(t), settings: following.and(settings{
 		"DESTINATION": j.URL(), "NAMESPACES": namespace,
 	})})
+	d.awaitLog(t, "connection refused")
+	d.mustBeAlive(t)
+	x.up(t)
 	j.awaitCount(t, count)
 	x.down()
 	d.awaitLog(t, `"Cannot watch"`)
@@ -164,6 +112,14 @@ func testHistoryGone(t *testing.T, p *plane) {
 	j.mustBe(t, want)
 }
 
+// mustBeAlive demands that an outage of others is no reason to start again.
+func (d *daemon) mustBeAlive(t *testing.T) {
+	t.Helper()
+	if code, text := d.get(t, "/healthz"); code != http.StatusOK {
+		t.Errorf("/healthz answers %d in an outage: %s", code, text)
+	}
+}
+
 // TestDaemonDestinationDown is of a receiver that is away while much changes.
 func TestDaemonDestinationDown(t *testing.T) {
 	t.Parallel()
@@ -196,16 +152,12 @@ func TestDaemonDestinationDown(t *testing.T) {
 		p.setStep(t, namespace, numberedPod(i%count), strconv.Itoa(i+2))
 		<-tick.C
 	}
-	if code, text := d.get(t, "/healthz"); code != http.StatusOK {
-		t.Errorf("/healthz answers %d in an outage of the receiver: %s", code, text)
-	}
+	d.mustBeAlive(t)
 	if err := j.Up(); err != nil {
 		t.Fatal(err)
 	}
 	j.awaitState(t, p.state(t, namespace))
-	peak := d.peakRSS(t)
-	t.Logf("the peak of resident memory is %.1f MiB", float64(peak)/(1<<20))
-	if peak > 72<<20 {
+	if peak := d.peakRSS(t); peak > 72<<20 {
 		t.Errorf("the peak of resident memory is %.1f MiB, want at most 72", float64(peak)/(1<<20))
 	}
 	d.terminate(t)

@@ -2,14 +2,16 @@ package e2e
 
 import (
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"labelstream/test/prometheus"
 	"labelstream/test/receiver"
 	"labelstream/test/synthetic"
 )
@@ -20,12 +22,16 @@ type receiverFault struct {
 	faults   []receiver.Fault
 	always   receiver.Fault
 	settings settings
+	// refused is the pod that is never taken.
+	refused string
 }
 
-// receiverFaults end by themselves.
+// receiverFaults end by themselves, but for a refusal.
 func receiverFaults() []receiverFault {
 	inOneSecond := receiver.Status(503, http.Header{"Retry-After": {"1"}})
 	never := make(chan struct{})
+	const poisoned = "pod-147"
+	isPoisoned := func(s receiver.Series) bool { return s.Get("pod") == poisoned }
 	return []receiverFault{
 		{name: "503 for 20 requests",
 			// The last ones with a Retry-After, without which the backoff of 20
@@ -33,12 +39,12 @@ func receiverFaults() []receiverFault {
 			faults: append(slices.Repeat([]receiver.Fault{receiver.Status(503, nil)}, 4),
 				slices.Repeat([]receiver.Fault{inOneSecond}, 16)...)},
 		{name: "429 with seconds", faults: []receiver.Fault{nil, receiver.Status(429, http.Header{"Retry-After": {"2"}})}},
-		{name: "429 with a date", faults: []receiver.Fault{receiver.Status(429,
-			http.Header{"Retry-After": {time.Now().Add(3 * time.Second).UTC().Format(http.TimeFormat)}})}},
 		{name: "500 and 408", faults: []receiver.Fault{receiver.Status(500, nil), receiver.Status(408, nil)}},
 		{name: "hang", faults: []receiver.Fault{nil, receiver.Hang(never), receiver.Hang(never)}, settings: settings{"SEND_TIMEOUT": "1s"}},
 		{name: "reset", faults: []receiver.Fault{receiver.Reset(), nil, receiver.Reset(), receiver.Reset()}},
 		{name: "slow", always: receiver.Delay(200 * time.Millisecond)},
+		{name: "400 for one record", refused: poisoned,
+			always: receiver.RefuseIf(func(req *receiver.Request) bool { return slices.ContainsFunc(req.Series, isPoisoned) }, 400)},
 	}
 }
 
@@ -52,7 +58,6 @@ func TestReceiverFaults(t *testing.T) {
 	)
 	p := shared.plane
 	p.numbered(t, namespace, count)
-	want := podSeries(namespace, count)
 	inv := invocation{user: p.reader(t, namespace, "pods"), settings: settings{
 		"LABELS_RESOURCES": "pods", "NAMESPACES": namespace, "BATCH_SIZE": "20",
 	}}
@@ -63,69 +68,57 @@ func TestReceiverFaults(t *testing.T) {
 			j.Next(test.faults...)
 			j.Always(test.always)
 			r := once(t, inv.with(test.settings).with(settings{"DESTINATION": j.URL()}))
-			r.mustSucceed(t)
-			compareSeries(t, j.All(), want)
-			failures := len(slices.DeleteFunc(slices.Clone(test.faults), func(f receiver.Fault) bool { return f == nil }))
-			if failed := j.Requests() - j.Accepted(); failed != failures {
-				t.Errorf("%d requests failed, want %d", failed, failures)
+			want := podSeries(namespace, count)
+			if test.refused != "" {
+				r.mustFail(t)
+				r.mustSayOnce(t, "The destination refused a record", test.refused)
+				r.mustSayOnce(t, "send pods: records that the destination refused: 1")
+				want = slices.DeleteFunc(want, func(series string) bool { return series == podSeriesOf(namespace, test.refused) })
+			} else {
+				r.mustSucceed(t)
+				failures := len(slices.DeleteFunc(slices.Clone(test.faults), func(f receiver.Fault) bool { return f == nil }))
+				if failed := j.Requests() - j.Accepted(); failed != failures {
+					t.Errorf("%d requests failed, want %d", failed, failures)
+				}
 			}
-			r.mustHaveSent(t, "pods", count)
+			j.mustHave(t, want)
+			r.mustHaveSent(t, "pods", len(want))
 		})
 	}
-	t.Run("down at the start", func(t *testing.T) {
-		t.Parallel()
-		j := newJournal(t)
-		j.Down()
-		run := launchOnce(t, inv.with(settings{"DESTINATION": j.URL()}))
-		run.awaitLog(t, "connection refused")
-		if err := j.Up(); err != nil {
-			t.Fatal(err)
-		}
-		run.wait(t).mustSucceed(t)
-		j.mustHave(t, want)
-	})
 }
 
 // podSeries are the series of numbered pods.
 func podSeries(namespace string, n int) []string {
 	series := make([]string, n)
 	for i := range n {
-		series[i] = fmt.Sprintf(`cloudzero_pod_labels{label_step="1",namespace=%q,pod=%q,resource_type="pod"}`, namespace, numberedPod(i))
+		series[i] = podSeriesOf(namespace, numberedPod(i))
 	}
 	return series
 }
 
-// TestWrongDestination sends to what a setting is wrong about: a one-shot run
-// gives up after half a minute, and says which setting.
-func TestWrongDestination(t *testing.T) {
-	t.Parallel()
-	cluster := syntheticCluster(t, 100)
-	loginPage := func(w http.ResponseWriter, _ *http.Request, _ *receiver.Request) bool {
-		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		_, err := w.Write([]byte("<html>Log in"))
-		return err == nil
+func podSeriesOf(namespace, name string) string {
+	return fmt.Sprintf(`cloudzero_pod_labels{label_step="1",namespace=%q,pod=%q,resource_type="pod"}`, namespace, name)
+}
+
+// startAgent starts a Prometheus agent at an address that forwards to the journal
+// what it is sent. It does not forward samples that are older than its own start.
+func startAgent(t *testing.T, address string, j *journal) *prometheus.Server {
+	t.Helper()
+	return newPrometheus(t, prometheus.Options{
+		Agent: true, Address: address,
+		Config: fmt.Sprintf("remote_write: [{url: %q, queue_config: {batch_send_deadline: 200ms}}]\n", j.URL()),
+	})
+}
+
+// closedPort is an address of a host with a port that nobody listens on.
+func closedPort(t *testing.T, host string) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
+	if err != nil {
+		t.Fatal(err)
 	}
-	for _, test := range []struct {
-		name  string
-		fault receiver.Fault
-		want  []string
-	}{
-		{"401", receiver.Status(401, nil), []string{"401", "check the credentials"}},
-		{"404", receiver.Status(404, nil), []string{"404", "check the path of LABELSTREAM_DESTINATION"}},
-		{"redirect", receiver.Status(301, http.Header{"Location": {"http://elsewhere.example/write?key=secret"}}),
-			[]string{"301", "the final URL (http://elsewhere.example/write)"}},
-		{"login page", loginPage, []string{"html", "LABELSTREAM_DESTINATION"}},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			t.Parallel()
-			j := newJournal(t)
-			j.Always(test.fault)
-			r := once(t, invocation{kubeconfig: cluster, settings: settings{"DESTINATION": j.URL(), "LABELS_RESOURCES": "pods"}})
-			r.mustFail(t)
-			j.mustHave(t, nil)
-			r.mustSayOnce(t, append(test.want, "gave up after 30s", j.URL())...)
-		})
-	}
+	defer listener.Close()
+	return listener.Addr().String()
 }
 
 // syntheticCluster serves an API server of so many pods, and returns its
@@ -141,95 +134,75 @@ func syntheticCluster(t *testing.T, pods int) string {
 		server.CloseClientConnections()
 		server.Close()
 	})
-	path := filepath.Join(t.TempDir(), "kubeconfig")
-	if err := synthetic.WriteKubeconfig(path, server.URL, nil); err != nil {
+	return writeKubeconfig(t, &clientcmdapi.Cluster{Server: server.URL}, &clientcmdapi.AuthInfo{})
+}
+
+// TestCollectorStartsLater starts a collector 20 s after labelstream: it gets, and
+// forwards, every series at a time of its own life.
+func TestCollectorStartsLater(t *testing.T) {
+	t.Parallel()
+	const pods = 10_000
+	j, address := newJournal(t), closedPort(t, "127.0.0.1")
+	run := launchOnce(t, invocation{kubeconfig: syntheticCluster(t, pods), settings: settings{
+		"DESTINATION": "http://" + address + "/api/v1/write", "LABELS_RESOURCES": "pods",
+	}})
+	run.awaitLog(t, "connection refused")
+	elapse(t, 20*time.Second)
+	// A request that waits while the collector starts is stamped before that. The
+	// next one comes some seconds after one that has just failed.
+	const attempts = "labelstream_send_duration_seconds_count"
+	d := run.serving(t)
+	before := d.metrics(t)[attempts]
+	eventuallyTrue(t, "another attempt fails", func() bool { return d.metrics(t)[attempts] > before })
+	started := time.Now()
+	startAgent(t, address, j)
+	run.wait(t).mustSucceed(t)
+	j.awaitCount(t, pods)
+	if n := len(j.Series()); n != pods {
+		t.Errorf("%d series were forwarded, want %d", n, pods)
+	}
+	j.mustBeSince(t, started, 0)
+}
+
+// TestCollectorKilledAfterChange kills a collector a second after a change, before
+// that was sent to it. The next collector gets it at a time of its own life. The
+// interval is long, so that it listens and has started by then.
+func TestCollectorKilledAfterChange(t *testing.T) {
+	t.Parallel()
+	const (
+		namespace = "collector-killed"
+		count     = 20
+	)
+	p := shared.plane
+	all := p.numbered(t, namespace, count)
+	j, address := newJournal(t), closedPort(t, "127.0.0.1")
+	// It is killed while it sends.
+	j.cut = true
+	agent := startAgent(t, address, j)
+	d := startDaemon(t, invocation{user: p.follower(t, namespace, "pods"), settings: following.and(settings{
+		"DESTINATION": "http://" + address + "/api/v1/write", "NAMESPACES": namespace, "SEND_INTERVAL": "15s",
+	})})
+	j.awaitCount(t, count)
+	p.setStep(t, namespace, numberedPod(0), "2")
+	elapse(t, time.Second)
+	if err := agent.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	return path
+	elapse(t, time.Second)
+	started := time.Now()
+	startAgent(t, address, j)
+	j.awaitCount(t, count+1)
+	d.terminate(t)
+	j.mustBe(t, append(all, numberedPod(0)+" 2"))
+	j.mustBeSince(t, started, count)
 }
 
-const (
-	// manyRecords are ten batches of the default size.
-	manyRecords = 5000
-	// maxRequests is how many a batch may take.
-	maxRequests = 64
-)
-
-// TestRefusals sends 5,000 records to receivers that refuse some of them, or all.
-func TestRefusals(t *testing.T) {
-	t.Parallel()
-	cluster := syntheticCluster(t, manyRecords)
-	j := newJournal(t)
-	inv := invocation{kubeconfig: cluster, settings: settings{"LABELS_RESOURCES": "pods"}}
-	once(t, inv.with(settings{"DESTINATION": j.URL()})).mustSucceed(t)
-	all := j.All()
-	if len(all) != manyRecords {
-		t.Fatalf("%d series, want %d", len(all), manyRecords)
-	}
-	for _, protocol := range []string{"1.0", "2.0", "auto"} {
-		t.Run("three poisoned, "+protocol, func(t *testing.T) {
-			t.Parallel()
-			testPoisoned(t, inv.with(settings{"PROTOCOL": protocol}), all)
-		})
-		t.Run("everything, "+protocol, func(t *testing.T) {
-			t.Parallel()
-			testRefusesAll(t, inv.with(settings{"PROTOCOL": protocol}))
-		})
-	}
-}
-
-// nameOf names the object of a series.
-func nameOf(s receiver.Series) string { return s.Get("namespace") + "/" + s.Get("pod") }
-
-// testPoisoned has a receiver that refuses each batch that holds one of three
-// records.
-func testPoisoned(t *testing.T, inv invocation, all []receiver.Series) {
-	poisoned := []string{nameOf(all[7]), nameOf(all[2500]), nameOf(all[4990])}
-	var want []string
-	for _, series := range all {
-		if !slices.Contains(poisoned, nameOf(series)) {
-			want = append(want, series.String())
+// mustBeSince demands that no sample from a number on is older than a time.
+func (j *journal) mustBeSince(t *testing.T, start time.Time, from int) {
+	t.Helper()
+	for _, s := range j.all()[from:] {
+		if at := time.UnixMilli(s.At); at.Before(start.Truncate(time.Millisecond)) {
+			t.Errorf("a sample of %s is of %v, before the collector's start at %v", s.Object, at, start)
 		}
-	}
-	j := newJournal(t)
-	j.Always(receiver.RefuseIf(func(req *receiver.Request) bool {
-		return slices.ContainsFunc(req.Series, func(series receiver.Series) bool { return slices.Contains(poisoned, nameOf(series)) })
-	}, 400))
-	r := once(t, inv.with(settings{"DESTINATION": j.URL()}))
-	r.mustFail(t)
-	j.mustHave(t, want)
-	if n := j.Samples(); n != len(want) {
-		t.Errorf("%d samples of %d records were accepted, some twice", n, len(want))
-	}
-	var named []string
-	for _, e := range r.log(t) {
-		if strings.HasPrefix(e.Message, "The destination refused a record") {
-			named = append(named, e.Namespace+"/"+e.Name)
-		}
-	}
-	compare(t, poisoned, named)
-	r.mustSayOnce(t, "send pods: records that the destination refused: 3")
-	r.mustHaveSent(t, "pods", len(want))
-	// The batches without a poisoned record, and those that were searched.
-	if n, limit := j.Requests(), manyRecords/500+1+len(poisoned)*maxRequests; n > limit {
-		t.Errorf("%d requests, want at most %d", n, limit)
-	}
-}
-
-// testRefusesAll has a receiver that refuses every batch, for which the records
-// are not to blame.
-func testRefusesAll(t *testing.T, inv invocation) {
-	j := newJournal(t)
-	j.Always(receiver.Status(400, nil))
-	r := once(t, inv.with(settings{"DESTINATION": j.URL()}))
-	r.mustFail(t)
-	j.mustHave(t, nil)
-	r.mustSayOnce(t, "gave up after 30s", j.URL())
-	if n := strings.Count(r.stderr, "refuses every record"); n != 1 {
-		t.Errorf("%d lines say that everything is refused, want 1:\n%s", n, r.stderr)
-	}
-	// One batch is searched at once, and others every 5 s for 30 s.
-	if n, limit := j.Requests(), (1+30/5)*maxRequests; n > limit {
-		t.Errorf("%d requests, want at most %d", n, limit)
 	}
 }

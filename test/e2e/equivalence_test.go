@@ -28,8 +28,8 @@ const (
 
 // alikeKind is a kind of the API, and what its series are to look like.
 type alikeKind struct {
-	resource, version, kind, namespace string
-	typ, metric, nameLabel             string
+	resource, kind, namespace string
+	typ, metric, nameLabel    string
 	// spec is what an object has beside its metadata, in JSON.
 	spec string
 	// name is the object's, alike where empty.
@@ -45,36 +45,36 @@ const (
 )
 
 var alikeKinds = []alikeKind{
-	{"namespaces", "v1", "Namespace", "", "namespace", "namespace", "namespace", `{}`, ""},
-	{"pods", "v1", "Pod", alike, "pod", "pod", "pod", `{"spec":` + alikePodSpec + `}`, ""},
-	{"nodes", "v1", "Node", "", "node", "node", "node", `{}`, ""},
-	{"services", "v1", "Service", alike, "service", "service", "workload", `{"spec":{"ports":[{"port":80}]}}`, ""},
-	{"persistentvolumes", "v1", "PersistentVolume", "", "pv", "pv", "workload",
+	{"namespaces", "Namespace", "", "namespace", "namespace", "namespace", `{}`, ""},
+	{"pods", "Pod", alike, "pod", "pod", "pod", `{"spec":` + alikePodSpec + `}`, ""},
+	{"nodes", "Node", "", "node", "node", "node", `{}`, ""},
+	{"services", "Service", alike, "service", "service", "workload", `{"spec":{"ports":[{"port":80}]}}`, ""},
+	{"persistentvolumes", "PersistentVolume", "", "pv", "pv", "workload",
 		`{"spec":{"capacity":{"storage":"1Gi"},"accessModes":["ReadWriteOnce"],"hostPath":{"path":"/data"}}}`, ""},
-	{"persistentvolumeclaims", "v1", "PersistentVolumeClaim", alike, "pvc", "pvc", "workload",
+	{"persistentvolumeclaims", "PersistentVolumeClaim", alike, "pvc", "pvc", "workload",
 		`{"spec":{"accessModes":["ReadWriteOnce"],"resources":{"requests":{"storage":"1Gi"}}}}`, ""},
-	{"deployments.apps", "v1", "Deployment", alike, "deployment", "deployment", "workload", alikeWorkload, ""},
-	{"statefulsets.apps", "v1", "StatefulSet", alike, "statefulset", "statefulset", "workload", alikeWorkload, ""},
-	{"daemonsets.apps", "v1", "DaemonSet", alike, "daemonset", "daemonset", "workload", alikeWorkload, ""},
-	{"replicasets.apps", "v1", "ReplicaSet", alike, "replicaset", "replicaset", "workload", alikeWorkload, ""},
-	{"jobs.batch", "v1", "Job", alike, "job", "job", "workload", `{"spec":` + alikeJobSpec + `}`, ""},
-	{"cronjobs.batch", "v1", "CronJob", alike, "cronjob", "cronjob", "workload", `{"spec":{"schedule":"@daily","jobTemplate":{"spec":` + alikeJobSpec + `}}}`, ""},
-	{"ingresses.networking.k8s.io", "v1", "Ingress", alike, "ingress", "ingress", "workload", `{"spec":{"defaultBackend":` + alikeBackend + `}}`, ""},
-	{"storageclasses.storage.k8s.io", "v1", "StorageClass", "", "storageclass", "storageclass", "workload", `{"provisioner":"example.com/disk"}`, ""},
-	{"customresourcedefinitions.apiextensions.k8s.io", "v1", "CustomResourceDefinition", "", "crd", "crd", "workload",
+	{"deployments.apps", "Deployment", alike, "deployment", "deployment", "workload", alikeWorkload, ""},
+	{"statefulsets.apps", "StatefulSet", alike, "statefulset", "statefulset", "workload", alikeWorkload, ""},
+	{"daemonsets.apps", "DaemonSet", alike, "daemonset", "daemonset", "workload", alikeWorkload, ""},
+	{"replicasets.apps", "ReplicaSet", alike, "replicaset", "replicaset", "workload", alikeWorkload, ""},
+	{"jobs.batch", "Job", alike, "job", "job", "workload", `{"spec":` + alikeJobSpec + `}`, ""},
+	{"cronjobs.batch", "CronJob", alike, "cronjob", "cronjob", "workload", `{"spec":{"schedule":"@daily","jobTemplate":{"spec":` + alikeJobSpec + `}}}`, ""},
+	{"ingresses.networking.k8s.io", "Ingress", alike, "ingress", "ingress", "workload", `{"spec":{"defaultBackend":` + alikeBackend + `}}`, ""},
+	{"storageclasses.storage.k8s.io", "StorageClass", "", "storageclass", "storageclass", "workload", `{"provisioner":"example.com/disk"}`, ""},
+	{"customresourcedefinitions.apiextensions.k8s.io", "CustomResourceDefinition", "", "crd", "crd", "workload",
 		`{"spec":{"group":"alike.example.com","scope":"Namespaced","names":{"plural":"widgets","singular":"widget","kind":"Widget"},` +
 			`"versions":` + alikeVersions + `}}`, "widgets.alike.example.com"},
-	{"customresourcedefinitions.apiextensions.k8s.io", "v1", "CustomResourceDefinition", "", "crd", "crd", "workload",
+	{"customresourcedefinitions.apiextensions.k8s.io", "CustomResourceDefinition", "", "crd", "crd", "workload",
 		`{"spec":{"group":"alike.example.com","scope":"Cluster","names":{"plural":"gadgets","singular":"gadget","kind":"Gadget"},` +
 			`"versions":` + alikeVersions + `}}`, "gadgets.alike.example.com"},
 	// The two before define them.
-	{"widgets.alike.example.com", "v1", "Widget", alike, "widget.alike.example.com", "widget_alike_example_com", "workload", `{}`, ""},
-	{"gadgets.alike.example.com", "v1", "Gadget", "", "gadget.alike.example.com", "gadget_alike_example_com", "workload", `{}`, ""},
+	{"widgets.alike.example.com", "Widget", alike, "widget.alike.example.com", "widget_alike_example_com", "workload", `{}`, ""},
+	{"gadgets.alike.example.com", "Gadget", "", "gadget.alike.example.com", "gadget_alike_example_com", "workload", `{}`, ""},
 }
 
 func (k *alikeKind) gvr() schema.GroupVersionResource {
 	plural, group, _ := strings.Cut(k.resource, ".")
-	return schema.GroupVersionResource{Group: group, Version: k.version, Resource: plural}
+	return schema.GroupVersionResource{Group: group, Version: "v1", Resource: plural}
 }
 
 func (k *alikeKind) objectName() string { return cmp.Or(k.name, alike) }
@@ -185,7 +185,7 @@ func (p *plane) createAlike(t *testing.T, k *alikeKind) {
 	for i := range 5 {
 		patch := fmt.Appendf(nil, `{"apiVersion":%q,"kind":%q,"metadata":{"annotations":{"manager-%d":"value %[3]d"}}}`,
 			k.gvr().GroupVersion(), k.kind, i)
-		created[*unstructured.Unstructured](t)(client.Patch(t.Context(), k.objectName(), types.ApplyPatchType, patch,
+		created(t)(client.Patch(t.Context(), k.objectName(), types.ApplyPatchType, patch,
 			metav1.PatchOptions{FieldManager: fmt.Sprintf("manager-%d", i)}))
 	}
 }
@@ -196,7 +196,7 @@ func (p *plane) changeAlike(t *testing.T, k *alikeKind) {
 	t.Helper()
 	client := p.dynamic.Resource(k.gvr()).Namespace(k.namespace)
 	patch := []byte(`{"metadata":{"labels":{"team":"other","empty":null},"annotations":{"unicode":"další 🚢","space":null,"large":"small"}}}`)
-	created[*unstructured.Unstructured](t)(client.Patch(t.Context(), k.objectName(), types.MergePatchType, patch, metav1.PatchOptions{}))
+	created(t)(client.Patch(t.Context(), k.objectName(), types.MergePatchType, patch, metav1.PatchOptions{}))
 	if k.typ == "namespace" || k.typ == "crd" {
 		return
 	}

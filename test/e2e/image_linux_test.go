@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"io/fs"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"os/exec"
@@ -18,6 +18,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"labelstream/test/controlplane"
+	"labelstream/test/receiver"
 )
 
 // imageUser is who the image runs as.
@@ -34,7 +35,7 @@ func TestImageRuns(t *testing.T) {
 	p.pods(t, 1, func(int) metav1.ObjectMeta { return metav1.ObjectMeta{Namespace: account, Name: "web"} })
 	s, destination, authority := newTLSReceiver(t)
 	own := settings{"NAMESPACES": account, "POD_NAMESPACE": account, "DESTINATION": destination}
-	p.bindAccount(t, account, printedRoles(t, account, own, "--once"))
+	p.bindAccount(t, account, printedRoles(t, own, "--once"))
 	config, err := p.Config(controlplane.Admin)
 	if err != nil {
 		t.Fatal(err)
@@ -56,6 +57,8 @@ func TestImageRuns(t *testing.T) {
 	if want := "labelstream v1.2.3 (commit 0123abc, 2026-01-02T03:04:05Z)\n"; r.code != 0 || r.stdout != want || r.stderr != "" {
 		t.Errorf("--version ends with %d and says %q %q, want %q", r.code, r.stdout, r.stderr, want)
 	}
+	// There is no destination.
+	contained(t, root, nil, "--once").mustEndWith(t, 2)
 	contained(t, root, []string{
 		"KUBERNETES_SERVICE_HOST=" + server.Hostname(), "KUBERNETES_SERVICE_PORT=" + server.Port(),
 		"LABELSTREAM_STATUS_ADDRESS=127.0.0.1:0", "LABELSTREAM_NAMESPACES=" + account, "LABELSTREAM_DESTINATION=" + destination,
@@ -69,7 +72,24 @@ func TestImageRuns(t *testing.T) {
 	}
 }
 
-// mount writes files that everybody may read into a new directory.
+// newTLSReceiver is a receiver behind TLS, and the file of the authority of its
+// certificate.
+func newTLSReceiver(t *testing.T) (r *receiver.Receiver, url, authority string) {
+	t.Helper()
+	r = receiver.New(receiver.Options{})
+	server := httptest.NewTLSServer(r)
+	t.Cleanup(func() {
+		server.Close()
+		for _, err := range r.Violations() {
+			t.Errorf("remote_write: %v", err)
+		}
+	})
+	dir := t.TempDir()
+	mount(t, dir, map[string]string{"authority": string(certificateOf(server))})
+	return r, server.URL + "/api/v1/write", filepath.Join(dir, "authority")
+}
+
+// mount writes files that everybody may read into a directory, new or not.
 func mount(t *testing.T, dir string, files map[string]string) {
 	t.Helper()
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -86,26 +106,14 @@ func mount(t *testing.T, dir string, files map[string]string) {
 // until the test ends.
 func protect(t *testing.T, root string) {
 	t.Helper()
-	all := func(change func(mode fs.FileMode) fs.FileMode) error {
-		return filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
-			if err != nil {
-				return err
-			}
-			info, err := entry.Info()
-			if err != nil {
-				return err
-			}
-			return os.Chmod(path, change(info.Mode().Perm()))
-		})
-	}
-	if err := all(func(mode fs.FileMode) fs.FileMode { return mode &^ 0o222 }); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := all(func(mode fs.FileMode) fs.FileMode { return mode | 0o200 }); err != nil {
-			t.Error(err)
+	change := func(ctx context.Context, mode string) {
+		if said, err := exec.CommandContext(ctx, "chmod", "-R", mode, root).CombinedOutput(); err != nil {
+			t.Errorf("chmod %s: %v\n%s", mode, err, said)
 		}
-	})
+	}
+	change(t.Context(), "a-w")
+	// The test's own context has ended.
+	t.Cleanup(func() { change(context.Background(), "u+w") })
 }
 
 // contained runs the image's binary to its end, with root as its whole file

@@ -5,10 +5,12 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"path"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -89,18 +91,13 @@ func (j *journal) take(w http.ResponseWriter, hr *http.Request, req *receiver.Re
 		for _, s := range series.Samples {
 			j.samples = append(j.samples, sample{
 				Series: series.String(), Namespace: series.Get("namespace"), Object: objectOf(series),
-				Step: series.Get("label_step"), At: s.Timestamp, From: senderOf(hr),
+				Step: series.Get("label_step"), At: s.Timestamp, From: path.Base(hr.URL.Path),
 			})
 		}
 	}
 	close(j.changed)
 	j.changed = make(chan struct{})
 	return false
-}
-
-// senderOf is the last part of the path to which a request was sent.
-func senderOf(hr *http.Request) string {
-	return hr.URL.Path[strings.LastIndexByte(hr.URL.Path, '/')+1:]
 }
 
 // objectOf is the name of what a series is about.
@@ -187,6 +184,17 @@ func (j *journal) mustBeInOrder(t *testing.T) {
 	}
 }
 
+// countOf is how many of the samples are of a series.
+func countOf(samples []sample, series string) int {
+	n := 0
+	for _, s := range samples {
+		if s.Series == series {
+			n++
+		}
+	}
+	return n
+}
+
 // steps are samples as "object step".
 func steps(samples []sample) []string {
 	texts := make([]string, len(samples))
@@ -233,7 +241,11 @@ func (j *journal) stall(t *testing.T) *stalled {
 // await waits until a request is kept open.
 func (s *stalled) await(t *testing.T) {
 	t.Helper()
-	awaitClosed(t, "a request that hangs", s.hangs)
+	select {
+	case <-s.hangs:
+	case <-time.After(patience):
+		t.Fatalf("no request hangs within %s", patience)
+	}
 }
 
 // mustHave demands exactly these series, each with a single sample, of value 1.
@@ -262,10 +274,4 @@ func compare(t *testing.T, want, got []string) {
 	if diff := gocmp.Diff(slices.Sorted(slices.Values(want)), slices.Sorted(slices.Values(got)), cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-}
-
-// ofNamespaces are the series of some namespaces, for the others belong to other
-// tests.
-func (j *journal) ofNamespaces(namespaces ...string) []receiver.Series {
-	return slices.DeleteFunc(j.All(), func(s receiver.Series) bool { return !slices.Contains(namespaces, s.Get("namespace")) })
 }

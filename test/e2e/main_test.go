@@ -49,15 +49,7 @@ func runTests(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	if shared.binary, err = binary(ctx, dir); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	if err := prometheus.Provide(ctx, os.Stderr, prometheus.Current, prometheus.Debian); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	if shared.plane, err = newPlane(ctx); err != nil {
+	if err := shared.start(ctx, dir); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
@@ -75,6 +67,17 @@ func runTests(m *testing.M) int {
 		code = max(code, 1)
 	}
 	return code
+}
+
+func (s *suite) start(ctx context.Context, dir string) (err error) {
+	if s.binary, err = binary(ctx, dir); err != nil {
+		return err
+	}
+	if err = prometheus.Provide(ctx, os.Stderr, prometheus.Current, prometheus.Debian); err != nil {
+		return err
+	}
+	s.plane, err = newPlane(ctx)
+	return err
 }
 
 // binary returns the path of the binary to test: LABELSTREAM_BINARY, or one

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -14,11 +15,9 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/discovery/cached/memory"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/restmapper"
 
 	"labelstream/test/controlplane"
 )
@@ -38,11 +37,12 @@ func TestManifestsAreAdmitted(t *testing.T) {
 			// Nothing can be applied to a namespace that was not, even dry.
 			k.apply(t, objects, metav1.DryRunAll)
 			k.apply(t, objects)
-			k.mustBeSilent(t)
 			k.mustHavePods(t, namespaces[0].GetName(), objects.template(t))
 			// Its Service has no pods, which the next one's objects would wait for.
 			for _, object := range objects.of("ValidatingWebhookConfiguration") {
-				k.remove(t, object)
+				if err := k.resource(object).Delete(t.Context(), object.GetName(), metav1.DeleteOptions{}); err != nil {
+					t.Fatal(err)
+				}
 			}
 		})
 	}
@@ -53,7 +53,8 @@ type kubectl struct {
 	plane   *plane
 	client  *kubernetes.Clientset
 	dynamic *dynamic.DynamicClient
-	mapper  *restmapper.DeferredDiscoveryRESTMapper
+	// installed are the kinds of operators that there are.
+	installed map[schema.GroupVersionKind]bool
 
 	mu       sync.Mutex
 	warnings []string
@@ -65,7 +66,7 @@ func newKubectl(t *testing.T, p *plane) *kubectl {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k := &kubectl{plane: p}
+	k := &kubectl{plane: p, installed: make(map[schema.GroupVersionKind]bool)}
 	config.WarningHandler = k
 	if k.client, err = kubernetes.NewForConfig(config); err != nil {
 		t.Fatal(err)
@@ -73,7 +74,6 @@ func newKubectl(t *testing.T, p *plane) *kubectl {
 	if k.dynamic, err = dynamic.NewForConfig(config); err != nil {
 		t.Fatal(err)
 	}
-	k.mapper = restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(k.client.Discovery()))
 	return k
 }
 
@@ -84,6 +84,27 @@ func (k *kubectl) HandleWarningHeader(_ int, _, text string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.warnings = append(k.warnings, text)
+}
+
+// apply applies objects by server-side apply, as they are ordered. Fields that
+// the API server does not know are errors, and it must not warn of anything.
+func (k *kubectl) apply(t *testing.T, objects rendered, dryRun ...string) {
+	t.Helper()
+	force := true
+	for _, object := range objects {
+		k.define(t, object.GroupVersionKind())
+		text, err := object.MarshalJSON()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = k.resource(object).Patch(t.Context(), object.GetName(), types.ApplyPatchType, text, metav1.PatchOptions{
+			FieldManager: "kubectl", FieldValidation: metav1.FieldValidationStrict, Force: &force, DryRun: dryRun,
+		})
+		if err != nil {
+			t.Errorf("apply %s (dry run: %v): %v", titleOf(object), dryRun, err)
+		}
+	}
+	k.mustBeSilent(t)
 }
 
 // mustBeSilent demands that there was no warning.
@@ -97,48 +118,10 @@ func (k *kubectl) mustBeSilent(t *testing.T) {
 	k.warnings = nil
 }
 
-// apply applies objects by server-side apply, as they are ordered. Fields that
-// the API server does not know are errors.
-func (k *kubectl) apply(t *testing.T, objects rendered, dryRun ...string) {
-	t.Helper()
-	force := true
-	for _, object := range objects {
-		text, err := object.MarshalJSON()
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = k.resource(t, object).Patch(t.Context(), object.GetName(), types.ApplyPatchType, text, metav1.PatchOptions{
-			FieldManager: "kubectl", FieldValidation: metav1.FieldValidationStrict, Force: &force, DryRun: dryRun,
-		})
-		if err != nil {
-			t.Errorf("apply %s (dry run: %v): %v", titleOf(object), dryRun, err)
-		}
-	}
-}
-
-func (k *kubectl) remove(t *testing.T, object *unstructured.Unstructured) {
-	t.Helper()
-	if err := k.resource(t, object).Delete(t.Context(), object.GetName(), metav1.DeleteOptions{}); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // resource is where an object belongs.
-func (k *kubectl) resource(t *testing.T, object *unstructured.Unstructured) dynamic.ResourceInterface {
-	t.Helper()
-	kind := object.GroupVersionKind()
-	mapping, err := k.mapper.RESTMapping(kind.GroupKind(), kind.Version)
-	if meta.IsNoMatchError(err) {
-		mapping, err = k.define(t, kind)
-	}
-	if err != nil {
-		t.Fatalf("find the resource of %s: %v", titleOf(object), err)
-	}
-	resource := k.dynamic.Resource(mapping.Resource)
-	if mapping.Scope.Name() == meta.RESTScopeNameRoot {
-		return resource
-	}
-	return resource.Namespace(object.GetNamespace())
+func (k *kubectl) resource(object *unstructured.Unstructured) dynamic.ResourceInterface {
+	resource, _ := meta.UnsafeGuessKindToResource(object.GroupVersionKind())
+	return k.dynamic.Resource(resource).Namespace(object.GetNamespace())
 }
 
 // operators are the groups whose kinds are installed beside labelstream. What
@@ -146,47 +129,137 @@ func (k *kubectl) resource(t *testing.T, object *unstructured.Unstructured) dyna
 var operators = []string{"cert-manager.io", "monitoring.coreos.com"}
 
 // define defines a kind of an operator, and returns when it is served.
-func (k *kubectl) define(t *testing.T, kind schema.GroupVersionKind) (*meta.RESTMapping, error) {
+func (k *kubectl) define(t *testing.T, kind schema.GroupVersionKind) {
 	t.Helper()
-	if !slices.Contains(operators, kind.Group) {
-		t.Fatalf("no API server has %s, nor one of the operators %v", kind, operators)
+	if k.installed[kind] || !slices.Contains(operators, kind.Group) {
+		return
 	}
+	k.installed[kind] = true
 	k.plane.install(t, kind.Group, kind.Kind, "Namespaced", kind.Version)
-	eventuallyTrue(t, kind.String()+" is served", func() bool {
-		list, err := k.client.Discovery().ServerResourcesForGroupVersion(kind.GroupVersion().String())
-		return err == nil && slices.ContainsFunc(list.APIResources, func(r metav1.APIResource) bool { return r.Kind == kind.Kind })
+	resource, _ := meta.UnsafeGuessKindToResource(kind)
+	k.plane.eventually(t, func(ctx context.Context) (bool, error) {
+		_, err := k.dynamic.Resource(resource).List(ctx, metav1.ListOptions{})
+		if apierrors.IsNotFound(err) {
+			return false, nil
+		}
+		return true, err
 	})
-	k.mapper.Reset()
-	return k.mapper.RESTMapping(kind.GroupKind(), kind.Version)
 }
 
 // mustHavePods demands that the namespace takes the template's pods, and would not
-// without what they say of security.
+// without what the container says of security.
 func (k *kubectl) mustHavePods(t *testing.T, namespace string, template *corev1.PodTemplateSpec) {
 	t.Helper()
-	if err := k.create(t, namespace, template); err != nil {
+	create := func() error {
+		pod := &corev1.Pod{ObjectMeta: *template.ObjectMeta.DeepCopy(), Spec: template.Spec}
+		pod.GenerateName = "labelstream-"
+		_, err := k.client.CoreV1().Pods(namespace).Create(t.Context(), pod, metav1.CreateOptions{})
+		return err
+	}
+	if err := create(); err != nil {
 		t.Errorf("a pod of the template: %v", err)
 	}
 	k.mustBeSilent(t)
-	for _, whose := range []string{"pod", "container"} {
-		weak := template.DeepCopy()
-		if whose == "pod" {
-			weak.Spec.SecurityContext = nil
-		} else {
-			container(t, weak).SecurityContext = nil
-		}
-		err := k.create(t, namespace, weak)
-		if !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), `violates PodSecurity "restricted:latest"`) {
-			t.Errorf("a pod without the %s's securityContext is not refused for it: %v", whose, err)
-		}
+	container(t, template).SecurityContext = nil
+	if err := create(); !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), `violates PodSecurity "restricted:latest"`) {
+		t.Errorf("a pod without the container's securityContext is not refused for it: %v", err)
 	}
 }
 
-// create creates a pod. The error is the API server's.
-func (k *kubectl) create(t *testing.T, namespace string, template *corev1.PodTemplateSpec) error {
+// TestManifestsRun applies an overlay with several replicas, and runs two of them
+// as the overlay's own account and with its settings: they lead one after the
+// other, send, and lack nothing.
+func TestManifestsRun(t *testing.T) {
+	t.Parallel()
+	i := install(t, "overlays/cloudzero")
+	first := i.start(t)
+	first.awaitLog(t, `"Leading"`)
+	first.awaitSynced(t, "pods", "namespaces")
+	i.awaitSent(t, 1)
+	second := i.start(t)
+	second.awaitLog(t, `"Another replica leads"`)
+	second.awaitReady(t)
+	first.awaitReady(t)
+	mustEndInSilence(t, first)
+	second.awaitLog(t, `"Leading"`)
+	i.awaitSent(t, 2)
+	mustEndInSilence(t, second)
+}
+
+// TestManifestsRunWebhook does so with the webhook, whose certificate the API
+// server is told to trust.
+func TestManifestsRunWebhook(t *testing.T) {
+	t.Parallel()
+	i := install(t, "webhook")
+	d := i.start(t)
+	d.awaitReady(t)
+	d.awaitSynced(t, "pods", "namespaces")
+	i.awaitSent(t, 1)
+	(&selfSigned{plane: i.plane, namespace: "labelstream", name: "labelstream-webhook"}).awaitTrusted(t)
+	mustEndInSilence(t, d)
+}
+
+// install applies an installation to a control plane of its own, with a pod to
+// send.
+func install(t *testing.T, name string) *installed {
 	t.Helper()
-	pod := &corev1.Pod{ObjectMeta: *template.ObjectMeta.DeepCopy(), Spec: template.Spec}
-	pod.GenerateName = "labelstream-"
-	_, err := k.client.CoreV1().Pods(namespace).Create(t.Context(), pod, metav1.CreateOptions{})
-	return err
+	p := ownPlane(t)
+	p.namespace(t, "shop")
+	p.create(t, "shop", "web", "1")
+	i := &installed{plane: p, objects: installationOf(name).render(t), journal: newJournal(t)}
+	newKubectl(t, p).apply(t, i.objects)
+	for _, granted := range i.objects.permissions(t) {
+		p.awaitPermission(t, accountUser("labelstream"), granted)
+	}
+	return i
+}
+
+// installed is what was applied of an overlay.
+type installed struct {
+	plane   *plane
+	objects rendered
+	journal *journal
+}
+
+// start starts a replica as its pod would: only the destination and the addresses
+// are other ones, since it shares them with whatever else runs here, and the
+// namespace is not in a file.
+func (i *installed) start(t *testing.T) *daemon {
+	t.Helper()
+	template := i.objects.template(t)
+	if template.Spec.ServiceAccountName != "labelstream" {
+		t.Fatalf("the pods' account is %s", template.Spec.ServiceAccountName)
+	}
+	c := container(t, template)
+	return startDaemon(t, invocation{
+		kubeconfig: i.plane.accountKubeconfig(t, "labelstream"),
+		args:       c.Args,
+		settings: i.objects.settings(t, c).and(settings{"DESTINATION": i.journal.URL(), "LABELS_FILTERS": ".*",
+			"POD_NAMESPACE": "labelstream", "WEBHOOK_ADDRESS": "127.0.0.1:0", "STATUS_ADDRESS": "127.0.0.1:0"}),
+	})
+}
+
+// awaitSent waits until the pod and its namespace have been sent so many times.
+func (i *installed) awaitSent(t *testing.T, times int) {
+	t.Helper()
+	for _, want := range []string{
+		podSeriesOf("shop", "web"),
+		`cloudzero_namespace_labels{"label_kubernetes.io/metadata.name"="shop",namespace="shop",resource_type="namespace"}`,
+	} {
+		i.journal.await(t, want, func(samples []sample) bool {
+			return countOf(samples, want) >= times
+		})
+	}
+}
+
+// mustEndInSilence ends a daemon, and demands that it has complained of nothing
+// else.
+func mustEndInSilence(t *testing.T, d *daemon) {
+	t.Helper()
+	d.terminate(t)
+	for _, e := range d.wait(t).log(t) {
+		if e.Level != "info" && !strings.HasPrefix(e.Message, "Stopping") {
+			t.Errorf("the log has %s: %s %s", e.Level, e.Message, e.Error)
+		}
+	}
 }

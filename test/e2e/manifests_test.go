@@ -1,9 +1,7 @@
 package e2e
 
 import (
-	"bytes"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -27,102 +25,42 @@ import (
 
 const manifestsDir = "../../manifests"
 
-// installation is a way to install labelstream, and the objects that it
-// consists of: kind, namespace and name, that of a ConfigMap without its hash.
+// installation is a way to install labelstream.
 type installation struct {
 	name string
 	// components are added to the base where the way is none of the overlays, and
 	// all is put into the namespace, where one is named.
 	components []string
 	namespace  string
-	want       []string
+	// kinds are those of the objects that it consists of.
+	kinds string
 }
 
-// theDaemon is in every installation that has a Deployment of its own.
-var theDaemon = []string{
-	"Namespace labelstream",
-	"ServiceAccount labelstream/labelstream",
-	"ClusterRole labelstream",
-	"ClusterRoleBinding labelstream",
-	"ConfigMap labelstream/labelstream-settings",
-	"Service labelstream/labelstream",
-	"Deployment labelstream/labelstream",
-}
-
-var theElection = []string{
-	"Role labelstream/labelstream-leader-election",
-	"RoleBinding labelstream/labelstream-leader-election",
-	"PodDisruptionBudget labelstream/labelstream",
-}
-
-var theWebhook = []string{
-	"Service labelstream/labelstream-webhook",
-	"NetworkPolicy labelstream/labelstream",
-	"ValidatingWebhookConfiguration labelstream-webhook",
-}
-
-// theAuthority is what cert-manager makes the certificate of.
-var theAuthority = []string{
-	"Issuer labelstream/labelstream-webhook-self-signed",
-	"Certificate labelstream/labelstream-webhook-ca",
-	"Issuer labelstream/labelstream-webhook",
-	"Certificate labelstream/labelstream-webhook",
-}
-
-// aRun is a Job or a CronJob in place of the daemon, with names of its own.
-func aRun(kind, suffix string) []string {
-	want := []string{"Namespace labelstream", kind + " labelstream/labelstream" + suffix}
-	for _, title := range theDaemon[1:5] {
-		want = append(want, title+suffix)
-	}
-	return want
-}
+const (
+	kindsOfAll        = "Namespace ServiceAccount ClusterRole ClusterRoleBinding ConfigMap "
+	kindsOfDaemon     = kindsOfAll + "Deployment Service "
+	kindsOfElection   = "Role RoleBinding PodDisruptionBudget "
+	kindsOfWebhook    = "Service NetworkPolicy ValidatingWebhookConfiguration "
+	kindsOfAuthority  = "Issuer Certificate Issuer Certificate "
+	kindsOfMonitoring = "ServiceMonitor PrometheusRule ConfigMap "
+)
 
 // installations are all overlays, and what else the components are for.
 var installations = []installation{
-	{name: "overlays/cloudzero", want: slices.Concat(theDaemon, theElection)},
-	{name: "overlays/prometheus", want: theDaemon},
-	{name: "overlays/once", want: aRun("Job", "-once")},
-	{name: "overlays/sidecar", want: []string{
-		"Namespace collector",
-		"ServiceAccount collector/collector",
-		"ClusterRole labelstream-sidecar",
-		"ClusterRoleBinding labelstream-sidecar",
-		"Role collector/labelstream-sidecar-leader-election",
-		"RoleBinding collector/labelstream-sidecar-leader-election",
-		"ConfigMap collector/collector",
-		"ConfigMap collector/labelstream-settings",
-		"Deployment collector/collector",
-	}},
-	{name: "webhook", components: []string{"webhook", "self-signed"}, want: slices.Concat(theDaemon, theWebhook, []string{
-		"Role labelstream/labelstream-webhook",
-		"RoleBinding labelstream/labelstream-webhook",
-	})},
-	{name: "cert-manager", components: []string{"webhook", "cert-manager"}, want: slices.Concat(theDaemon, theWebhook, theAuthority)},
-	{name: "cronjob", components: []string{"cronjob"}, want: aRun("CronJob", "-cronjob")},
-	{name: "monitoring", components: []string{"monitoring"},
-		want: slices.Concat(theDaemon, []string{
-			"ServiceMonitor labelstream/labelstream",
-			"PrometheusRule labelstream/labelstream",
-			"ConfigMap labelstream/labelstream-dashboard",
-		})},
-	{name: "elsewhere", components: []string{"high-availability"}, namespace: "elsewhere",
-		want: elsewhere(slices.Concat(theDaemon, theElection))},
+	{name: "overlays/cloudzero", kinds: kindsOfDaemon + kindsOfElection},
+	{name: "overlays/prometheus", kinds: kindsOfDaemon},
+	{name: "overlays/once", kinds: kindsOfAll + "Job"},
+	{name: "overlays/sidecar", kinds: kindsOfAll + "ConfigMap Deployment Role RoleBinding"},
+	{name: "webhook", components: []string{"webhook", "self-signed"}, kinds: kindsOfDaemon + kindsOfWebhook + "Role RoleBinding"},
+	{name: "cert-manager", components: []string{"webhook", "cert-manager"}, kinds: kindsOfDaemon + kindsOfWebhook + kindsOfAuthority},
+	{name: "cronjob", components: []string{"cronjob"}, kinds: kindsOfAll + "CronJob"},
+	{name: "monitoring", components: []string{"monitoring"}, kinds: kindsOfDaemon + kindsOfMonitoring},
+	{name: "elsewhere", components: []string{"high-availability"}, namespace: "elsewhere", kinds: kindsOfDaemon + kindsOfElection},
 }
 
 // installationOf returns the installation of a name.
 func installationOf(name string) *installation {
 	return &installations[slices.IndexFunc(installations, func(i installation) bool { return i.name == name })]
-}
-
-// elsewhere are the same objects in another namespace.
-func elsewhere(titles []string) []string {
-	var moved []string
-	for _, title := range titles {
-		title = strings.Replace(title, " labelstream/", " elsewhere/", 1)
-		moved = append(moved, strings.Replace(title, "Namespace labelstream", "Namespace elsewhere", 1))
-	}
-	return moved
 }
 
 // rendered are the objects that kustomize makes.
@@ -172,13 +110,12 @@ func (i *installation) compose(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var text bytes.Buffer
-	fmt.Fprintf(&text, "namespace: %q\nresources: [%s/base]\ncomponents:\n", i.namespace, root)
+	text := fmt.Sprintf("namespace: %q\nresources: [%s/base]\ncomponents:\n", i.namespace, root)
 	for _, component := range i.components {
-		fmt.Fprintf(&text, "- %s/components/%s\n", root, component)
+		text += fmt.Sprintf("- %s/components/%s\n", root, component)
 	}
-	fmt.Fprint(&text, "configMapGenerator:\n- {name: labelstream-settings, behavior: merge, literals: [LABELSTREAM_DESTINATION=http://collector]}\n")
-	if err := os.WriteFile(filepath.Join(dir, "kustomization.yaml"), text.Bytes(), 0o600); err != nil {
+	text += "configMapGenerator:\n- {name: labelstream-settings, behavior: merge, literals: [LABELSTREAM_DESTINATION=http://collector]}\n"
+	if err := os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return dir
@@ -199,27 +136,33 @@ func (r rendered) of(kind string) rendered {
 	return slices.DeleteFunc(slices.Clone(r), func(o *unstructured.Unstructured) bool { return o.GetKind() != kind })
 }
 
+// specs are where the kinds that have a pod template have what holds it.
+var specs = map[string][]string{
+	"Deployment": {"spec"},
+	"Job":        {"spec"},
+	"CronJob":    {"spec", "jobTemplate", "spec"},
+}
+
+// workload is the one object that has a pod template, and what holds that.
+func (r rendered) workload(t *testing.T) (object *unstructured.Unstructured, spec map[string]any) {
+	t.Helper()
+	objects := slices.DeleteFunc(slices.Clone(r), func(o *unstructured.Unstructured) bool { return specs[o.GetKind()] == nil })
+	if len(objects) != 1 {
+		t.Fatalf("%d objects have a pod template, want 1", len(objects))
+	}
+	spec, _, err := unstructured.NestedMap(objects[0].Object, specs[objects[0].GetKind()]...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return objects[0], spec
+}
+
 // template is the pod template of the one object that has any.
 func (r rendered) template(t *testing.T) *corev1.PodTemplateSpec {
 	t.Helper()
-	var found []map[string]any
-	for kind, path := range map[string][]string{
-		"Deployment": {"spec", "template"},
-		"Job":        {"spec", "template"},
-		"CronJob":    {"spec", "jobTemplate", "spec", "template"},
-	} {
-		for _, object := range r.of(kind) {
-			template, ok, err := unstructured.NestedMap(object.Object, path...)
-			if err != nil || !ok {
-				t.Fatalf("%s has no pod template: %v", titleOf(object), err)
-			}
-			found = append(found, template)
-		}
-	}
-	if len(found) != 1 {
-		t.Fatalf("%d objects have a pod template, want 1", len(found))
-	}
-	return into[corev1.PodTemplateSpec](t, found[0])
+	_, spec := r.workload(t)
+	template, _ := spec["template"].(map[string]any)
+	return into[corev1.PodTemplateSpec](t, template)
 }
 
 // container is the one of labelstream.
@@ -248,33 +191,6 @@ func titleOf(object *unstructured.Unstructured) string {
 // TestManifests compares what is rendered with itself.
 func TestManifests(t *testing.T) {
 	t.Parallel()
-	for _, i := range installations {
-		t.Run(filepath.Base(i.name), func(t *testing.T) {
-			t.Parallel()
-			objects := i.render(t)
-			var titles []string
-			for _, object := range objects {
-				titles = append(titles, titleOf(object))
-			}
-			slices.Sort(titles)
-			if diff := cmp.Diff(slices.Sorted(slices.Values(i.want)), titles); diff != "" {
-				t.Errorf("objects (-want +got):\n%s", diff)
-			}
-			template := objects.template(t)
-			objects.mustSelect(t, template)
-			objects.mustBind(t, template)
-			objects.mustBeScraped(t)
-			objects.mustBeSettings(t, template)
-			mustBeConfined(t, container(t, template))
-			mustComeLast(t, template)
-			objects.mustOutlast(t, template)
-			objects.mustBeInstances(t, container(t, template))
-		})
-	}
-}
-
-func TestManifestsOfAllOverlays(t *testing.T) {
-	t.Parallel()
 	dirs, err := filepath.Glob(filepath.Join(manifestsDir, "overlays", "*"))
 	if err != nil {
 		t.Fatal(err)
@@ -284,6 +200,37 @@ func TestManifestsOfAllOverlays(t *testing.T) {
 		if !slices.ContainsFunc(installations, func(i installation) bool { return i.name == name }) {
 			t.Errorf("%s is not tested; add it to installations", name)
 		}
+	}
+	for _, i := range installations {
+		t.Run(filepath.Base(i.name), func(t *testing.T) {
+			t.Parallel()
+			objects := i.render(t)
+			objects.mustBe(t, i)
+			template := objects.template(t)
+			objects.mustSelect(t, template)
+			objects.mustBind(t, template)
+			objects.mustBeScraped(t)
+			objects.mustBeSettings(t, template)
+			mustBeConfined(t, template)
+			objects.mustOutlast(t, template)
+			objects.mustBeInstances(t, container(t, template))
+		})
+	}
+}
+
+// mustBe demands the kinds of an installation, all in its namespace.
+func (r rendered) mustBe(t *testing.T, i installation) {
+	t.Helper()
+	kinds, namespace := []string(nil), r.of("Namespace")[0].GetName()
+	for _, object := range r {
+		kinds = append(kinds, object.GetKind())
+		if own := object.GetNamespace(); own != "" && own != namespace {
+			t.Errorf("%s is not in the namespace %s", titleOf(object), namespace)
+		}
+	}
+	compare(t, strings.Fields(i.kinds), kinds)
+	if i.namespace != "" && namespace != i.namespace {
+		t.Errorf("the namespace is %s, want %s", namespace, i.namespace)
 	}
 }
 
@@ -296,31 +243,34 @@ func TestManifestsTogether(t *testing.T) {
 	for _, i := range installations {
 		all[i.name] = i.render(t)
 	}
-	for _, one := range installations {
-		for _, other := range installations {
-			if one.name == other.name || one.daemon() && other.daemon() {
+	for name, one := range all {
+		titles := make(map[string]bool)
+		for _, object := range one {
+			titles[titleOf(object)] = object.GetKind() != "Namespace"
+		}
+		for otherName, other := range all {
+			if name == otherName || one.isDaemon(t) && other.isDaemon(t) {
 				// Daemons in one namespace are the same one with other settings.
 				continue
 			}
-			for _, title := range one.want {
-				if !strings.HasPrefix(title, "Namespace ") && slices.Contains(other.want, title) {
-					t.Errorf("%s and %s both have the %s", one.name, other.name, title)
+			for _, object := range other {
+				if titles[titleOf(object)] {
+					t.Errorf("%s and %s both have the %s", name, otherName, titleOf(object))
 				}
 			}
-			for object, matches := range all[one.name].selecting(t, all[other.name].template(t)) {
+			for object, matches := range one.selecting(t, other.template(t)) {
 				if matches {
-					t.Errorf("%s of %s selects the pods of %s", titleOf(object), one.name, other.name)
+					t.Errorf("%s of %s selects the pods of %s", titleOf(object), name, otherName)
 				}
 			}
 		}
 	}
 }
 
-// daemon tells whether the installation has a Deployment of its own.
-func (i *installation) daemon() bool {
-	return slices.ContainsFunc(i.want, func(title string) bool {
-		return strings.HasPrefix(title, "Deployment ") && strings.HasSuffix(title, "/labelstream")
-	})
+// isDaemon tells whether labelstream has a Deployment of its own.
+func (r rendered) isDaemon(t *testing.T) bool {
+	object, _ := r.workload(t)
+	return object.GetKind() == "Deployment" && object.GetName() == "labelstream"
 }
 
 // selectors are where objects say which pods they select.
@@ -420,8 +370,8 @@ func (r rendered) mustBeScraped(t *testing.T) {
 // time, and one replica, without an election, where reviews tell of changes.
 func (r rendered) mustBeInstances(t *testing.T, c *corev1.Container) {
 	t.Helper()
-	own := r.environment(t, c)
-	elects, reviewed := own["LABELSTREAM_LEADER_ELECTION"] == "true", own["LABELSTREAM_CHANGES"] == "webhook"
+	own := r.settings(t, c)
+	elects, reviewed := own["LEADER_ELECTION"] == "true", own["CHANGES"] == "webhook"
 	for _, object := range r.of("Deployment") {
 		spec := into[appsv1.Deployment](t, object.Object).Spec
 		single := *spec.Replicas == 1 && spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType
@@ -429,15 +379,6 @@ func (r rendered) mustBeInstances(t *testing.T, c *corev1.Container) {
 			t.Errorf("%s has %d replicas and the strategy %s; elections: %t, webhook: %t",
 				titleOf(object), *spec.Replicas, spec.Strategy.Type, elects, reviewed)
 		}
-	}
-}
-
-// mustComeLast demands that labelstream is not the container that kubectl takes
-// where none is named, if there are others.
-func mustComeLast(t *testing.T, template *corev1.PodTemplateSpec) {
-	t.Helper()
-	if last := template.Spec.Containers[len(template.Spec.Containers)-1].Name; last != "labelstream" {
-		t.Errorf("the last container is %s, want labelstream", last)
 	}
 }
 
@@ -466,7 +407,8 @@ func (r rendered) mustBind(t *testing.T, template *corev1.PodTemplateSpec) {
 }
 
 // mustBeSettings demands that the binary takes the container's settings: its run
-// ends only for want of an API server, and not with exit code 2.
+// ends only for want of an API server, and not with exit code 2. A destination that
+// is to be edited must do that, and say so.
 func (r rendered) mustBeSettings(t *testing.T, template *corev1.PodTemplateSpec) {
 	t.Helper()
 	c := container(t, template)
@@ -474,27 +416,25 @@ func (r rendered) mustBeSettings(t *testing.T, template *corev1.PodTemplateSpec)
 		t.Errorf("the container has the variables %v; settings are for the ConfigMap", c.Env)
 	}
 	missing := filepath.Join(t.TempDir(), "kubeconfig")
-	launch(t, invocation{kubeconfig: missing, args: c.Args, settings: r.settings(t, c)}).wait(t).mustFail(t)
+	given := r.settings(t, c)
+	run := func() result {
+		return launch(t, invocation{kubeconfig: missing, args: c.Args, settings: given}).wait(t)
+	}
+	if strings.HasPrefix(given["DESTINATION"], "EDIT ") {
+		unedited := run()
+		unedited.mustEndWith(t, 2)
+		if !strings.Contains(unedited.stderr, `LABELSTREAM_DESTINATION="EDIT `) {
+			t.Errorf("the log does not say what is to be edited:\n%s", unedited.stderr)
+		}
+		given["DESTINATION"] = strings.NewReplacer("EDIT ", "", "<release>", "cz", "<namespace>", "cost").Replace(given["DESTINATION"])
+	}
+	run().mustFail(t)
 }
 
 // settings are those that the container takes from ConfigMaps.
 func (r rendered) settings(t *testing.T, c *corev1.Container) settings {
 	t.Helper()
 	all := settings{}
-	for name, value := range r.environment(t, c) {
-		setting, ok := strings.CutPrefix(name, "LABELSTREAM_")
-		if !ok {
-			t.Errorf("the ConfigMap has %s, which is no setting", name)
-		}
-		all[setting] = value
-	}
-	return all
-}
-
-// environment has what the container takes from ConfigMaps.
-func (r rendered) environment(t *testing.T, c *corev1.Container) map[string]string {
-	t.Helper()
-	environment := make(map[string]string)
 	for _, source := range c.EnvFrom {
 		name := source.ConfigMapRef.Name
 		configMaps := r.of("ConfigMap")
@@ -502,22 +442,33 @@ func (r rendered) environment(t *testing.T, c *corev1.Container) map[string]stri
 		if i < 0 {
 			t.Fatalf("the container takes settings from the ConfigMap %s, which is not there", name)
 		}
-		maps.Copy(environment, into[corev1.ConfigMap](t, configMaps[i].Object).Data)
+		for variable, value := range into[corev1.ConfigMap](t, configMaps[i].Object).Data {
+			setting, ok := strings.CutPrefix(variable, "LABELSTREAM_")
+			if !ok {
+				t.Errorf("the ConfigMap has %s, which is no setting", variable)
+			}
+			all[setting] = value
+		}
 	}
-	if len(environment) == 0 {
+	if len(all) == 0 {
 		t.Fatal("the container has no settings")
 	}
-	return environment
+	return all
 }
 
-// mustBeConfined demands what no Pod Security standard does.
-func mustBeConfined(t *testing.T, c *corev1.Container) {
+// mustBeConfined demands what no Pod Security standard does, and that labelstream is
+// not the container that kubectl takes where none is named, if there are others.
+func mustBeConfined(t *testing.T, template *corev1.PodTemplateSpec) {
 	t.Helper()
+	c := container(t, template)
 	if security := c.SecurityContext; security == nil || security.ReadOnlyRootFilesystem == nil || !*security.ReadOnlyRootFilesystem {
 		t.Error("the container may write to its root")
 	}
 	if c.Resources.Limits.Memory().IsZero() || c.Resources.Requests.Memory().IsZero() || c.Resources.Requests.Cpu().IsZero() {
 		t.Errorf("the container has the resources %+v, want requests and a limit of memory", c.Resources)
+	}
+	if last := template.Spec.Containers[len(template.Spec.Containers)-1].Name; last != c.Name {
+		t.Errorf("the last container is %s, want %s", last, c.Name)
 	}
 }
 
@@ -526,33 +477,26 @@ func mustBeConfined(t *testing.T, c *corev1.Container) {
 // settings that were wrong.
 func (r rendered) mustOutlast(t *testing.T, template *corev1.PodTemplateSpec) {
 	t.Helper()
-	for kind, path := range map[string][]string{
-		"Job":     {"spec"},
-		"CronJob": {"spec", "jobTemplate", "spec"},
-	} {
-		for _, object := range r.of(kind) {
-			fields, _, err := unstructured.NestedMap(object.Object, path...)
-			if err != nil {
-				t.Fatal(err)
-			}
-			job := into[batchv1.JobSpec](t, fields)
-			limit, err := time.ParseDuration(r.environment(t, container(t, template))["LABELSTREAM_ONCE_TIMEOUT"])
-			if err != nil {
-				t.Fatal(err)
-			}
-			runs := time.Duration(*job.BackoffLimit) + 1
-			grace := time.Duration(*template.Spec.TerminationGracePeriodSeconds) * time.Second
-			if deadline := time.Duration(*job.ActiveDeadlineSeconds) * time.Second; deadline <= runs*(limit+grace) {
-				t.Errorf("%s is ended after %s, and %d runs of %s each are allowed", titleOf(object), deadline, runs, limit+grace)
-			}
-			want := &batchv1.PodFailurePolicyOnExitCodesRequirement{
-				ContainerName: new("labelstream"), Operator: batchv1.PodFailurePolicyOnExitCodesOpIn, Values: []int32{2},
-			}
-			if !slices.ContainsFunc(job.PodFailurePolicy.Rules, func(rule batchv1.PodFailurePolicyRule) bool {
-				return rule.Action == batchv1.PodFailurePolicyActionFailJob && cmp.Equal(rule.OnExitCodes, want)
-			}) {
-				t.Errorf("%s has the rules %+v, want one that ends it at exit code 2", titleOf(object), job.PodFailurePolicy.Rules)
-			}
-		}
+	object, spec := r.workload(t)
+	if object.GetKind() == "Deployment" {
+		return
+	}
+	job := into[batchv1.JobSpec](t, spec)
+	limit, err := time.ParseDuration(r.settings(t, container(t, template))["ONCE_TIMEOUT"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	runs := time.Duration(*job.BackoffLimit) + 1
+	grace := time.Duration(*template.Spec.TerminationGracePeriodSeconds) * time.Second
+	if deadline := time.Duration(*job.ActiveDeadlineSeconds) * time.Second; deadline <= runs*(limit+grace) {
+		t.Errorf("%s is ended after %s, and %d runs of %s each are allowed", titleOf(object), deadline, runs, limit+grace)
+	}
+	want := &batchv1.PodFailurePolicyOnExitCodesRequirement{
+		ContainerName: new("labelstream"), Operator: batchv1.PodFailurePolicyOnExitCodesOpIn, Values: []int32{2},
+	}
+	if !slices.ContainsFunc(job.PodFailurePolicy.Rules, func(rule batchv1.PodFailurePolicyRule) bool {
+		return rule.Action == batchv1.PodFailurePolicyActionFailJob && cmp.Equal(rule.OnExitCodes, want)
+	}) {
+		t.Errorf("%s has the rules %+v, want one that ends it at exit code 2", titleOf(object), job.PodFailurePolicy.Rules)
 	}
 }

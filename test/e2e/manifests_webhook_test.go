@@ -14,23 +14,23 @@ import (
 	"github.com/google/go-cmp/cmp"
 	admissionv1 "k8s.io/api/admission/v1"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
-	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// reviewer is a webhook that allows everything, and keeps what it was asked.
+// reviewer is a webhook that keeps what it was asked.
 type reviewer struct {
 	*httptest.Server
+	allows func(*admissionv1.AdmissionRequest) bool
 
 	mu    sync.Mutex
 	asked []string
 }
 
-func newReviewer(t *testing.T) *reviewer {
+func newReviewer(t *testing.T, allows func(*admissionv1.AdmissionRequest) bool) *reviewer {
 	t.Helper()
-	r := &reviewer{}
+	r := &reviewer{allows: allows}
 	r.Server = httptest.NewTLSServer(r)
 	t.Cleanup(r.Close)
 	return r
@@ -46,11 +46,15 @@ func (r *reviewer) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 	r.mu.Lock()
 	r.asked = append(r.asked, describeReview(request.URL.Path, review.Request))
 	r.mu.Unlock()
-	review.Response = &admissionv1.AdmissionResponse{UID: review.Request.UID, Allowed: true}
-	review.Request = nil
+	review.Response = &admissionv1.AdmissionResponse{UID: review.Request.UID, Allowed: r.allows(review.Request)}
 	w.Header().Set("Content-Type", "application/json")
 	// Who does not read the answer has gone on without it.
 	_ = json.NewEncoder(w).Encode(&review)
+}
+
+// certificateOf is the certificate of a server, in PEM.
+func certificateOf(server *httptest.Server) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
 }
 
 // describeReview is the path, and then all of a review that rules choose by.
@@ -94,7 +98,7 @@ func pointTo(t *testing.T, configuration *admissionregistrationv1.ValidatingWebh
 	url := server.URL + *client.Service.Path
 	*client = admissionregistrationv1.WebhookClientConfig{
 		URL:      &url,
-		CABundle: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}),
+		CABundle: certificateOf(server),
 	}
 }
 
@@ -108,11 +112,8 @@ func TestManifestsWebhook(t *testing.T) {
 		p.namespace(t, name)
 	}
 	objects := installationOf("webhook").render(t).of("ValidatingWebhookConfiguration")
-	if len(objects) != 1 {
-		t.Fatalf("%d configurations, want 1", len(objects))
-	}
 	configuration := into[admissionregistrationv1.ValidatingWebhookConfiguration](t, objects[0].Object)
-	r := newReviewer(t)
+	r := newReviewer(t, func(*admissionv1.AdmissionRequest) bool { return true })
 	pointTo(t, configuration, r.Server)
 	hook := &configuration.Webhooks[0]
 	if got := hook.TimeoutSeconds; got == nil || *got != 1 {
@@ -123,20 +124,19 @@ func TestManifestsWebhook(t *testing.T) {
 	p.register(t, configuration)
 	p.awaitReviews(t, r)
 
-	p.change(t)
+	p.changePods(t)
+	p.changeOthers(t)
+	p.changeNamespaces(t)
 	want := []string{
-		"CREATE pods web dry",
-		"CREATE pods web",
-		"UPDATE pods web",
-		"UPDATE pods web",
-		"UPDATE pods web dry",
-		"DELETE pods web",
-		"CREATE namespaces market",
-		"UPDATE namespaces market",
-		"DELETE namespaces market",
-	}
-	for i := range want {
-		want[i] = "/validate " + want[i]
+		"/validate CREATE pods web dry",
+		"/validate CREATE pods web",
+		"/validate UPDATE pods web",
+		"/validate UPDATE pods web",
+		"/validate UPDATE pods web dry",
+		"/validate DELETE pods web",
+		"/validate CREATE namespaces market",
+		"/validate UPDATE namespaces market",
+		"/validate DELETE namespaces market",
 	}
 	// A deletion is shown as often as the API server tries it.
 	got := r.reviews()
@@ -166,73 +166,46 @@ func (p *plane) awaitReviews(t *testing.T, r *reviewer) {
 	})
 }
 
-// change changes objects of kinds and namespaces that are chosen and that are
-// not.
-func (p *plane) change(t *testing.T) {
-	t.Helper()
-	p.changePods(t)
-	p.changeOthers(t)
-	p.changeExcluded(t)
-	p.changeNamespaces(t)
-}
-
+// changePods changes what is chosen. A label or an annotation may be the first or
+// the last.
 func (p *plane) changePods(t *testing.T) {
 	t.Helper()
-	pods := p.client.CoreV1().Pods("shop")
+	pods, dry, done := p.client.CoreV1().Pods("shop"), []string{metav1.DryRunAll}, created(t)
 	web := pod(metav1.ObjectMeta{Name: "web"})
-	done := created[*corev1.Pod](t)
-	done(pods.Create(t.Context(), web, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}))
+	done(pods.Create(t.Context(), web, metav1.CreateOptions{DryRun: dry}))
 	done(pods.Create(t.Context(), web, metav1.CreateOptions{}))
-	done(pods.Patch(t.Context(), "web", types.MergePatchType, relabel, metav1.PatchOptions{}))
-	done(pods.Patch(t.Context(), "web", types.MergePatchType, []byte(`{"metadata":{"labels":null}}`), metav1.PatchOptions{}))
+	p.setStep(t, "shop", "web", "1")
+	p.patch(t, "shop", "web", `{"metadata":{"labels":null}}`)
+	done(pods.Patch(t.Context(), "web", types.MergePatchType, []byte(`{"metadata":{"annotations":{"note":"new"}}}`), metav1.PatchOptions{DryRun: dry}))
 	// Neither a label nor an annotation.
-	done(pods.Patch(t.Context(), "web", types.MergePatchType, []byte(`{"metadata":{"finalizers":null},"spec":{"activeDeadlineSeconds":600}}`), metav1.PatchOptions{}))
-	now, err := pods.Get(t.Context(), "web", metav1.GetOptions{})
-	done(now, err)
-	now.Annotations = map[string]string{"note": "new"}
-	done(pods.Update(t.Context(), now, metav1.UpdateOptions{DryRun: []string{metav1.DryRunAll}}))
+	p.patch(t, "shop", "web", `{"metadata":{"finalizers":null},"spec":{"activeDeadlineSeconds":600}}`)
 	p.updateStatus(t, "shop", "web", "running")
 	p.remove(t, "shop", "web")
 }
 
-// changeOthers changes what is not chosen, and none of whose reviews is wanted.
+// changeOthers changes what is not chosen, and what is, in the namespaces that are
+// not.
 func (p *plane) changeOthers(t *testing.T) {
 	t.Helper()
 	p.deploy(t, "shop", "web")
-	deployments := p.client.AppsV1().Deployments("shop")
-	created[*autoscalingv1.Scale](t)(deployments.UpdateScale(t.Context(), "web",
-		&autoscalingv1.Scale{ObjectMeta: metav1.ObjectMeta{Name: "web", Namespace: "shop"}, Spec: autoscalingv1.ScaleSpec{Replicas: 3}}, metav1.UpdateOptions{}))
-	if err := deployments.Delete(t.Context(), "web", metav1.DeleteOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	created[*corev1.ConfigMap](t)(p.client.CoreV1().ConfigMaps("shop").
+	created(t)(p.client.CoreV1().ConfigMaps("shop").
 		Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "web"}}, metav1.CreateOptions{}))
-	created[*corev1.Node](t)(p.client.CoreV1().Nodes().
+	created(t)(p.client.CoreV1().Nodes().
 		Create(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "web"}}, metav1.CreateOptions{}))
-}
-
-// changeExcluded changes what is chosen, in the namespaces that are not.
-func (p *plane) changeExcluded(t *testing.T) {
-	t.Helper()
 	for _, namespace := range []string{"labelstream", metav1.NamespaceSystem} {
 		p.create(t, namespace, "web", "1")
 		p.setStep(t, namespace, "web", "2")
 		p.remove(t, namespace, "web")
-		created[*corev1.Namespace](t)(p.client.CoreV1().Namespaces().
-			Patch(t.Context(), namespace, types.MergePatchType, relabel, metav1.PatchOptions{}))
+		p.patchNamespace(t, namespace, stepPatch("2"))
 	}
 }
 
 func (p *plane) changeNamespaces(t *testing.T) {
 	t.Helper()
-	namespaces := p.client.CoreV1().Namespaces()
 	p.namespace(t, "market")
-	created[*corev1.Namespace](t)(namespaces.Patch(t.Context(), "market", types.MergePatchType, relabel, metav1.PatchOptions{}))
-	created[*corev1.Namespace](t)(namespaces.Patch(t.Context(), "market", types.MergePatchType,
-		[]byte(`{"status":{"phase":"Active"}}`), metav1.PatchOptions{}, "status"))
-	if err := namespaces.Delete(t.Context(), "market", metav1.DeleteOptions{}); err != nil {
+	p.patchNamespace(t, "market", stepPatch("2"))
+	p.patchNamespace(t, "market", `{"status":{"phase":"Active"}}`, "status")
+	if err := p.client.CoreV1().Namespaces().Delete(t.Context(), "market", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
 }
-
-var relabel = []byte(`{"metadata":{"labels":{"team":"platform"}}}`)

@@ -14,15 +14,12 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
-
-	dto "github.com/prometheus/client_model/go"
-	"github.com/prometheus/common/expfmt"
-	"github.com/prometheus/common/model"
 
 	"labelstream/test/process"
 )
@@ -32,10 +29,8 @@ type settings map[string]string
 
 // and returns both, where the others win.
 func (s settings) and(others settings) settings {
-	all := maps.Clone(s)
-	if all == nil {
-		all = settings{}
-	}
+	all := settings{}
+	maps.Copy(all, s)
 	maps.Copy(all, others)
 	return all
 }
@@ -146,12 +141,30 @@ func (p *run) wait(t *testing.T) result {
 	return r
 }
 
-// awaitLog waits until the run has logged a line that contains the text.
+// await waits until the log matches a pattern, and returns the submatches.
+func (p *run) await(t *testing.T, pattern *regexp.Regexp) []string {
+	t.Helper()
+	for ended := false; ; {
+		text, changed := p.stderr.read()
+		if found := pattern.FindStringSubmatch(text); found != nil {
+			return found
+		}
+		if ended {
+			t.Fatalf("the run ended and has never said %s:\n%s", pattern, text)
+		}
+		select {
+		case <-changed:
+		case <-p.ended:
+			// The last lines have come by now.
+			ended = true
+		}
+	}
+}
+
+// awaitLog waits until the log has a text.
 func (p *run) awaitLog(t *testing.T, text string) {
 	t.Helper()
-	if !p.stderr.await(text, p.ended) {
-		t.Fatalf("the run ended and has never said %q:\n%s", text, p.stderr.String())
-	}
+	p.await(t, regexp.MustCompile(regexp.QuoteMeta(text)))
 }
 
 // signal sends one to the process.
@@ -201,28 +214,16 @@ func (b *logBuffer) Write(p []byte) (int, error) {
 	return b.text.Write(p)
 }
 
-func (b *logBuffer) String() string {
+// read returns what was written, and what is closed when there is more.
+func (b *logBuffer) read() (text string, changed <-chan struct{}) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.text.String()
+	return b.text.String(), b.changed
 }
 
-// await returns true as soon as the text was written, false when the end comes
-// before that.
-func (b *logBuffer) await(text string, end <-chan struct{}) bool {
-	for {
-		b.mu.Lock()
-		found, changed := strings.Contains(b.text.String(), text), b.changed
-		b.mu.Unlock()
-		if found {
-			return true
-		}
-		select {
-		case <-changed:
-		case <-end:
-			return strings.Contains(b.String(), text)
-		}
-	}
+func (b *logBuffer) String() string {
+	text, _ := b.read()
+	return text
 }
 
 // result is how a run ended.
@@ -259,17 +260,12 @@ type entry struct {
 	Level   string `json:"level"`
 	Message string `json:"msg"`
 	Kind    string `json:"kind"`
-	// Namespace and Name are those of an object.
-	Namespace string `json:"namespace"`
-	Name      string `json:"name"`
-	Read      int    `json:"read"`
-	Sent      int    `json:"sent"`
-	Error     string `json:"error"`
-	Hint      string `json:"hint"`
+	// Name is that of an object.
+	Name  string `json:"name"`
+	Sent  int    `json:"sent"`
+	Error string `json:"error"`
+	Hint  string `json:"hint"`
 }
-
-// text is all that a line says in words.
-func (e entry) text() string { return e.Message + " " + e.Error + " " + e.Hint }
 
 func (r result) log(t *testing.T) []entry {
 	t.Helper()
@@ -284,24 +280,13 @@ func (r result) log(t *testing.T) []entry {
 	return entries
 }
 
-// errors are the lines of the log at level error.
-func (r result) errors(t *testing.T) []string {
-	t.Helper()
-	var messages []string
-	for _, e := range r.log(t) {
-		if e.Level == "error" || e.Level == "fatal" {
-			messages = append(messages, e.text())
-		}
-	}
-	return messages
-}
-
 // mustSayOnce demands one line at level error that contains all these words.
 func (r result) mustSayOnce(t *testing.T, words ...string) {
 	t.Helper()
 	n := 0
-	for _, message := range r.errors(t) {
-		if containsAll(message, words) {
+	for _, e := range r.log(t) {
+		text := strings.Join([]string{e.Message, e.Name, e.Error, e.Hint}, " ")
+		if (e.Level == "error" || e.Level == "fatal") && containsAll(text, words) {
 			n++
 		}
 	}
@@ -314,24 +299,18 @@ func containsAll(text string, words []string) bool {
 	return !slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(text, word) })
 }
 
-// mustHaveSent demands what the summary says of a kind.
+// mustHaveSent demands what the log's summary says of a kind.
 func (r result) mustHaveSent(t *testing.T, kind string, want int) {
-	t.Helper()
-	if sent := r.summary(t, kind).Sent; sent != want {
-		t.Errorf("the summary says that %d %s were sent, want %d", sent, kind, want)
-	}
-}
-
-// summary is the log's last line about a kind.
-func (r result) summary(t *testing.T, kind string) entry {
 	t.Helper()
 	for _, e := range r.log(t) {
 		if e.Kind == kind && strings.HasSuffix(strings.ToLower(e.Message), "backfilled") {
-			return e
+			if e.Sent != want {
+				t.Errorf("the summary says that %d %s were sent, want %d", e.Sent, kind, want)
+			}
+			return
 		}
 	}
-	t.Fatalf("no summary of %s:\n%s", kind, r.stderr)
-	return entry{}
+	t.Errorf("no summary of %s:\n%s", kind, r.stderr)
 }
 
 // soaking tells whether the tests are to take their time, hours of them if it
@@ -374,28 +353,10 @@ func startDaemon(t *testing.T, inv invocation) *daemon {
 // serving returns when the process serves its status.
 func (p *run) serving(t *testing.T) *daemon {
 	t.Helper()
-	return &daemon{run: p, status: "http://" + p.awaitAddress(t, servedAt)}
+	return &daemon{run: p, status: "http://" + p.await(t, servedAt)[1]}
 }
 
 var servedAt = regexp.MustCompile(`"address":"([^"]+)"[^\n]*"Serving the status"`)
-
-// awaitAddress waits for the line of the log that says where something is served.
-func (p *run) awaitAddress(t *testing.T, line *regexp.Regexp) string {
-	t.Helper()
-	for {
-		p.stderr.mu.Lock()
-		found, changed := line.FindStringSubmatch(p.stderr.text.String()), p.stderr.changed
-		p.stderr.mu.Unlock()
-		if found != nil {
-			return found[1]
-		}
-		select {
-		case <-changed:
-		case <-p.ended:
-			t.Fatalf("the run ended and has never said %s:\n%s", line, p.stderr.String())
-		}
-	}
-}
 
 // terminate ends the daemon, and demands that it lost nothing.
 func (d *daemon) terminate(t *testing.T) {
@@ -425,17 +386,13 @@ func (d *daemon) get(t *testing.T, path string) (int, string) {
 	return response.StatusCode, string(text)
 }
 
-// report is what /readyz?verbose says.
-func (d *daemon) report(t *testing.T) string {
-	t.Helper()
-	_, text := d.get(t, "/readyz?verbose")
-	return text
-}
-
 // awaitReport waits until /readyz?verbose says something.
-func (d *daemon) awaitReport(t *testing.T, text *regexp.Regexp) {
+func (d *daemon) awaitReport(t *testing.T, pattern string) {
 	t.Helper()
-	eventuallyTrue(t, "the report has "+text.String(), func() bool { return text.MatchString(d.report(t)) })
+	eventuallyTrue(t, "the report has "+pattern, func() bool {
+		_, text := d.get(t, "/readyz?verbose")
+		return regexp.MustCompile(pattern).MatchString(text)
+	})
 }
 
 // awaitReady waits until the daemon is.
@@ -477,30 +434,18 @@ func (d *daemon) metrics(t *testing.T) map[string]float64 {
 	if code != http.StatusOK {
 		t.Fatalf("/metrics answers %d:\n%s", code, text)
 	}
-	parser := expfmt.NewTextParser(model.UTF8Validation)
-	families, err := parser.TextToMetricFamilies(strings.NewReader(text))
-	if err != nil {
-		t.Fatalf("read /metrics: %v", err)
-	}
 	values := make(map[string]float64)
-	for name, family := range families {
-		for _, metric := range family.GetMetric() {
-			values[name+labelsOf(metric)] = metric.GetCounter().GetValue() + metric.GetGauge().GetValue()
+	for _, line := range metricLine.FindAllStringSubmatch(text, -1) {
+		value, err := strconv.ParseFloat(line[2], 64)
+		if err != nil {
+			t.Fatalf("read /metrics: %v", err)
 		}
+		values[line[1]] = value
 	}
 	return values
 }
 
-func labelsOf(metric *dto.Metric) string {
-	var pairs []string
-	for _, pair := range metric.GetLabel() {
-		pairs = append(pairs, fmt.Sprintf("%s=%q", pair.GetName(), pair.GetValue()))
-	}
-	if pairs == nil {
-		return ""
-	}
-	return "{" + strings.Join(pairs, ",") + "}"
-}
+var metricLine = regexp.MustCompile(`(?m)^([^#].*) (\S+)$`)
 
 // elapse returns after a time that is part of what is tested, such as that of an
 // outage.

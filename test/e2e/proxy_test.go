@@ -7,13 +7,9 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
-	"path/filepath"
-	"sync"
 	"testing"
-	"time"
 
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
 
@@ -26,7 +22,6 @@ type proxy struct {
 	// keep it waiting.
 	onRequest func(*http.Request)
 
-	mu     sync.Mutex
 	server *http.Server
 	served chan struct{}
 }
@@ -71,8 +66,6 @@ func (x *proxy) up(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	x.mu.Lock()
-	defer x.mu.Unlock()
 	x.address = listener.Addr().String()
 	ctx, cancel := context.WithCancel(context.Background())
 	server := &http.Server{
@@ -93,8 +86,6 @@ func (x *proxy) up(t *testing.T) {
 
 // down closes the port and cuts every connection.
 func (x *proxy) down() {
-	x.mu.Lock()
-	defer x.mu.Unlock()
 	if x.server == nil {
 		return
 	}
@@ -114,31 +105,10 @@ func (x *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // kubeconfig writes one that leads to the proxy, which knows the user.
 func (x *proxy) kubeconfig(t *testing.T) string {
 	t.Helper()
-	kubeconfig := clientcmdapi.NewConfig()
-	kubeconfig.Clusters["proxy"] = &clientcmdapi.Cluster{Server: "http://" + x.address}
-	kubeconfig.AuthInfos["proxy"] = &clientcmdapi.AuthInfo{}
-	kubeconfig.Contexts["proxy"] = &clientcmdapi.Context{Cluster: "proxy", AuthInfo: "proxy"}
-	kubeconfig.CurrentContext = "proxy"
-	path := filepath.Join(t.TempDir(), "proxied")
-	if err := clientcmd.WriteToFile(*kubeconfig, path); err != nil {
-		t.Fatal(err)
-	}
-	return path
+	return writeKubeconfig(t, &clientcmdapi.Cluster{Server: "http://" + x.address}, &clientcmdapi.AuthInfo{})
 }
 
-// awaitClosed waits until a channel is closed.
-func awaitClosed(t *testing.T, what string, done <-chan struct{}) {
-	t.Helper()
-	select {
-	case <-done:
-	case <-time.After(patience):
-		t.Fatalf("%s: not within %s", what, patience)
-	}
-}
-
-// isList and isWatch tell what is asked for.
+// isList tells what is asked for.
 func isList(r *http.Request) bool {
 	return r.URL.Query().Has("limit") && !r.URL.Query().Has("watch")
 }
-
-func isWatch(r *http.Request) bool { return r.URL.Query().Get("watch") == "true" }

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -17,19 +18,13 @@ func TestReadme(t *testing.T) {
 	p := ownPlane(t)
 	p.namespace(t, "shop")
 	p.create(t, "shop", "web", "1")
-	const series = `cloudzero_pod_labels{label_step="1",namespace="shop",pod="web",resource_type="pod"}`
 	j := newJournal(t)
 	inv := invocation{plane: p, user: controlplane.Admin}
 	script := firstTry(t, "http://localhost:9090/api/v1/write", j.URL())
 	r := launchProgram(t, inv, "/bin/sh", "-c", script)
 	j.await(t, "the pod from the backfill, and from the daemon", func(samples []sample) bool {
-		times := 0
-		for _, s := range samples {
-			if s.Series == series {
-				times++
-			}
-		}
-		return times == 2
+		pod := slices.DeleteFunc(slices.Clone(samples), func(s sample) bool { return !strings.HasPrefix(s.Series, "kube_pod_labels{") })
+		return len(pod) == 2 && !slices.ContainsFunc(pod, func(s sample) bool { return s.Object != "web" })
 	})
 	d := r.serving(t)
 	d.terminate(t)

@@ -5,11 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"net/http"
-	"net/http/httptest"
-	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -18,7 +14,6 @@ import (
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
-	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -148,10 +143,11 @@ func TestWebhookChanges(t *testing.T) {
 	s.relabels(t)
 	s.dryRuns(t)
 	s.subresources(t)
+	s.daemonSet(t)
 	s.deletes(t)
 	s.deletesNamespace(t)
 	s.mustHaveReviews(t, "pods CREATE sent", "pods UPDATE sent", "pods UPDATE unchanged", "pods DELETE sent",
-		"deployments.apps CREATE sent", "namespaces UPDATE sent", "namespaces DELETE sent",
+		"deployments.apps CREATE sent", "daemonsets.apps CREATE sent", "daemonsets.apps UPDATE sent", "namespaces UPDATE sent", "namespaces DELETE sent",
 		"other UPDATE dry_run", "other DELETE dry_run", "other CREATE subresource", "other UPDATE subresource")
 	s.terminate(t)
 	s.mustBeAll(t)
@@ -179,20 +175,19 @@ func (s *stage) apply(t *testing.T, name, step string, dryRun ...string) {
 	container := corev1apply.Container().WithName("main").WithImage("registry.example.com/app")
 	applied := corev1apply.Pod(name, s.namespace).WithLabels(map[string]string{"step": step}).
 		WithSpec(corev1apply.PodSpec().WithContainers(container))
-	created[*corev1.Pod](t)(s.pods.Apply(t.Context(), applied, metav1.ApplyOptions{FieldManager: "test", Force: true, DryRun: dryRun}))
+	created(t)(s.pods.Apply(t.Context(), applied, metav1.ApplyOptions{FieldManager: "test", Force: true, DryRun: dryRun}))
 }
 
 func (s *stage) relabels(t *testing.T) {
 	t.Helper()
-	p, ctx := s.plane, t.Context()
+	p := s.plane
 	p.setStep(t, s.namespace, "new", "2")
 	s.expect(t, "new 2")
 	s.apply(t, "applied", "2")
 	s.expect(t, "applied 2")
 	p.patch(t, s.namespace, "old", `{"metadata":{"labels":null}}`)
 	s.expect(t, "old ")
-	created[*corev1.Namespace](t)(p.client.CoreV1().Namespaces().
-		Patch(ctx, s.namespace, types.MergePatchType, []byte(stepPatch("2")), metav1.PatchOptions{}))
+	p.patchNamespace(t, s.namespace, stepPatch("2"))
 	s.expect(t, s.namespace+" 2")
 	// Of this nothing is sent.
 	p.patch(t, s.namespace, "new", `{"metadata":{"annotations":{"step":"3"},"labels":{"unmatched":"x"}}}`)
@@ -203,10 +198,10 @@ func (s *stage) relabels(t *testing.T) {
 func (s *stage) dryRuns(t *testing.T) {
 	t.Helper()
 	ctx, all := t.Context(), []string{metav1.DryRunAll}
-	created[*corev1.Pod](t)(s.pods.Create(ctx, pod(inStep(s.namespace, "dry", "1")), metav1.CreateOptions{DryRun: all}))
+	created(t)(s.pods.Create(ctx, pod(inStep(s.namespace, "dry", "1")), metav1.CreateOptions{DryRun: all}))
 	s.apply(t, "dry-applied", "1", all...)
 	s.apply(t, "applied", "9", all...)
-	created[*corev1.Pod](t)(s.pods.Patch(ctx, "new", types.MergePatchType, []byte(stepPatch("9")), metav1.PatchOptions{DryRun: all}))
+	created(t)(s.pods.Patch(ctx, "new", types.MergePatchType, []byte(stepPatch("9")), metav1.PatchOptions{DryRun: all}))
 	if err := s.pods.Delete(ctx, "new", metav1.DeleteOptions{DryRun: all}); err != nil {
 		t.Fatal(err)
 	}
@@ -218,13 +213,9 @@ func (s *stage) subresources(t *testing.T) {
 	t.Helper()
 	ctx := t.Context()
 	s.plane.updateStatus(t, s.namespace, "new", "running")
-	created[*autoscalingv1.Scale](t)(s.plane.client.AppsV1().Deployments(s.namespace).UpdateScale(ctx, deployment, &autoscalingv1.Scale{
+	created(t)(s.plane.client.AppsV1().Deployments(s.namespace).UpdateScale(ctx, deployment, &autoscalingv1.Scale{
 		ObjectMeta: metav1.ObjectMeta{Name: deployment, Namespace: s.namespace}, Spec: autoscalingv1.ScaleSpec{Replicas: 3},
 	}, metav1.UpdateOptions{}))
-	if err := s.pods.Bind(ctx, &corev1.Binding{ObjectMeta: metav1.ObjectMeta{Name: "new"},
-		Target: corev1.ObjectReference{Kind: "Node", Name: "node"}}, metav1.CreateOptions{}); err != nil {
-		t.Fatal(err)
-	}
 	s.plane.create(t, s.namespace, "evicted", "1")
 	s.expect(t, "evicted 1")
 	// That it is deleted is not shown.
@@ -238,7 +229,7 @@ func (s *stage) deletes(t *testing.T) {
 	t.Helper()
 	meta := inStep(s.namespace, "held", "1")
 	meta.Finalizers = []string{"example.com/held"}
-	created[*corev1.Pod](t)(s.pods.Create(t.Context(), pod(meta), metav1.CreateOptions{}))
+	created(t)(s.pods.Create(t.Context(), pod(meta), metav1.CreateOptions{}))
 	s.expect(t, "held 1")
 	s.plane.remove(t, s.namespace, "held")
 	s.expect(t, "held 1")
@@ -264,67 +255,29 @@ func (s *stage) deletesNamespace(t *testing.T) {
 	s.end(t, s.generated+" 1", "new 2", "old ")
 }
 
-// TestWebhookDaemonSet changes a DaemonSet, whose reviews have an annotation that
-// its metadata has not: nothing of that is sent, and nothing where it alone has
+// daemonSet changes a DaemonSet, whose reviews have an annotation that its
+// metadata has not: nothing of that is sent, and nothing where it alone has
 // changed.
-func TestWebhookDaemonSet(t *testing.T) {
-	t.Parallel()
-	s := newStage(t, "webhook-daemonset", nil)
+func (s *stage) daemonSet(t *testing.T) {
+	t.Helper()
 	const name = "agent"
-	app, sets := map[string]string{"app": name}, s.plane.client.AppsV1().DaemonSets(s.namespace)
+	app, sets, done := map[string]string{"app": name}, s.plane.client.AppsV1().DaemonSets(s.namespace), created(t)
 	meta := inStep(s.namespace, name, "1")
 	meta.Annotations = map[string]string{"owner": "platform"}
-	created[*appsv1.DaemonSet](t)(sets.Create(t.Context(), &appsv1.DaemonSet{ObjectMeta: meta,
+	done(sets.Create(t.Context(), &appsv1.DaemonSet{ObjectMeta: meta,
 		Spec: appsv1.DaemonSetSpec{Selector: &metav1.LabelSelector{MatchLabels: app}, Template: podTemplate(app)}}, metav1.CreateOptions{}))
-	series := func(step string) []string {
-		return []string{
-			fmt.Sprintf(`cloudzero_daemonset_labels{label_step=%q,namespace=%q,resource_type="daemonset",workload="agent"}`, step, s.namespace),
-			fmt.Sprintf(`cloudzero_daemonset_annotations{label_owner="platform",namespace=%q,resource_type="daemonset",workload="agent"}`, s.namespace),
-		}
-	}
 	s.expect(t, name+" 1", name+" ")
-	template := []byte(`{"spec":{"template":{"metadata":{"labels":{"version":"2"}}}}}`)
-	created[*appsv1.DaemonSet](t)(sets.Patch(t.Context(), name, types.MergePatchType, template, metav1.PatchOptions{}))
-	created[*appsv1.DaemonSet](t)(sets.Patch(t.Context(), name, types.MergePatchType, []byte(stepPatch("2")), metav1.PatchOptions{}))
+	for _, patch := range []string{`{"spec":{"template":{"metadata":{"labels":{"version":"2"}}}}}`, stepPatch("2")} {
+		done(sets.Patch(t.Context(), name, types.MergePatchType, []byte(patch), metav1.PatchOptions{}))
+	}
 	s.expect(t, name+" 2", name+" ")
-	s.terminate(t)
-	want := append(series("1"), series("2")...)
-	var got []string
+	const annotations = `cloudzero_daemonset_annotations{label_owner="platform",namespace=%q,resource_type="daemonset",workload=%q}`
+	want := fmt.Sprintf(annotations, s.namespace, name)
 	for _, a := range s.journal.all() {
-		if a.Object == name {
-			got = append(got, a.Series)
+		if a.Object == name && a.Step == "" && a.Series != want {
+			t.Errorf("the series %s, want %s", a.Series, want)
 		}
 	}
-	compare(t, want, got)
-}
-
-// TestWebhookManyChanges changes pods at the same time: each change is sent once,
-// and in order.
-func TestWebhookManyChanges(t *testing.T) {
-	t.Parallel()
-	const count, changes = 20, 25
-	s := newStage(t, "webhook-many-changes", nil)
-	s.plane.pods(t, count, func(i int) metav1.ObjectMeta { return inStep(s.namespace, numberedPod(i), "0") })
-	var writers sync.WaitGroup
-	for i := range count {
-		s.want[numberedPod(i)] = []string{"0"}
-		for step := range changes {
-			s.want[numberedPod(i)] = append(s.want[numberedPod(i)], strconv.Itoa(step+1))
-		}
-		writers.Go(func() {
-			for step := range changes {
-				patch := []byte(stepPatch(strconv.Itoa(step + 1)))
-				if _, err := s.pods.Patch(t.Context(), numberedPod(i), types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
-					t.Error(err)
-					return
-				}
-			}
-		})
-	}
-	writers.Wait()
-	s.expect(t)
-	s.terminate(t)
-	s.mustBeAll(t)
 }
 
 // refused is the step that a stage's refuser lets no object come to.
@@ -344,10 +297,11 @@ func TestWebhookResyncs(t *testing.T) {
 	// created though it exists.
 	changes.relabelsOnly = true
 	changes.start()
-	_, err := s.pods.Patch(t.Context(), "old", types.MergePatchType, []byte(stepPatch(refused)), metav1.PatchOptions{})
-	mustBeRefused(t, err)
-	_, err = s.pods.Create(t.Context(), pod(inStep(s.namespace, "never", refused)), metav1.CreateOptions{})
-	mustBeRefused(t, err)
+	_, patched := s.pods.Patch(t.Context(), "old", types.MergePatchType, []byte(stepPatch(refused)), metav1.PatchOptions{})
+	_, made := s.pods.Create(t.Context(), pod(inStep(s.namespace, "never", refused)), metav1.CreateOptions{})
+	if !isDenied(patched) || !isDenied(made) {
+		t.Fatalf("got the errors %v and %v, want that both requests were denied", patched, made)
+	}
 	s.journal.awaitState(t, map[string]string{"old": refused, "never": refused})
 	s.journal.awaitStep(t, "old", "1")
 	changes.stop()
@@ -356,65 +310,32 @@ func TestWebhookResyncs(t *testing.T) {
 	s.awaitMetrics(t, map[string]float64{`labelstream_ledger_entries{resource="pods"}`: float64(len(s.plane.state(t, s.namespace)))})
 	s.terminate(t)
 	s.journal.mustBeInOrder(t)
-	for object, steps := range stepsByObject(s.journal.all()) {
-		if !strings.HasPrefix(object, "pod-") {
-			continue
-		}
-		last := 0
-		for i, text := range steps {
-			step, err := strconv.Atoi(text)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if step < last {
-				t.Errorf("sample %d of %s is of step %d, after one of step %d", i, object, step, last)
-			}
-			last = step
-		}
-	}
+	s.journal.mustRise(t)
 	if n := len(stepsByObject(s.journal.all())["never"]); n != 1 {
 		t.Errorf("the pod that never was has %d samples, want 1", n)
 	}
 }
 
-func mustBeRefused(t *testing.T, err error) {
-	t.Helper()
-	if err == nil || !strings.Contains(err.Error(), "denied the request") {
-		t.Fatalf("got the error %v, want that the request was denied", err)
-	}
+// isDenied tells whether a webhook has refused something.
+func isDenied(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "denied the request")
 }
 
 // refuse registers another webhook, which refuses what is refused while the daemon
 // is shown it, and returns when it does.
 func (s *stage) refuse(t *testing.T) {
 	t.Helper()
-	server := httptest.NewTLSServer(http.HandlerFunc(refuser))
-	t.Cleanup(server.Close)
-	r := registration(admissionregistrationv1.WebhookClientConfig{
-		URL: &server.URL, CABundle: inPEM("CERTIFICATE", server.Certificate().Raw),
-	}, s.namespace)
+	other := newReviewer(t, func(request *admissionv1.AdmissionRequest) bool {
+		var object metav1.PartialObjectMetadata
+		// Of a deletion there is none.
+		_ = json.Unmarshal(request.Object.Raw, &object)
+		return object.Labels["step"] != refused
+	})
+	r := registration(admissionregistrationv1.WebhookClientConfig{URL: &other.URL, CABundle: certificateOf(other.Server)}, s.namespace)
 	r.Webhooks[0].Name = "refuser.example.com"
 	s.plane.register(t, r)
 	eventuallyTrue(t, "the other webhook refuses", func() bool {
 		_, err := s.pods.Create(t.Context(), pod(inStep(s.namespace, "probe", refused)), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
-		return err != nil && strings.Contains(err.Error(), "denied the request")
+		return isDenied(err)
 	})
-}
-
-// refuser answers reviews.
-func refuser(w http.ResponseWriter, r *http.Request) {
-	var review admissionv1.AdmissionReview
-	var object metav1.PartialObjectMetadata
-	err := json.NewDecoder(r.Body).Decode(&review)
-	if err == nil && review.Request.Object.Raw != nil {
-		err = json.Unmarshal(review.Request.Object.Raw, &object)
-	}
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
-		return
-	}
-	review.Response = &admissionv1.AdmissionResponse{UID: review.Request.UID, Allowed: object.Labels["step"] != refused}
-	w.Header().Set("Content-Type", "application/json")
-	// The API server may have left.
-	_ = json.NewEncoder(w).Encode(review)
 }

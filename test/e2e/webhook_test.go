@@ -29,27 +29,32 @@ import (
 
 // reviewed are the settings of daemons that learn of changes by reviews, and list
 // once.
-var reviewed = following.and(settings{"CHANGES": "webhook", "WEBHOOK_ADDRESS": "127.0.0.1:0", "RESYNC_INTERVAL": "0"})
+var reviewed = following.and(settings{"CHANGES": "webhook", "RESYNC_INTERVAL": "0"})
 
 // hooked is a daemon with an admission webhook.
 type hooked struct {
 	*daemon
+	// inv is how it was started.
+	inv invocation
 	// address is the webhook's host and port, bundle what to trust it by.
 	address string
 	bundle  []byte
 }
 
-// startHooked starts a daemon whose webhook has a certificate for 127.0.0.1.
+// startHooked starts a daemon whose webhook has a certificate for 127.0.0.1, for
+// some months.
 func startHooked(t *testing.T, inv invocation) *hooked {
 	t.Helper()
-	a := newAuthority(t)
-	return hookOf(t, startDaemon(t, inv.with(a.files(t, time.Now().Add(90*24*time.Hour), "127.0.0.1"))), a.bundle)
+	return newCertificate(t, "127.0.0.1").startHooked(t, inv, time.Now().Add(90*24*time.Hour))
 }
 
-// hookOf finds where a daemon serves its webhook.
-func hookOf(t *testing.T, d *daemon, bundle []byte) *hooked {
+// startHooked starts a daemon whose webhook has this certificate, until some time.
+func (c *certificate) startHooked(t *testing.T, inv invocation, end time.Time) *hooked {
 	t.Helper()
-	return &hooked{daemon: d, address: d.awaitAddress(t, hookedAt), bundle: bundle}
+	bundle := c.issue(t, end)
+	inv = inv.with(settings{"WEBHOOK_CERT_DIR": c.dir, "WEBHOOK_ADDRESS": net.JoinHostPort(c.host, "0")})
+	d := startDaemon(t, inv)
+	return &hooked{daemon: d, inv: inv, address: d.await(t, hookedAt)[1], bundle: bundle}
 }
 
 var hookedAt = regexp.MustCompile(`"Serving the webhook"[^\n]*"webhook":"([^"]+)"`)
@@ -116,16 +121,11 @@ const probed = "other CREATE dry_run"
 func (h *hooked) awaitShown(t *testing.T, p *plane, namespace string) {
 	t.Helper()
 	probe := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "probe"}}
-	failure := ""
 	eventuallyTrue(t, "what is written to "+namespace+" is shown", func() bool {
 		before := h.reviews(t)[probed]
+		// An error may be that the API server does not know of a Service yet.
 		_, err := p.client.CoreV1().ConfigMaps(namespace).
 			Create(t.Context(), probe, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
-		// It may not know of a Service yet.
-		if err != nil && err.Error() != failure {
-			failure = err.Error()
-			t.Log(failure)
-		}
 		return err == nil && h.reviews(t)[probed] > before
 	})
 }
@@ -164,71 +164,52 @@ func (d *daemon) mustHaveReviews(t *testing.T, want ...string) {
 	}
 }
 
-// authority signs the certificates of webhooks.
-type authority struct {
-	certificate *x509.Certificate
-	key         *ecdsa.PrivateKey
-	// bundle is the certificate in PEM, as a caBundle has it.
-	bundle []byte
+// certificate is that of a webhook, which is its own trust anchor.
+type certificate struct {
+	host string
+	key  *ecdsa.PrivateKey
+	// dir holds it and its key.
+	dir string
 }
 
-func newAuthority(t *testing.T) *authority {
+// newCertificate makes the key.
+func newCertificate(t *testing.T, host string) *certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	description := &x509.Certificate{Subject: pkix.Name{CommonName: "authority of " + t.Name()}, KeyUsage: x509.KeyUsageCertSign,
-		NotAfter: time.Now().Add(24 * time.Hour), BasicConstraintsValid: true, IsCA: true}
-	der := certify(t, description, description, key)
-	certificate, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &authority{certificate: certificate, key: key, bundle: inPEM("CERTIFICATE", der)}
-}
-
-// certify signs a certificate, from an hour ago, of the key that signs it.
-func certify(t *testing.T, description, issuer *x509.Certificate, key *ecdsa.PrivateKey) (der []byte) {
-	t.Helper()
-	description.SerialNumber, description.NotBefore = big.NewInt(time.Now().UnixNano()), time.Now().Add(-time.Hour)
-	der, err := x509.CreateCertificate(rand.Reader, description, issuer, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return der
-}
-
-// issue returns a certificate for an address that ends, or has ended, at some
-// time, in PEM.
-func (a *authority) issue(t *testing.T, end time.Time, address string) []byte {
-	t.Helper()
-	return inPEM("CERTIFICATE", certify(t, &x509.Certificate{Subject: pkix.Name{CommonName: address}, NotAfter: end,
-		IPAddresses: []net.IP{net.ParseIP(address)}, KeyUsage: x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}, a.certificate, a.key))
-}
-
-// files are the settings of a webhook that is served with such a certificate.
-func (a *authority) files(t *testing.T, end time.Time, address string) settings {
-	t.Helper()
-	dir := t.TempDir()
-	for name, text := range map[string][]byte{"tls.crt": a.issue(t, end, address), "tls.key": keyInPEM(t, a.key)} {
-		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return settings{"WEBHOOK_CERT_DIR": dir}
-}
-
-func keyInPEM(t *testing.T, key *ecdsa.PrivateKey) []byte {
-	t.Helper()
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return inPEM("PRIVATE KEY", der)
+	c := &certificate{host: host, key: key, dir: t.TempDir()}
+	c.write(t, "tls.key", "PRIVATE KEY", der)
+	return c
 }
 
-func inPEM(kind string, der []byte) []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
+// issue makes one that ends, or has ended, at some time, and returns what to trust
+// it by.
+func (c *certificate) issue(t *testing.T, end time.Time) (bundle []byte) {
+	t.Helper()
+	description := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: c.host}, IPAddresses: []net.IP{net.ParseIP(c.host)},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: end,
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, description, description, c.key.Public(), c.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c.write(t, "tls.crt", "CERTIFICATE", der)
+}
+
+// write writes a file in PEM, and returns its text.
+func (c *certificate) write(t *testing.T, name, kind string, der []byte) []byte {
+	t.Helper()
+	text := pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
+	if err := os.WriteFile(filepath.Join(c.dir, name), text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return text
 }

@@ -2,6 +2,7 @@
 package metrics
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net/http"
@@ -9,6 +10,8 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+
+	"labelstream/test/loopback"
 )
 
 // Families are a server's metrics by name.
@@ -16,20 +19,12 @@ type Families map[string]*dto.MetricFamily
 
 // Get asks a server for its metrics.
 func Get(ctx context.Context, client *http.Client, url string) (Families, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	text, err := loopback.Ask(ctx, client, http.MethodGet, url, nil)
 	if err != nil {
-		return nil, fmt.Errorf("ask for metrics: %w", err)
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return nil, fmt.Errorf("ask for metrics: %w", err)
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("ask for metrics: %s: %s", url, resp.Status)
+		return nil, err
 	}
 	parser := expfmt.NewTextParser(model.LegacyValidation)
-	families, err := parser.TextToMetricFamilies(resp.Body)
+	families, err := parser.TextToMetricFamilies(bytes.NewReader(text))
 	if err != nil {
 		return nil, fmt.Errorf("read the metrics of %s: %w", url, err)
 	}
@@ -42,23 +37,15 @@ func Get(ctx context.Context, client *http.Client, url string) (Families, error)
 func (f Families) Sum(name string, labels map[string]string) float64 {
 	total := 0.0
 	for _, metric := range f[name].GetMetric() {
-		if matches(metric, labels) {
+		found := 0
+		for _, pair := range metric.GetLabel() {
+			if want, asked := labels[pair.GetName()]; asked && want == pair.GetValue() {
+				found++
+			}
+		}
+		if found == len(labels) {
 			total += metric.GetCounter().GetValue() + metric.GetGauge().GetValue() + metric.GetUntyped().GetValue()
 		}
 	}
 	return total
-}
-
-func matches(metric *dto.Metric, labels map[string]string) bool {
-	found := 0
-	for _, pair := range metric.GetLabel() {
-		want, asked := labels[pair.GetName()]
-		if asked && want != pair.GetValue() {
-			return false
-		}
-		if asked {
-			found++
-		}
-	}
-	return found == len(labels)
 }

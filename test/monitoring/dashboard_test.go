@@ -1,7 +1,9 @@
 package monitoring
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -22,16 +24,13 @@ type dashboard struct {
 	}
 }
 
-func readDashboard(t *testing.T) (text string, d dashboard) {
+func readDashboard(t *testing.T) (text []byte, d dashboard) {
 	t.Helper()
-	raw, err := os.ReadFile(filepath.Join(Dir, "dashboard.json"))
-	if err != nil {
+	text, err := os.ReadFile(filepath.Join(Dir, "dashboard.json"))
+	if err = errors.Join(err, json.Unmarshal(text, &d)); err != nil {
 		t.Fatal(err)
 	}
-	if err := json.Unmarshal(raw, &d); err != nil {
-		t.Fatal(err)
-	}
-	return string(raw), d
+	return text, d
 }
 
 // TestDashboard holds the dashboard against the schema, and demands that the schema
@@ -51,7 +50,7 @@ func TestDashboard(t *testing.T) {
 		`"${datasource}"`:      `"prometheus"`,
 		`"refId": "A"`:         `"refId": 1`,
 	} {
-		document, err := jsonschema.UnmarshalJSON(strings.NewReader(strings.Replace(text, old, broken, 1)))
+		document, err := jsonschema.UnmarshalJSON(bytes.NewReader(bytes.Replace(text, []byte(old), []byte(broken), 1)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -59,19 +58,17 @@ func TestDashboard(t *testing.T) {
 			t.Errorf("with %s in place of %q: %v", broken, old, err)
 		}
 	}
-	var ids []int
+	ids := map[int]bool{}
 	bottom := make([]int, 24)
 	for _, panel := range d.Panels {
-		if slices.Contains(ids, panel.ID) {
-			t.Errorf("two panels have the id %d", panel.ID)
-		}
-		ids = append(ids, panel.ID)
 		at := panel.GridPos
-		for x := at.X; x < min(at.X+at.W, len(bottom)); x++ {
-			if at.Y < bottom[x] {
-				t.Errorf("the panel %q lies on another", panel.Title)
-			}
-			bottom[x] = at.Y + at.H
+		covered := bottom[at.X:min(at.X+at.W, len(bottom))]
+		if ids[panel.ID] || slices.Max(covered) > at.Y {
+			t.Errorf("the panel %q has another's id, or lies on another", panel.Title)
+		}
+		ids[panel.ID] = true
+		for x := range covered {
+			covered[x] = at.Y + at.H
 		}
 	}
 }

@@ -2,15 +2,13 @@ package monitoring
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/google/go-cmp/cmp"
-	"github.com/prometheus/common/model"
 
 	"labelstream/test/prometheus"
 )
@@ -31,27 +29,15 @@ func promtool(t *testing.T, rules *Rules, args ...string) (said string, err erro
 	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer cancel()
 	program, err := prometheus.Promtool(ctx, os.Stderr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	if err := rules.Write(filepath.Join(dir, "alerts.yaml")); err != nil {
-		t.Fatal(err)
-	}
-	cases, err := os.ReadFile(alertCases)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "alerts_test.yaml"), cases, 0o600); err != nil {
-		t.Fatal(err)
-	}
 	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.Dir = dir
+	cmd.Dir = t.TempDir()
+	err = errors.Join(err, rules.Write(filepath.Join(cmd.Dir, "alerts.yaml")), os.CopyFS(cmd.Dir, os.DirFS("testdata")))
+	if err != nil {
+		t.Fatal(err)
+	}
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }
-
-const alertCases = "testdata/alerts_test.yaml"
 
 func TestRules(t *testing.T) {
 	if said, err := promtool(t, mustReadRules(t), "check", "rules", "--lint=all", "--lint-fatal", "alerts.yaml"); err != nil {
@@ -93,22 +79,5 @@ func TestRunbooks(t *testing.T) {
 		if !strings.Contains(string(text), "\n### "+rule.Alert+"\n") {
 			t.Errorf("docs/operations.md has no section %s", rule.Alert)
 		}
-	}
-}
-
-func TestShorten(t *testing.T) {
-	rules := &Rules{Groups: []Group{{Rules: []Rule{
-		{Alert: "A", Expr: `time() - min(t) > 900 and increase(c[15m]) > 10`, For: model.Duration(5 * time.Minute)},
-		{Alert: "B", Expr: `c unless c offset 15m > 0.25 * 86400`},
-	}}}}
-	if err := rules.Shorten(60); err != nil {
-		t.Fatal(err)
-	}
-	want := []Rule{
-		{Alert: "A", Expr: `time() - min(t) > 15 and increase(c[15s]) > 10`, For: model.Duration(5 * time.Second)},
-		{Alert: "B", Expr: `c unless c offset 15s > 0.25 * 86400`},
-	}
-	if diff := cmp.Diff(want, rules.Alerts()); diff != "" {
-		t.Errorf("rules (-want +got):\n%s", diff)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -39,29 +40,26 @@ func TestStop(t *testing.T) {
 	}
 }
 
+// TestAwaitSaysWhy has a process that has ended, and one that goes on when the
+// context ends.
 func TestAwaitSaysWhy(t *testing.T) {
-	notYet := errors.New("not yet")
-	check := func(context.Context) error { return notYet }
-	ended, err := Start(filepath.Join(t.TempDir(), "log"), "sh", "-c", "echo a; echo b; echo no such flag; exit 3")
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := "wait for sh to be ready: exit status 3; its log ends:\na\nb\nno such flag\n"
-	if err := ended.Await(t.Context(), check); err == nil || err.Error() != want {
-		t.Errorf("the error of a process that has ended is %v, want %q", err, want)
-	}
-	if got := string(Tail(ended.log, 2)); got != "b\nno such flag\n" {
-		t.Errorf("the last two lines are %q", got)
-	}
-
-	running, err := Start(filepath.Join(t.TempDir(), "log"), "sleep", "600")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer running.Kill()
-	ctx, cancel := context.WithCancel(t.Context())
+	canceled, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := running.Await(ctx, check); !errors.Is(err, context.Canceled) || !errors.Is(err, notYet) {
-		t.Errorf("the error at the context's end is %v, want both %v and %v", err, context.Canceled, notYet)
+	for _, test := range []struct {
+		ctx          context.Context
+		script, want string
+	}{
+		{t.Context(), "seq 21; exit 3", "wait for sh to be ready: exit status 3; its log ends:\n2\n3\n"},
+		{canceled, "exec sleep 600", "wait for sh to be ready: context canceled (last: not yet); its log ends:\n"},
+	} {
+		p, err := Start(filepath.Join(t.TempDir(), "log"), "sh", "-c", test.script)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = p.Await(test.ctx, func(context.Context) error { return errors.New("not yet") })
+		if err == nil || !strings.HasPrefix(err.Error(), test.want) {
+			t.Errorf("the error is %v, want %q", err, test.want)
+		}
+		p.Kill()
 	}
 }

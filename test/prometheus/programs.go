@@ -51,7 +51,6 @@ func Promtool(ctx context.Context, progress io.Writer) (string, error) {
 	return filepath.Join(dir, "promtool"), err
 }
 
-// program returns the path of the server's binary.
 func (r Release) program(ctx context.Context, progress io.Writer) (string, error) {
 	dir, err := r.dir(ctx, progress)
 	return filepath.Join(dir, "prometheus"), err
@@ -60,15 +59,17 @@ func (r Release) program(ctx context.Context, progress io.Writer) (string, error
 // dir returns the directory with the release's programs, which are provided
 // first if no run before did.
 func (r Release) dir(ctx context.Context, progress io.Writer) (string, error) {
-	var entry cache.Entry
+	entry := cache.Entry{
+		Key:   fmt.Sprintf("prometheus-promtool-%s-%s-%s-%s", Version, runtime.Version(), runtime.GOOS, runtime.GOARCH),
+		Holds: "Prometheus " + Version,
+		Fill:  func(ctx context.Context, dir string) error { return build(ctx, dir, progress) },
+	}
 	if r == Debian {
-		entry.Key = fmt.Sprintf("prometheus-debian-%s-%s", DebianVersion, runtime.GOARCH)
-		entry.Holds = "Debian's Prometheus " + DebianVersion
-		entry.Fill = func(ctx context.Context, dir string) error { return download(ctx, dir, progress) }
-	} else {
-		entry.Key = fmt.Sprintf("prometheus-promtool-%s-%s-%s-%s", Version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
-		entry.Holds = "Prometheus " + Version
-		entry.Fill = func(ctx context.Context, dir string) error { return build(ctx, dir, progress) }
+		entry = cache.Entry{
+			Key:   fmt.Sprintf("prometheus-debian-%s-%s", DebianVersion, runtime.GOARCH),
+			Holds: "Debian's Prometheus " + DebianVersion,
+			Fill:  func(ctx context.Context, dir string) error { return download(ctx, dir, progress) },
+		}
 	}
 	return cache.Dir(ctx, entry)
 }

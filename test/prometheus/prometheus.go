@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -36,7 +35,6 @@ type Options struct {
 type Server struct {
 	dir     string
 	process *process.Process
-	client  *http.Client
 	address string
 	// started is how much of the log belongs to the start, in bytes.
 	started int
@@ -55,7 +53,7 @@ func Start(ctx context.Context, opts Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a directory for Prometheus: %w", err)
 	}
-	s := &Server{dir: dir, client: &http.Client{Transport: &http.Transport{}}}
+	s := &Server{dir: dir}
 	if err := s.start(ctx, program, opts); err != nil {
 		return nil, errors.Join(err, s.Stop())
 	}
@@ -141,7 +139,6 @@ func (s *Server) WriteLog(w io.Writer, lines int) {
 
 // Stop ends the process, returns when it has ended, and removes its files.
 func (s *Server) Stop() error {
-	s.client.CloseIdleConnections()
 	if s.process != nil {
 		s.process.Kill()
 	}

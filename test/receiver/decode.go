@@ -57,7 +57,6 @@ func versionOf(contentType string) (string, error) {
 	}
 }
 
-// decode reads the series of a body.
 func decode(version string, body []byte) ([]Series, error) {
 	size, err := snappy.DecodedLen(body)
 	switch {

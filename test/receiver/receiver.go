@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -35,14 +36,12 @@ type Options struct {
 // Receiver takes remote_write requests. Its methods may be called at any time
 // from any goroutine.
 type Receiver struct {
-	now func() time.Time
+	now                         func() time.Time
+	requests, accepted, samples atomic.Int64
 
 	mu         sync.Mutex
 	next       []Fault
 	always     Fault
-	requests   int
-	accepted   int
-	samples    int
 	series     map[string]*Series
 	violations []error
 	broken     int
@@ -94,12 +93,11 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 func (r *Receiver) begin() (int, Fault) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.requests++
 	fault := r.always
 	if len(r.next) > 0 {
 		fault, r.next = r.next[0], r.next[1:]
 	}
-	return r.requests, fault
+	return int(r.requests.Add(1)), fault
 }
 
 // read decodes a request and notes what is wrong with it. An error means that
@@ -124,12 +122,12 @@ func (r *Receiver) store(req *Request) {
 	now := r.now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.accepted++
+	r.accepted.Add(1)
 	for _, s := range req.Series {
 		for _, err := range checkSeries(s, now) {
 			r.note(fmt.Errorf("request %d: series %s: %w", req.number, s, err))
 		}
-		r.samples += len(s.Samples)
+		r.samples.Add(int64(len(s.Samples)))
 		r.add(req.number, s)
 	}
 }
@@ -173,25 +171,13 @@ func (r *Receiver) note(err error) {
 }
 
 // Requests is the number of requests that have begun, failed ones included.
-func (r *Receiver) Requests() int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.requests
-}
+func (r *Receiver) Requests() int { return int(r.requests.Load()) }
 
 // Accepted is the number of requests whose samples were stored.
-func (r *Receiver) Accepted() int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.accepted
-}
+func (r *Receiver) Accepted() int { return int(r.accepted.Load()) }
 
 // Samples is the number of samples stored or counted, repeated ones included.
-func (r *Receiver) Samples() int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.samples
-}
+func (r *Receiver) Samples() int { return int(r.samples.Load()) }
 
 // Violations are the first breaches of the specification that were seen, in
 // their order, and a last one that counts the rest if there are more.

@@ -45,26 +45,17 @@ func (s Series) Get(name string) string {
 // String returns the series as Prometheus writes it, the labels in the order
 // in which they came: `name{a="b","c.d/e"="f"}`.
 func (s Series) String() string {
-	var b strings.Builder
-	b.WriteString(s.Get(nameLabel))
-	b.WriteByte('{')
-	separator := ""
+	var labels []string
 	for _, l := range s.Labels {
-		if l.Name == nameLabel {
-			continue
+		name := l.Name
+		if !classic.MatchString(name) {
+			name = strconv.Quote(name)
 		}
-		b.WriteString(separator)
-		separator = ","
-		if classic.MatchString(l.Name) {
-			b.WriteString(l.Name)
-		} else {
-			b.WriteString(strconv.Quote(l.Name))
+		if name != nameLabel {
+			labels = append(labels, name+"="+strconv.Quote(l.Value))
 		}
-		b.WriteByte('=')
-		b.WriteString(strconv.Quote(l.Value))
 	}
-	b.WriteByte('}')
-	return b.String()
+	return s.Get(nameLabel) + "{" + strings.Join(labels, ",") + "}"
 }
 
 // checkSeries holds a series against what the specification demands of it.

@@ -15,12 +15,14 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"regexp"
 	"runtime"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 const (
@@ -52,7 +54,6 @@ func New(address string, trusted *x509.CertPool, echoesUID bool) *Client {
 // Sent is how many reviews have been begun.
 func (c *Client) Sent() int { return int(c.sent.Load()) }
 
-// Close closes the connections.
 func (c *Client) Close() {
 	for _, one := range c.connections {
 		one.close()
@@ -60,6 +61,9 @@ func (c *Client) Close() {
 }
 
 func (c *Client) one(ctx context.Context, i int) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	number := int(c.sent.Add(1))
 	return c.connections[i].review(ctx, number%reviewedPods, number)
 }
@@ -68,14 +72,18 @@ func (c *Client) one(ctx context.Context, i int) error {
 // one before is answered.
 func (c *Client) Saturate(ctx context.Context, duration time.Duration) error {
 	until := time.Now().Add(duration)
-	return together(ctx, len(c.connections), func(ctx context.Context, i int) error {
-		for time.Now().Before(until) && ctx.Err() == nil {
-			if err := c.one(ctx, i); err != nil {
-				return err
+	all, ctx := errgroup.WithContext(ctx)
+	for i := range c.connections {
+		all.Go(func() error {
+			for time.Now().Before(until) {
+				if err := c.one(ctx, i); err != nil {
+					return err
+				}
 			}
-		}
-		return nil
-	})
+			return nil
+		})
+	}
+	return all.Wait()
 }
 
 // Pace sends so many reviews, one at each interval, and returns how long each
@@ -84,25 +92,26 @@ func (c *Client) Saturate(ctx context.Context, duration time.Duration) error {
 func (c *Client) Pace(ctx context.Context, reviews int, interval time.Duration) ([]time.Duration, error) {
 	due := make(chan time.Time, reviews)
 	took := make([][]time.Duration, len(c.connections))
-	err := together(ctx, len(c.connections)+1, func(ctx context.Context, i int) error {
-		if i == len(c.connections) {
-			tick(ctx, due, reviews, interval)
-			return nil
-		}
-		for at := range due {
-			if err := c.one(ctx, i); err != nil {
-				return err
+	all, ctx := errgroup.WithContext(ctx)
+	for i := range c.connections {
+		all.Go(func() error {
+			for at := range due {
+				if err := c.one(ctx, i); err != nil {
+					return err
+				}
+				took[i] = append(took[i], time.Since(at))
 			}
-			took[i] = append(took[i], time.Since(at))
-		}
-		return nil
-	})
+			return nil
+		})
+	}
+	all.Go(func() error { return tick(ctx, due, reviews, interval) })
+	err := all.Wait()
 	return slices.Concat(took...), err
 }
 
 // tick says when each review is due, and closes the channel after the last or
 // when ctx ends.
-func tick(ctx context.Context, due chan<- time.Time, reviews int, interval time.Duration) {
+func tick(ctx context.Context, due chan<- time.Time, reviews int, interval time.Duration) error {
 	// Timers of the runtime may be late by a millisecond, more than what is
 	// measured. The kernel's are not.
 	runtime.LockOSThread()
@@ -117,27 +126,11 @@ func tick(ctx context.Context, due chan<- time.Time, reviews int, interval time.
 			_ = syscall.Nanosleep(&rest, nil)
 		}
 		if ctx.Err() != nil {
-			return
+			return context.Cause(ctx)
 		}
 		due <- at
 	}
-}
-
-// together runs n goroutines and waits for them. The first error ends the
-// others.
-func together(ctx context.Context, n int, do func(ctx context.Context, i int) error) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	var running sync.WaitGroup
-	for i := range n {
-		running.Go(func() {
-			if err := do(ctx, i); err != nil {
-				cancel(err)
-			}
-		})
-	}
-	running.Wait()
-	return context.Cause(ctx)
+	return nil
 }
 
 // reviewText is a review of the creation of a pod as kube-apiserver writes it: in
@@ -183,16 +176,8 @@ func newConnection(address string, trusted *x509.CertPool, echoesUID bool) *conn
 	return c
 }
 
-// marked are the places of a mark in a text.
-func marked(text []byte, mark string) (all [][]byte) {
-	for {
-		next := bytes.Index(text, []byte(mark))
-		if next < 0 {
-			return all
-		}
-		all = append(all, text[next:next+len(mark)])
-		text = text[next+len(mark):]
-	}
+func marked(text []byte, mark string) [][]byte {
+	return regexp.MustCompile(mark).FindAll(text, -1)
 }
 
 // open connects, unless that has been done.
@@ -227,10 +212,10 @@ func (c *connection) review(ctx context.Context, pod, number int) error {
 		return err
 	}
 	for _, digits := range c.pod {
-		putDigits(digits, pod)
+		copy(digits, fmt.Sprintf("%0*d", len(digits), pod))
 	}
 	for _, digits := range c.number {
-		putDigits(digits, number)
+		copy(digits, fmt.Sprintf("%0*d", len(digits), number))
 	}
 	if _, err := c.conn.Write(c.request); err != nil {
 		return fmt.Errorf("send a review to %s: %w", c.address, err)
@@ -249,12 +234,4 @@ func (c *connection) review(ctx context.Context, pod, number int) error {
 		return fmt.Errorf("the review %s was answered %s by %s: %s", c.uid, response.Status, c.address, answer)
 	}
 	return nil
-}
-
-// putDigits writes the last digits of a number.
-func putDigits(dst []byte, n int) {
-	for i := range slices.Backward(dst) {
-		dst[i] = byte('0' + n%10)
-		n /= 10
-	}
 }

@@ -28,10 +28,6 @@ type history struct {
 	events chan events
 }
 
-func newHistory() history {
-	return history{version: listVersion, oldest: listVersion, events: make(chan events)}
-}
-
 // now gives which pods there are, and the versions.
 func (h *history) now() (generation uint64, version, oldest int64) {
 	h.mu.Lock()
@@ -76,7 +72,6 @@ func (h *history) expire(ctx context.Context, replace bool) error {
 	return h.tell(ctx, events{expired: true})
 }
 
-// happen makes events of the pods that there are.
 func (s *Server) happen(ctx context.Context, query url.Values) error {
 	n, err := strconv.Atoi(query.Get("count"))
 	if err != nil || n < 0 || n > s.options.Pods {
@@ -98,7 +93,6 @@ func (s *Server) happen(ctx context.Context, query url.Values) error {
 	return h.tell(ctx, e)
 }
 
-// addEvents registers what makes things happen.
 func (s *Server) addEvents() {
 	for path, act := range map[string]func(*http.Request) error{
 		"await":   func(r *http.Request) error { return s.history.tell(r.Context(), events{}) },

@@ -56,10 +56,6 @@ func newPage(query url.Values, objects int, version, oldest int64) (page, *apier
 // start at.
 const tokenFormat = "%d.%d"
 
-// chunkBytes is what is gathered before it is written.
-const chunkBytes = 64 << 10
-
-// itemWriter writes the items of a page, one after the other.
 type itemWriter struct {
 	objects   pods
 	templates []*template
@@ -75,27 +71,21 @@ func (w *itemWriter) size() int {
 	return size
 }
 
-// write writes all items, sep between them, after what head holds.
-func (w *itemWriter) write(out io.Writer, head []byte, sep string) (int, error) {
+// write writes all items, sep between them.
+func (w *itemWriter) write(out io.Writer, sep string) (written int, err error) {
 	var v values
-	written, chunk := 0, append(make([]byte, 0, chunkBytes+chunkBytes/8), head...)
-	for i := w.page.from; i < w.page.to; i++ {
+	var item []byte
+	for i := w.page.from; i < w.page.to && err == nil; i++ {
+		item = item[:0]
 		if i > w.page.from {
-			chunk = append(chunk, sep...)
+			item = append(item, sep...)
 		}
 		w.objects.fill(i, &v)
-		chunk = w.templates[w.objects.shape(i)].append(chunk, &v)
-		if len(chunk) < chunkBytes {
-			continue
-		}
-		n, err := out.Write(chunk)
-		if written += n; err != nil {
-			return written, err
-		}
-		chunk = chunk[:0]
+		item = w.templates[w.objects.shape(i)].append(item, &v)
+		written += len(item)
+		_, err = out.Write(item)
 	}
-	n, err := out.Write(chunk)
-	return written + n, err
+	return written, err
 }
 
 // writeProtobuf writes the list as apimachinery's serializer does: four bytes of
@@ -113,19 +103,22 @@ func (w *itemWriter) writeProtobuf(out io.Writer) error {
 	}
 	unknown := runtime.Unknown{TypeMeta: runtime.TypeMeta{APIVersion: "meta.k8s.io/v1", Kind: "PartialObjectMetadataList"}}
 	_, err = unknown.MarshalToWriter(out, len(head)+w.size(), func(out io.Writer) (int, error) {
-		return w.write(out, head, "")
+		if _, err := out.Write(head); err != nil {
+			return 0, err
+		}
+		written, err := w.write(out, "")
+		return len(head) + written, err
 	})
 	return err
 }
 
-// writeJSON writes the list as apimachinery's serializer does.
 func (w *itemWriter) writeJSON(out io.Writer) error {
 	encoded, err := json.Marshal(w.page.meta)
 	if err != nil {
 		return fmt.Errorf("encode the metadata of a list: %w", err)
 	}
-	head := fmt.Appendf(nil, `{"kind":"PartialObjectMetadataList","apiVersion":"meta.k8s.io/v1","metadata":%s,"items":[`, encoded)
-	if _, err := w.write(out, head, ","); err != nil {
+	fmt.Fprintf(out, `{"kind":"PartialObjectMetadataList","apiVersion":"meta.k8s.io/v1","metadata":%s,"items":[`, encoded)
+	if _, err := w.write(out, ","); err != nil {
 		return err
 	}
 	_, err = io.WriteString(out, "]}\n")

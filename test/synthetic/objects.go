@@ -9,7 +9,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// workload is what the pods of one Deployment have in common.
 type workload struct{ name, component, environment string }
 
 // workloads are sorted by name. No name is another's beginning up to a dash, or
@@ -41,7 +40,6 @@ var workloads = []workload{
 	{"warehouse-planner", "worker", "staging"},
 }
 
-// epoch is when the oldest object was created.
 var epoch = time.Date(2026, time.March, 2, 8, 0, 0, 0, time.UTC)
 
 // podMeta is the metadata of a pod of workload w, about 1.3 KB of it without
@@ -72,7 +70,6 @@ func podMeta(w int, v *values, extra int) metav1.ObjectMeta {
 	}
 }
 
-// kubeletFields are what the kubelet manages of a pod.
 const kubeletFields = `{"f:status":{"f:conditions":{"k:{\"type\":\"Ready\"}":{".":{},"f:lastProbeTime":{},"f:status":{},"f:type":{}}},` +
 	`"f:containerStatuses":{},"f:hostIP":{},"f:phase":{},"f:podIP":{},"f:podIPs":{".":{},"k:{\"ip\":\"10.64.0.1\"}":{".":{},"f:ip":{}}},"f:startTime":{}}}`
 

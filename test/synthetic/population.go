@@ -64,7 +64,6 @@ func (v *values) put(dst []byte, letter byte) {
 	putText(dst, v.seed+uint64(letter))
 }
 
-// unique is the n-th unique value of the object.
 func (v *values) unique(n, width int) string {
 	if v.seed == 0 {
 		return strings.Repeat(uniqueLetters[n:n+1], width)
@@ -78,13 +77,14 @@ func (v *values) unique(n, width int) string {
 // letter, which would look like a marker, and nothing that HTML escapes.
 func putText(dst []byte, seed uint64) {
 	const alphabet = "abcdefghijklmnopqrstuvwxyz012345"
-	for bits := uint64(0); len(dst) > 0; dst = dst[min(len(dst), 12):] {
-		seed = mix(seed)
-		bits = seed
-		for i := range min(len(dst), 12) {
-			dst[i] = alphabet[bits&31]
-			bits >>= 5
+	bits := uint64(0)
+	for i := range dst {
+		if i%12 == 0 {
+			seed = mix(seed)
+			bits = seed
 		}
+		dst[i] = alphabet[bits&31]
+		bits >>= 5
 	}
 }
 
@@ -99,10 +99,8 @@ const firstVersion = 1_000_000_000
 // listVersion is that of every list until something happens: no object is newer.
 const listVersion = 2_000_000_000
 
-// namespaces is how many there are.
 const namespaces = 300
 
-// putNamespace sets the name and the team of the i-th namespace.
 func putNamespace(i int, v *values) {
 	team := teams[i*len(teams)/namespaces]
 	copy(v.get(fieldTeam), team)
@@ -112,7 +110,6 @@ func putNamespace(i int, v *values) {
 	putDecimal(name[len(team)+1:], i)
 }
 
-// replicas is the number of pods of one ReplicaSet.
 const replicas = 5
 
 // pods are a population, in the order of their keys in etcd, which is that of
@@ -127,19 +124,13 @@ type pods struct {
 	generation uint64
 }
 
-// place is where an alike pod stands in its namespace.
-type place struct {
-	workload                int
-	replicaSet, replicaSets int // index in the workload, and how many it has
-	replica                 int // index in the ReplicaSet
-}
-
-// place is that of pod i of a namespace with so many.
-func (p pods) place(i, size int) place {
+// place is where pod i stands of a namespace with so many alike ones: its workload,
+// the index of its ReplicaSet there and how many there are, and its own index in that.
+func (p pods) place(i, size int) (workload, set, sets, replica int) {
 	w := part(i, size, len(workloads))
 	start := partStart(w, size, len(workloads))
 	inWorkload, size := i-start, partStart(w+1, size, len(workloads))-start
-	return place{w, inWorkload / replicas, (size + replicas - 1) / replicas, inWorkload % replicas}
+	return w, inWorkload / replicas, (size + replicas - 1) / replicas, inWorkload % replicas
 }
 
 // namespaceOf gives the namespace of pod i, its index there, and how many pods
@@ -152,16 +143,15 @@ func (p pods) namespaceOf(i int) (namespace, index, size int) {
 
 func (p pods) seed(i int) uint64 { return mix(p.generation<<50 | uint64(i)) }
 
-// shape is which template pod i is made from.
 func (p pods) shape(i int) int {
 	if p.mixed {
 		return int(mix(p.seed(i)) % mixedShapes)
 	}
 	_, index, size := p.namespaceOf(i)
-	return p.place(index, size).workload
+	workload, _, _, _ := p.place(index, size)
+	return workload
 }
 
-// fill sets the values of pod i.
 func (p pods) fill(i int, v *values) {
 	namespace, index, size := p.namespaceOf(i)
 	putNamespace(namespace, v)
@@ -174,11 +164,11 @@ func (p pods) fill(i int, v *values) {
 		putUID(v.get(fieldOwnerUID), mix(v.seed))
 		return
 	}
-	at := p.place(index, size)
-	set := mix(p.generation<<50 | uint64(namespace)<<40 | uint64(at.workload)<<32 | uint64(at.replicaSet) | 1<<63)
-	putSpread(v.get(fieldHash), at.replicaSet, at.replicaSets, set)
-	putUID(v.get(fieldOwnerUID), set)
-	putSpread(v.get(fieldSuffix), at.replica, replicas, v.seed)
+	workload, set, sets, replica := p.place(index, size)
+	ofSet := mix(p.generation<<50 | uint64(namespace)<<40 | uint64(workload)<<32 | uint64(set) | 1<<63)
+	putSpread(v.get(fieldHash), set, sets, ofSet)
+	putUID(v.get(fieldOwnerUID), ofSet)
+	putSpread(v.get(fieldSuffix), replica, replicas, v.seed)
 }
 
 // part tells in which of n equal parts of total the index i is.

@@ -9,13 +9,19 @@
 package synthetic
 
 import (
+	"bufio"
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"mime"
 	"net/http"
+	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
@@ -66,7 +72,6 @@ type Server struct {
 // shape makes the metadata of an object from what it does not share with others.
 type shape func(v *values) metav1.ObjectMeta
 
-// resourceKind is a resource that the server has, and its objects.
 type resourceKind struct {
 	path      string
 	objects   pods
@@ -86,7 +91,8 @@ func New(options Options) (*Server, error) {
 		return nil, fmt.Errorf("synthetic server with the profile %q: give %s or %s", options.Profile, Alike, Mixed)
 	}
 	kinds := newKinds(options)
-	s := &Server{options: options, mux: http.NewServeMux(), pods: kinds[0], history: newHistory()}
+	s := &Server{options: options, mux: http.NewServeMux(), pods: kinds[0]}
+	s.history.version, s.history.oldest, s.history.events = listVersion, listVersion, make(chan events)
 	s.addDiscovery()
 	s.addEvents()
 	for _, kind := range kinds {
@@ -101,27 +107,19 @@ func New(options Options) (*Server, error) {
 // newKinds lists what the server has: pods, and Deployments, so there is an API
 // group besides the core.
 func newKinds(options Options) []*resourceKind {
-	alike := alikeShapes(options.AnnotationBytes)
-	podShapes := alike
-	if options.Profile == Mixed {
-		podShapes = nil
-		for number := range mixedShapes {
-			set := newMixedShape(number)
-			podShapes = append(podShapes, func(v *values) metav1.ObjectMeta { return set.meta(v, options.AnnotationBytes) })
-		}
-	}
-	return []*resourceKind{
-		{path: "/api/v1/pods", shapes: podShapes, objects: pods{count: options.Pods, mixed: options.Profile == Mixed}},
-		{path: "/apis/apps/v1/deployments", shapes: alike, objects: pods{count: options.Deployments}},
-	}
-}
-
-func alikeShapes(annotationBytes int) []shape {
-	var all []shape
+	var alike, mixed []shape
 	for w := range workloads {
-		all = append(all, func(v *values) metav1.ObjectMeta { return podMeta(w, v, annotationBytes) })
+		alike = append(alike, func(v *values) metav1.ObjectMeta { return podMeta(w, v, options.AnnotationBytes) })
 	}
-	return all
+	for number := range mixedShapes {
+		set := newMixedShape(number)
+		mixed = append(mixed, func(v *values) metav1.ObjectMeta { return set.meta(v, options.AnnotationBytes) })
+	}
+	ofPods := &resourceKind{path: "/api/v1/pods", shapes: alike, objects: pods{count: options.Pods}}
+	if options.Profile == Mixed {
+		ofPods.shapes, ofPods.objects.mixed = mixed, true
+	}
+	return []*resourceKind{ofPods, {path: "/apis/apps/v1/deployments", shapes: alike, objects: pods{count: options.Deployments}}}
 }
 
 func (k *resourceKind) addTemplates() error {
@@ -138,10 +136,28 @@ func (k *resourceKind) addTemplates() error {
 	return nil
 }
 
+const discoveryFormat = `{"kind":"APIGroupDiscoveryList","apiVersion":"apidiscovery.k8s.io/v2","items":[{"metadata":{"name":%[1]q},` +
+	`"versions":[{"version":"v1","freshness":"Current","resources":[{"resource":%[2]q,"scope":"Namespaced","verbs":[%[4]s],` +
+	`"responseKind":{"group":%[1]q,"version":"v1","kind":%[3]q}}]}]}]}`
+
+// addDiscovery registers what tells a client which resources there are: one
+// document for the core, and one for the groups. No client of today asks for
+// more.
+func (s *Server) addDiscovery() {
+	for path, document := range map[string]string{
+		"/api":  fmt.Sprintf(discoveryFormat, "", "pods", "Pod", `"list","watch"`),
+		"/apis": fmt.Sprintf(discoveryFormat, "apps", "deployments", "Deployment", `"list"`),
+	} {
+		s.mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList")
+			_, _ = io.WriteString(w, document)
+		})
+	}
+}
+
 // ServeHTTP answers one request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
 
-// serve answers a list or a watch of one kind.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request, kind *resourceKind) {
 	form, err := negotiate(r.Header.Get("Accept"), s.options.JSONOnly)
 	if err != nil {
@@ -171,13 +187,36 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, kind *resourceKin
 	if form == inJSON {
 		write = items.writeJSON
 	}
-	if err := write(w); err != nil {
+	out := bufio.NewWriterSize(w, 64<<10)
+	if err := errors.Join(write(out), out.Flush()); err != nil {
 		// Only cutting the connection tells the client that this is not all.
 		panic(http.ErrAbortHandler)
 	}
 }
 
-// fail answers with a Status.
+type encoding string
+
+const (
+	inProtobuf = encoding(runtime.ContentTypeProtobuf)
+	inJSON     = encoding(runtime.ContentTypeJSON)
+)
+
+// negotiate picks the first of the accepted types that is served: metadata in
+// protobuf or JSON. The order is the preference; client-go's clients send no
+// weights.
+func negotiate(accept string, jsonOnly bool) (encoding, error) {
+	for one := range strings.SplitSeq(accept, ",") {
+		mediaType, parameters, err := mime.ParseMediaType(one)
+		if err != nil || parameters["g"] != "meta.k8s.io" || parameters["v"] != "v1" || !strings.HasPrefix(parameters["as"], "PartialObjectMetadata") {
+			continue
+		}
+		if found := encoding(mediaType); found == inProtobuf && !jsonOnly || found == inJSON {
+			return found, nil
+		}
+	}
+	return inJSON, fmt.Errorf("only %s and %s are served, as PartialObjectMetadata of meta.k8s.io/v1, not %q", inProtobuf, inJSON, accept)
+}
+
 func fail(w http.ResponseWriter, err *apierrors.StatusError) {
 	w.Header().Set("Content-Type", string(inJSON))
 	w.WriteHeader(int(err.ErrStatus.Code))
@@ -199,8 +238,5 @@ func WriteKubeconfig(file, url string, trusted []byte) error {
 	config.AuthInfos["synthetic"] = &clientcmdapi.AuthInfo{}
 	config.Contexts["synthetic"] = &clientcmdapi.Context{Cluster: "synthetic", AuthInfo: "synthetic"}
 	config.CurrentContext = "synthetic"
-	if err := clientcmd.WriteToFile(*config, file); err != nil {
-		return fmt.Errorf("write the synthetic server's kubeconfig: %w", err)
-	}
-	return nil
+	return clientcmd.WriteToFile(*config, file)
 }

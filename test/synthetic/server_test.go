@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -86,23 +85,12 @@ func listAll(t *testing.T, resource metadata.Getter, limit int64) (all []metav1.
 			t.Fatalf("a page has %d objects, the limit is %d", n, limit)
 		}
 		for _, item := range page.Items {
-			all = append(all, local(item.ObjectMeta))
+			all = append(all, item.ObjectMeta)
 		}
 		if options.Continue = page.Continue; options.Continue == "" {
 			return all
 		}
 	}
-}
-
-// local brings times to the location in which they were made: decoders choose
-// the machine's.
-func local(meta metav1.ObjectMeta) metav1.ObjectMeta {
-	meta.CreationTimestamp = metav1.NewTime(meta.CreationTimestamp.UTC())
-	for i, entry := range meta.ManagedFields {
-		at := metav1.NewTime(entry.Time.UTC())
-		meta.ManagedFields[i].Time = &at
-	}
-	return meta
 }
 
 // podsOf gives the metadata of the i-th pod of a server with these options.
@@ -115,6 +103,8 @@ func podsOf(options Options) func(i int) metav1.ObjectMeta {
 	}
 }
 
+// TestMetadataClientReadsAllPages wants each object once, in order. What it looks
+// like is TestBytesAreApimachinerys' business.
 func TestMetadataClientReadsAllPages(t *testing.T) {
 	const count = 1200
 	for _, test := range []struct {
@@ -134,9 +124,8 @@ func TestMetadataClientReadsAllPages(t *testing.T) {
 				t.Fatalf("%+v, limit %d: %d objects, want %d", test, limit, len(got), count)
 			}
 			for i := range got {
-				// Only for a difference: cmp is a hundred times slower.
-				if want := pod(i); !reflect.DeepEqual(want, got[i]) {
-					t.Fatalf("%+v, limit %d: object %d (-want +got):\n%s", test, limit, i, cmp.Diff(want, got[i]))
+				if want := pod(i); got[i].Name != want.Name || got[i].UID != want.UID {
+					t.Fatalf("%+v, limit %d: object %d is %s, want %s", test, limit, i, got[i].Name, want.Name)
 				}
 			}
 		}
@@ -178,20 +167,15 @@ func TestRefusals(t *testing.T) {
 		server := start(t, Options{Pods: 100, JSONOnly: jsonOnly})
 		for query, want := range map[string]int{
 			"limit=-1": 400, "limit=x": 400, "continue=x": 400, "continue=2000000000.101": 400, "continue=1999999999.5": 410,
-			"labelSelector=a": 400, "resourceVersion=0": 400,
+			"labelSelector=a": 400, "resourceVersion=0": 400, "watch=1&resourceVersion=2000000000": 405,
 		} {
 			request(t, server, http.MethodGet, "/api/v1/pods?"+query, acceptJSON, want)
 		}
-		request(t, server, http.MethodGet, "/api/v1/pods?watch=1&resourceVersion=2000000000", acceptJSON, http.StatusMethodNotAllowed)
-	}
-	protobufs := map[bool]int{false: http.StatusOK, true: http.StatusNotAcceptable}
-	for jsonOnly, want := range protobufs {
-		request(t, start(t, Options{JSONOnly: jsonOnly}), http.MethodGet, "/api/v1/pods", acceptProtobuf, want)
-	}
-	server := start(t, Options{Pods: 3})
-	request(t, server, http.MethodGet, "/api/v1/pods", "application/json", http.StatusNotAcceptable)
-	for _, query := range []string{"", "?count=x", "?count=4&type=ADDED", "?count=-1&type=ADDED", "?count=1&type=BOOKMARK"} {
-		request(t, server, http.MethodPost, "/synthetic/events"+query, "", http.StatusBadRequest)
+		request(t, server, http.MethodGet, "/api/v1/pods", acceptProtobuf, map[bool]int{false: 200, true: 406}[jsonOnly])
+		request(t, server, http.MethodGet, "/api/v1/pods", "application/json", 406)
+		for _, query := range []string{"", "?count=x", "?count=101&type=ADDED", "?count=-1&type=ADDED", "?count=1&type=BOOKMARK"} {
+			request(t, server, http.MethodPost, "/synthetic/events"+query, "", 400)
+		}
 	}
 }
 
@@ -221,7 +205,7 @@ func TestEvents(t *testing.T) {
 		}
 		for i := range 4 {
 			event := <-w.ResultChan()
-			meta := local(event.Object.(*metav1.PartialObjectMetadata).ObjectMeta)
+			meta := event.Object.(*metav1.PartialObjectMetadata).ObjectMeta
 			got = append(got, fmt.Sprintf("%s %s %d", event.Type, meta.ResourceVersion, slices.Index(names, meta.Name)))
 			if i < 2 {
 				present[i].ResourceVersion = meta.ResourceVersion

@@ -42,7 +42,6 @@ func newTemplate(object *metav1.PartialObjectMetadata, form encoding) (*template
 	return t, nil
 }
 
-// append writes the item with these values.
 func (t *template) append(dst []byte, v *values) []byte {
 	start := len(dst)
 	dst = append(dst, t.encoded...)

@@ -6,42 +6,26 @@ package main
 
 import (
 	"context"
-	"errors"
+	"crypto/tls"
 	"flag"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"os"
-	"os/signal"
-	"syscall"
+
+	"labelstream/test/loopback"
 )
 
 func main() {
 	certificate := flag.String("certificate", "", "PEM file with the certificate to serve")
 	key := flag.String("key", "", "PEM file with the certificate's key")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, *certificate, *key); err != nil {
-		fmt.Fprintln(os.Stderr, "bare:", err)
-		os.Exit(1)
-	}
-}
-
-// run serves until the context ends, and cuts what is open then.
-func run(ctx context.Context, certificate, key string) error {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return fmt.Errorf("listen for reviews: %w", err)
-	}
-	fmt.Printf("listening on https://%s\n", listener.Addr())
-	server := &http.Server{Handler: http.HandlerFunc(answer)}
-	defer context.AfterFunc(ctx, func() { server.Close() })()
-	if err := server.ServeTLS(listener, certificate, key); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serve on %s: %w", listener.Addr(), err)
-	}
-	return nil
+	loopback.Main("bare", func(ctx context.Context) error {
+		pair, err := tls.LoadX509KeyPair(*certificate, *key)
+		if err != nil {
+			return fmt.Errorf("read the certificate: %w", err)
+		}
+		return loopback.Serve(ctx, http.HandlerFunc(answer), &pair, nil)
+	})
 }
 
 // constant allows whatever was asked, and is as long as an answer of labelstream.

@@ -15,25 +15,22 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"os/signal"
 	"regexp"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
+
+	"labelstream/test/loopback"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:])
-	stop()
-	if err != nil && !errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(os.Stderr, "bench:", err)
-		os.Exit(1)
+	if len(os.Args) > 2 && os.Args[1] == "launch" {
+		loopback.Main("launch", func(context.Context) error { return runLaunched(os.Args[2:]) })
+		return
 	}
+	loopback.Main("bench", func(ctx context.Context) error { return run(ctx, os.Args[1:]) })
 }
 
-// options are what the command line chooses.
 type options struct {
 	command  string // that writes the results again
 	objects  []int
@@ -89,6 +86,9 @@ func parseOptions(args []string) (options, error) {
 
 func run(ctx context.Context, args []string) error {
 	o, err := parseOptions(args)
+	if errors.Is(err, flag.ErrHelp) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}

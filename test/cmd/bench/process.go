@@ -1,24 +1,19 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
-	"time"
 
 	"labelstream/test/process"
 )
 
-// programs are the paths of the binaries.
 type programs struct{ synthetic, sink, metalist, bare, launch, labelstream, versus string }
 
 // build compiles what is measured and what it is measured with into the
@@ -33,7 +28,7 @@ func build(ctx context.Context, directory, versus string) (programs, error) {
 		{&p.sink, "sink", ".", "./cmd/sink"},
 		{&p.metalist, "metalist", ".", "./cmd/metalist"},
 		{&p.bare, "bare", ".", "./cmd/bare"},
-		{&p.launch, "launch", ".", "./cmd/launch"},
+		{&p.launch, "launch", ".", "./cmd/bench"},
 		{&p.labelstream, "labelstream", "..", "."},
 		{&p.versus, "versus", "", ""},
 	} {
@@ -72,36 +67,6 @@ func install(from, to string) (err error) {
 	// The wrappers hide the files' own ways to copy, so the buffer is used.
 	_, err = io.CopyBuffer(struct{ io.Writer }{target}, struct{ io.Reader }{source}, make([]byte, 32<<10))
 	return err
-}
-
-// launched is what cmd/launch tells of the process that it ran.
-type launched struct {
-	CPU, Wall   time.Duration
-	Peak, Floor int64 // bytes
-	ExitCode    int
-	Output      string
-}
-
-// launch runs a program to its end, through cmd/launch.
-func launch(ctx context.Context, launcher string, environment []string, program string, args ...string) (l launched, err error) {
-	var output, errs bytes.Buffer
-	command := exec.CommandContext(ctx, launcher, append([]string{program}, args...)...)
-	command.Env = append(cleanEnvironment(), environment...)
-	command.Stdout, command.Stderr = &output, &errs
-	err = command.Run()
-	if err == nil {
-		err = json.Unmarshal(output.Bytes(), &l)
-	}
-	name := filepath.Base(program)
-	switch {
-	case err != nil:
-		return l, fmt.Errorf("launch %s: %w\n%s", name, errors.Join(err, context.Cause(ctx)), &errs)
-	case l.ExitCode != 0:
-		return l, fmt.Errorf("%s ended with exit code %d:\n%s", name, l.ExitCode, &errs)
-	case l.Peak <= l.Floor:
-		return l, fmt.Errorf("measure %s: its peak memory of %d bytes is not more than the launcher's %d", name, l.Peak, l.Floor)
-	}
-	return l, nil
 }
 
 // cleanEnvironment leaves out what would change a measured program: settings of

@@ -45,7 +45,6 @@ func median(numbers []float64) float64 {
 	return (sorted[(len(sorted)-1)/2] + sorted[len(sorted)/2]) / 2
 }
 
-// all is a number of each run.
 func all(runs []usage, of func(usage) float64) []float64 {
 	numbers := make([]float64, len(runs))
 	for i, u := range runs {
@@ -74,7 +73,6 @@ const introduction = "# Benchmarks\n\n" +
 	"CPU is user and system time, the median of the runs with the least and the most; rates are by wall time, and all but memory are\n" +
 	"medians; memory is the highest of all runs. Ratios are labelstream's by the reference's, medians over the pairs.\n"
 
-// report writes the results in Markdown.
 func report(machine string, o options, results []result, micro string) string {
 	var text strings.Builder
 	fmt.Fprintf(&text, introduction, o.command, machine, o.runs)
@@ -129,12 +127,10 @@ func sectionTable(results []result) string {
 	return text.String()
 }
 
-// label names a step of a scenario.
 func label(s scenario, step int) string {
 	return strings.Trim(s.name+": "+steps[s.mode][step], ": ")
 }
 
-// row is one side of a step, by column.
 func row(name, process string, runs []usage, ratios []string) []string {
 	cpu := all(runs, func(u usage) float64 { return u.CPU.Seconds() })
 	milliseconds := func(of func(usage) time.Duration) string {
@@ -153,7 +149,6 @@ func row(name, process string, runs []usage, ratios []string) []string {
 	return append(append(cells, ratios...), make([]string, len(columns)-len(cells)-len(ratios))...)
 }
 
-// ratioCells are those of a step that is compared.
 func ratioCells(p pairs) []string {
 	if len(p.reference) == 0 {
 		return nil
@@ -172,7 +167,6 @@ func unlessZero(format string, number float64) string {
 	return fmt.Sprintf(format, number)
 }
 
-// verdict is a promise with what was measured.
 type verdict struct {
 	promise
 	measured float64

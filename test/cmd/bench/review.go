@@ -5,16 +5,15 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
+	"labelstream/test/loopback"
 	"labelstream/test/process"
 	"labelstream/test/reviews"
-	"labelstream/test/selfsigned"
 )
 
 // reviewInterval is that of 1,000 a second.
@@ -24,7 +23,6 @@ const reviewInterval = time.Millisecond
 // be open and caches warm.
 const warmTime = 500 * time.Millisecond
 
-// reviewer is a daemon that takes reviews.
 type reviewer struct {
 	daemonProcess
 	loadTime time.Duration
@@ -65,13 +63,7 @@ func (r *reviewer) end(ctx context.Context) error {
 }
 
 // bareServer reads the reviews and answers a constant.
-type bareServer struct {
-	fixture  *fixture
-	program  string
-	loadTime time.Duration
-	process  *process.Process
-	client   *reviews.Client
-}
+type bareServer struct{ reviewer }
 
 func (b *bareServer) begin(ctx context.Context) (err error) {
 	url := ""
@@ -80,16 +72,9 @@ func (b *bareServer) begin(ctx context.Context) (err error) {
 	return err
 }
 
-func (b *bareServer) step(ctx context.Context, i int) (usage, error) {
-	return load(ctx, b.client, i, b.loadTime, b.process.Pid())
-}
-
-func (b *bareServer) end(context.Context) error {
+func (b *bareServer) end(ctx context.Context) error {
 	b.client.Close()
-	if b.process == nil {
-		return nil
-	}
-	return b.process.Stop()
+	return b.daemonProcess.end(ctx)
 }
 
 // load puts the reviews of a step on a process for so long.
@@ -128,7 +113,7 @@ func percentile(took []time.Duration, hundredths int) time.Duration {
 
 // writeCertificate writes tls.crt and tls.key, and gives what clients trust.
 func writeCertificate(directory string) (*x509.CertPool, error) {
-	certificate, trusted, err := selfsigned.Certificate()
+	certificate, trusted, err := loopback.Certificate()
 	if err != nil {
 		return nil, err
 	}
@@ -144,14 +129,4 @@ func writeCertificate(directory string) (*x509.CertPool, error) {
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(trusted)
 	return pool, nil
-}
-
-// freeAddress is one of the loopback interface that nobody listens on.
-func freeAddress() (string, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("find a free port: %w", err)
-	}
-	defer listener.Close()
-	return listener.Addr().String(), nil
 }

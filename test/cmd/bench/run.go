@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -15,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"labelstream/test/loopback"
 	"labelstream/test/process"
 )
 
@@ -134,7 +134,7 @@ func subjects(f [2]*fixture, p programs, o options) []subject {
 	case s.reference == clientGo:
 		return []subject{product, &metalist{fixture: f[1], program: p.metalist}}
 	case s.reference == bare:
-		return []subject{product, &bareServer{fixture: f[1], program: p.bare, loadTime: o.loadTime}}
+		return []subject{product, &bareServer{reviewer{daemonProcess: daemonProcess{fixture: f[1], program: p.bare}, loadTime: o.loadTime}}}
 	}
 	return []subject{product}
 }
@@ -160,9 +160,11 @@ func startFixture(ctx context.Context, directory string, s scenario, p programs)
 	if f.trusted, err = writeCertificate(directory); err != nil {
 		return f, err
 	}
-	if f.webhook, err = freeAddress(); err != nil {
+	ports, err := loopback.FreePorts(1)
+	if err != nil {
 		return f, err
 	}
+	f.webhook = fmt.Sprintf("127.0.0.1:%d", ports[0])
 	for _, one := range []struct {
 		url           *string
 		name, program string
@@ -192,12 +194,12 @@ func (f *fixture) stop() (err error) {
 // received is how many samples the sink has counted. Each must be of a series of
 // its own.
 func (f *fixture) received(ctx context.Context) (int, error) {
-	text, err := ask(ctx, http.MethodGet, f.sink+"/totals")
+	text, err := loopback.Ask(ctx, http.DefaultClient, http.MethodGet, f.sink+"/totals", nil)
 	if err != nil {
 		return 0, err
 	}
 	var totals struct{ Series, Samples int }
-	if err := json.Unmarshal([]byte(text), &totals); err != nil {
+	if err := json.Unmarshal(text, &totals); err != nil {
 		return 0, fmt.Errorf("read the totals of the sink: %w", err)
 	}
 	if totals.Series != totals.Samples {
@@ -287,7 +289,6 @@ func (b *backfill) step(ctx context.Context, _ int) (usage, error) {
 	return usageOf(l, s.objects), err
 }
 
-// metalist is client-go's bare metadata list.
 type metalist struct {
 	wholeRun
 	fixture *fixture
@@ -374,7 +375,7 @@ func (w *watcher) step(ctx context.Context, i int) (usage, error) {
 		}
 	}
 	for _, act := range append(stage.acts, "await") {
-		if _, err := ask(ctx, http.MethodPost, w.fixture.synthetic+"/synthetic/"+act); err != nil {
+		if _, err := loopback.Ask(ctx, http.DefaultClient, http.MethodPost, w.fixture.synthetic+"/synthetic/"+act, nil); err != nil {
 			return usage{}, fmt.Errorf("%w; labelstream's log ends:\n%s", err, process.Tail(w.log(), 5))
 		}
 	}
@@ -386,26 +387,4 @@ func (w *watcher) step(ctx context.Context, i int) (usage, error) {
 	u.CPU -= w.cpu
 	w.cpu = account.CPU
 	return u, err
-}
-
-// ask sends a request over a connection of its own, so none is left behind.
-func ask(ctx context.Context, method, url string) (string, error) {
-	request, err := http.NewRequestWithContext(ctx, method, url, nil)
-	if err != nil {
-		return "", fmt.Errorf("%s %s: %w", method, url, err)
-	}
-	request.Close = true
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return "", fmt.Errorf("%s %s: %w", method, url, errors.Join(err, context.Cause(ctx)))
-	}
-	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
-	if err == nil && response.StatusCode != http.StatusOK {
-		err = fmt.Errorf("it answered %s: %s", response.Status, text)
-	}
-	if err != nil {
-		return "", fmt.Errorf("%s %s: %w", method, url, err)
-	}
-	return string(text), nil
 }

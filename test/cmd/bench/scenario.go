@@ -7,7 +7,6 @@ import (
 	"strconv"
 )
 
-// mode is how labelstream runs.
 type mode int
 
 const (
@@ -158,7 +157,6 @@ func at(objects int, promises ...promise) []promise {
 	return promises
 }
 
-// thousands writes a number with commas.
 func thousands(n int) string {
 	text := strconv.Itoa(n)
 	for at := len(text) - 3; at > 0; at -= 3 {

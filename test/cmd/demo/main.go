@@ -11,7 +11,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -19,6 +18,7 @@ import (
 	"time"
 
 	"labelstream/test/controlplane"
+	"labelstream/test/loopback"
 	"labelstream/test/receiver"
 )
 
@@ -29,13 +29,7 @@ const examples = "../examples"
 const account = "labelstream"
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Stdout, os.Stderr)
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "demo:", err)
-		os.Exit(1)
-	}
+	loopback.Main("demo", func(ctx context.Context) error { return run(ctx, os.Stdout, os.Stderr) })
 }
 
 func run(ctx context.Context, stdout, stderr io.Writer) error {
@@ -73,7 +67,6 @@ type demo struct {
 	stdout, stderr io.Writer
 }
 
-// say prints what is being done.
 func (d *demo) say(format string, args ...any) {
 	fmt.Fprintf(d.stdout, "\n==> "+format+"\n", args...)
 }
@@ -92,7 +85,7 @@ func (d *demo) print(ctx context.Context) error {
 func (d *demo) show(ctx context.Context) (err error) {
 	begun := time.Now()
 	d.say("starting etcd and kube-apiserver %s on loopback", controlplane.Version)
-	plane, err := controlplane.Start(ctx, controlplane.Options{Users: []string{account}, Progress: d.stderr})
+	plane, err := controlplane.Start(ctx, controlplane.Options{Users: []string{account}})
 	if err != nil {
 		return err
 	}
@@ -145,7 +138,6 @@ func (d *demo) backfill(ctx context.Context, kubeconfig, destination string) err
 	return d.labelstream(ctx, append(chosen, "KUBECONFIG="+kubeconfig, "HOME="+d.dir), "--once")
 }
 
-// labelstream runs the binary to its end.
 func (d *demo) labelstream(ctx context.Context, env []string, args ...string) error {
 	cmd := exec.CommandContext(ctx, d.binary, args...)
 	cmd.Env = env

@@ -10,55 +10,59 @@ import (
 	"path/filepath"
 	"time"
 
-	authorizationv1 "k8s.io/api/authorization/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/yaml"
-	"k8s.io/client-go/discovery/cached/memory"
 	"k8s.io/client-go/dynamic"
-	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/restmapper"
 
 	"labelstream/test/controlplane"
 )
 
-// pollInterval is how often the API server is asked whether it has taken in
-// what was created, and patience how long.
-const (
-	pollInterval = 50 * time.Millisecond
-	patience     = 30 * time.Second
-)
-
-// populate creates the objects of all manifests, and returns when the account
-// may read them.
 func (d *demo) populate(ctx context.Context, plane *controlplane.ControlPlane) error {
 	config, err := plane.Config(controlplane.Admin)
 	if err != nil {
 		return err
 	}
+	client, err := dynamic.NewForConfig(config)
+	if err != nil {
+		return fmt.Errorf("make a client: %w", err)
+	}
 	objects, err := manifests(examples)
 	if err != nil {
 		return err
 	}
-	client, err := kubernetes.NewForConfig(config)
-	if err != nil {
-		return fmt.Errorf("make a client: %w", err)
-	}
-	applier := &applier{mapper: restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(client.Discovery()))}
-	if applier.client, err = dynamic.NewForConfig(config); err != nil {
-		return fmt.Errorf("make a client: %w", err)
-	}
 	for _, object := range objects {
-		if err := applier.apply(ctx, object); err != nil {
+		if err := apply(ctx, client, object); err != nil {
 			return fmt.Errorf("create %s: %w", title(object), err)
 		}
 		fmt.Fprintln(d.stdout, "   ", title(object))
 	}
-	return awaitAccess(ctx, plane)
+	return nil
 }
 
-// title is how an object is called in the output.
+// apply creates an object. Where the server does not have its kind, that may just
+// have been defined, so it is tried again for half a minute.
+func apply(ctx context.Context, client *dynamic.DynamicClient, object *unstructured.Unstructured) error {
+	// No kind of the examples has an irregular plural.
+	plural, _ := meta.UnsafeGuessKindToResource(object.GroupVersionKind())
+	resource := client.Resource(plural).Namespace(object.GetNamespace())
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	for {
+		_, err := resource.Apply(ctx, object.GetName(), object, metav1.ApplyOptions{FieldManager: "labelstream-demo"})
+		if !apierrors.IsNotFound(err) {
+			return err
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
 func title(object *unstructured.Unstructured) string {
 	if object.GetNamespace() == "" {
 		return object.GetKind() + " " + object.GetName()
@@ -96,76 +100,4 @@ func manifests(dir string) ([]*unstructured.Unstructured, error) {
 		}
 	}
 	return objects, nil
-}
-
-// applier creates objects of any kind that the server has.
-type applier struct {
-	client *dynamic.DynamicClient
-	mapper *restmapper.DeferredDiscoveryRESTMapper
-}
-
-func (a *applier) apply(ctx context.Context, object *unstructured.Unstructured) error {
-	mapping, err := a.mapping(ctx, object)
-	if err != nil {
-		return err
-	}
-	_, err = a.client.Resource(mapping.Resource).Namespace(object.GetNamespace()).
-		Apply(ctx, object.GetName(), object, metav1.ApplyOptions{FieldManager: "labelstream-demo"})
-	return err
-}
-
-// mapping finds the resource of an object, and waits for it where the kind has
-// just been defined.
-func (a *applier) mapping(ctx context.Context, object *unstructured.Unstructured) (*meta.RESTMapping, error) {
-	kind := object.GroupVersionKind()
-	var mapping *meta.RESTMapping
-	err := poll(ctx, func() (done bool, err error) {
-		mapping, err = a.mapper.RESTMapping(kind.GroupKind(), kind.Version)
-		if meta.IsNoMatchError(err) {
-			a.mapper.Reset()
-			return false, nil
-		}
-		return true, err
-	})
-	return mapping, err
-}
-
-// awaitAccess waits until the API server has heard of the account's role.
-func awaitAccess(ctx context.Context, plane *controlplane.ControlPlane) error {
-	config, err := plane.Config(account)
-	if err != nil {
-		return err
-	}
-	client, err := kubernetes.NewForConfig(config)
-	if err != nil {
-		return fmt.Errorf("make a client: %w", err)
-	}
-	review := &authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{
-		ResourceAttributes: &authorizationv1.ResourceAttributes{Verb: "list", Resource: "pods"},
-	}}
-	err = poll(ctx, func() (bool, error) {
-		answer, err := client.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, review, metav1.CreateOptions{})
-		return err == nil && answer.Status.Allowed, err
-	})
-	if err != nil {
-		return fmt.Errorf("wait for the rights of the user %s: %w", account, err)
-	}
-	return nil
-}
-
-// poll asks until it is done, for patience at most.
-func poll(ctx context.Context, ask func() (done bool, err error)) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	for {
-		done, err := ask()
-		if done || err != nil {
-			return err
-		}
-		select {
-		case <-time.After(pollInterval):
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
 }

@@ -27,7 +27,6 @@ func main() {
 	fmt.Println(objects)
 }
 
-// list reads all pods and gives their number.
 func list(ctx context.Context, kubeconfig string, limit int64) (int, error) {
 	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
 	if err != nil {

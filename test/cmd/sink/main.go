@@ -5,14 +5,9 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
-	"fmt"
-	"net"
-	"net/http"
-	"os"
-	"os/signal"
-	"syscall"
+
+	"labelstream/test/loopback"
 )
 
 func main() {
@@ -21,25 +16,5 @@ func main() {
 	flag.Int64Var(&s.downEvery, "down-every", 0, "answer 503 for a while after so many requests; 0: never")
 	flag.DurationVar(&s.downFor, "down-for", 0, "how long that while is")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, &s); err != nil {
-		fmt.Fprintln(os.Stderr, "sink:", err)
-		os.Exit(1)
-	}
-}
-
-// run serves until the context ends.
-func run(ctx context.Context, s *sink) error {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return fmt.Errorf("listen for remote_write: %w", err)
-	}
-	fmt.Printf("listening on http://%s\n", listener.Addr())
-	server := &http.Server{Handler: s}
-	defer context.AfterFunc(ctx, func() { server.Close() })()
-	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serve on %s: %w", listener.Addr(), err)
-	}
-	return nil
+	loopback.Main("sink", func(ctx context.Context) error { return loopback.Serve(ctx, &s, nil, nil) })
 }

@@ -1,9 +1,9 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"strconv"
 	"sync"
@@ -21,17 +21,13 @@ const (
 	samples  = 2 // TimeSeries.samples
 )
 
-// seriesFields are the numbers by content type.
 var seriesFields = map[string]protowire.Number{
 	"application/x-protobuf": seriesV1,
 	"application/x-protobuf;proto=io.prometheus.write.v2.Request": seriesV2,
 }
 
 // Totals is what arrived, of requests that were answered 204 only.
-type Totals struct {
-	Series  int64 `json:"series"`
-	Samples int64 `json:"samples"`
-}
+type Totals struct{ Series, Samples int64 }
 
 // sink is a remote_write receiver that keeps nothing but totals.
 type sink struct {
@@ -42,19 +38,11 @@ type sink struct {
 	downEvery int64
 	downFor   time.Duration
 
-	buffers sync.Pool
-
 	mu       sync.Mutex
 	totals   Totals
 	requests int64
 	// upAgain is when the last outage ends.
 	upAgain time.Time
-}
-
-// buffer is what one request needs, kept for the next.
-type buffer struct {
-	compressed bytes.Buffer
-	raw        []byte
 }
 
 func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -69,7 +57,7 @@ func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "not a write request", http.StatusUnsupportedMediaType)
 		return
 	}
-	got, err := s.read(r, field)
+	got, err := read(r, field)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
@@ -107,20 +95,16 @@ func (s *sink) add(got Totals) bool {
 
 // read counts the series of a request, and the samples in them, without decoding
 // either.
-func (s *sink) read(r *http.Request, seriesField protowire.Number) (got Totals, err error) {
-	b, ok := s.buffers.Get().(*buffer)
-	if !ok {
-		b = &buffer{}
-	}
-	defer s.buffers.Put(b)
-	b.compressed.Reset()
-	if _, err := b.compressed.ReadFrom(r.Body); err != nil {
+func read(r *http.Request, seriesField protowire.Number) (got Totals, err error) {
+	compressed, err := io.ReadAll(r.Body)
+	if err != nil {
 		return got, fmt.Errorf("read a write request: %w", err)
 	}
-	if b.raw, err = snappy.Decode(b.raw[:cap(b.raw)], b.compressed.Bytes()); err != nil {
+	raw, err := snappy.Decode(nil, compressed)
+	if err != nil {
 		return got, fmt.Errorf("decompress a write request: %w", err)
 	}
-	err = walk(b.raw, seriesField, func(one []byte) error {
+	err = walk(raw, seriesField, func(one []byte) error {
 		got.Series++
 		return walk(one, samples, func([]byte) error {
 			got.Samples++

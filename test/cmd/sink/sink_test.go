@@ -23,35 +23,33 @@ const (
 	typeV2 = "application/x-protobuf;proto=io.prometheus.write.v2.Request"
 )
 
-// requestV1 has three series and two samples.
-func requestV1() []byte {
-	raw, err := (&prompb.WriteRequest{
+var (
+	// threeSeries have two samples.
+	threeSeries = &prompb.WriteRequest{
 		Timeseries: []prompb.TimeSeries{
 			{Labels: []prompb.Label{{Name: "__name__", Value: "a"}}, Samples: []prompb.Sample{{Value: 1, Timestamp: 5}}},
 			{Labels: []prompb.Label{{Name: "__name__", Value: "b"}}, Samples: []prompb.Sample{{Value: 1, Timestamp: 5}}},
 			{Labels: []prompb.Label{{Name: "__name__", Value: "c"}}},
 		},
 		Metadata: []prompb.MetricMetadata{{MetricFamilyName: "a"}},
-	}).Marshal()
-	if err != nil {
-		panic(err)
 	}
-	return raw
-}
-
-// requestV2 has two series and three samples.
-func requestV2() []byte {
-	raw, err := (&writev2.Request{
+	// twoSeries have three samples.
+	twoSeries = &writev2.Request{
 		Symbols: []string{"", "__name__", "a", "b"},
 		Timeseries: []writev2.TimeSeries{
 			{LabelsRefs: []uint32{1, 2}, Samples: []writev2.Sample{{Value: 1, Timestamp: 5}}},
 			{LabelsRefs: []uint32{1, 3}, Samples: []writev2.Sample{{Value: 1, Timestamp: 5}, {Value: 1, Timestamp: 6}}},
 		},
-	}).Marshal()
-	if err != nil {
-		panic(err)
 	}
-	return raw
+)
+
+func encoded(t *testing.T, message interface{ Marshal() ([]byte, error) }) []byte {
+	t.Helper()
+	raw, err := message.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return snappy.Encode(nil, raw)
 }
 
 func post(s *sink, contentType string, body []byte) *httptest.ResponseRecorder {
@@ -63,7 +61,7 @@ func post(s *sink, contentType string, body []byte) *httptest.ResponseRecorder {
 }
 
 func TestSinkCounts(t *testing.T) {
-	v1, v2 := snappy.Encode(nil, requestV1()), snappy.Encode(nil, requestV2())
+	v1 := encoded(t, threeSeries)
 	s := &sink{}
 	for i, test := range []struct {
 		contentType   string
@@ -74,10 +72,10 @@ func TestSinkCounts(t *testing.T) {
 	}{
 		{typeV1, v1, 204, "", 2, 3},
 		{typeV1, v1, 204, "", 4, 6},
-		{typeV2, v2, 204, "3", 7, 8},
+		{typeV2, encoded(t, twoSeries), 204, "3", 7, 8},
 		{"application/json", v1, 415, "", 7, 8},
-		{typeV1, requestV1(), 400, "", 7, 8},
-		{typeV1, snappy.Encode(nil, requestV1()[:9]), 400, "", 7, 8},
+		{typeV1, []byte("not snappy"), 400, "", 7, 8},
+		{typeV1, snappy.Encode(nil, []byte{seriesV1<<3 | 2, 9}), 400, "", 7, 8},
 	} {
 		got := post(s, test.contentType, test.body)
 		if written := got.Header().Get("X-Prometheus-Remote-Write-Samples-Written"); got.Code != test.want || written != test.written {
@@ -85,7 +83,7 @@ func TestSinkCounts(t *testing.T) {
 		}
 		totals := httptest.NewRecorder()
 		s.ServeHTTP(totals, httptest.NewRequest(http.MethodGet, "/totals", nil))
-		if want := fmt.Sprintf(`{"series":%d,"samples":%d}`+"\n", test.series, test.inAll); totals.Body.String() != want {
+		if want := fmt.Sprintf(`{"Series":%d,"Samples":%d}`+"\n", test.series, test.inAll); totals.Body.String() != want {
 			t.Errorf("request %d: the totals are %s, want %s", i, totals.Body, want)
 		}
 	}
@@ -94,7 +92,7 @@ func TestSinkCounts(t *testing.T) {
 // TestSinkOutages counts nothing of what an outage refuses. Each request takes half
 // a second.
 func TestSinkOutages(t *testing.T) {
-	body := snappy.Encode(nil, requestV1())
+	body := encoded(t, threeSeries)
 	synctest.Test(t, func(t *testing.T) {
 		s := &sink{delay: time.Second / 2, downEvery: 2, downFor: 3 * time.Second}
 		var got []int

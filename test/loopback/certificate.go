@@ -1,5 +1,4 @@
-// Package selfsigned makes certificates for servers on the loopback interface.
-package selfsigned
+package loopback
 
 import (
 	"crypto/ecdsa"
@@ -17,10 +16,10 @@ import (
 
 // Certificate makes a certificate for 127.0.0.1 that is valid for a day, and
 // gives it in PEM too, for clients to trust.
-func Certificate() (tls.Certificate, []byte, error) {
+func Certificate() (*tls.Certificate, []byte, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return tls.Certificate{}, nil, fmt.Errorf("generate a key for a loopback server: %w", err)
+		return nil, nil, fmt.Errorf("generate a key for a loopback server: %w", err)
 	}
 	now := time.Now()
 	description := &x509.Certificate{
@@ -36,8 +35,8 @@ func Certificate() (tls.Certificate, []byte, error) {
 	}
 	der, err := x509.CreateCertificate(rand.Reader, description, description, key.Public(), key)
 	if err != nil {
-		return tls.Certificate{}, nil, fmt.Errorf("sign a certificate for a loopback server: %w", err)
+		return nil, nil, fmt.Errorf("sign a certificate for a loopback server: %w", err)
 	}
 	trusted := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, trusted, nil
+	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, trusted, nil
 }
