@@ -5,12 +5,13 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/spf13/pflag"
 
 	"labelstream/app"
 	"labelstream/config"
@@ -42,7 +43,7 @@ func main() {
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int) {
 	flags, err := app.ParseFlags(args, stdout)
 	switch {
-	case errors.Is(err, flag.ErrHelp):
+	case errors.Is(err, pflag.ErrHelp):
 		return 0
 	case err != nil:
 		fmt.Fprintln(stderr, err)
@@ -51,7 +52,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 		fmt.Fprintf(stdout, "labelstream %s (commit %s, %s)\n", version, commit, date)
 		return 0
 	}
-	cfg, err := config.Load(flags.DryRun || flags.Roles)
+	cfg, err := config.Load(flags.SendsNothing(), flags.Settings...)
 	if err != nil {
 		fmt.Fprintln(stderr, err)
 		return exitUsage

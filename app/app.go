@@ -69,11 +69,16 @@ type app struct {
 }
 
 // Run runs what the flags ask for. It returns nil only if all was done: roles
-// printed, every object of a one-shot run accepted, or everything sent that a
+// printed, no check failed, every object of a one-shot run accepted, or everything sent that a
 // daemon held when ctx ended. Errors that are joined are to be logged one by one.
 func Run(ctx context.Context, cfg *config.Config, opts Options) error {
-	if opts.Roles {
+	switch opts.Command {
+	case "rbac":
 		return printRoles(ctx, cfg, &opts)
+	case "check":
+		return runChecks(ctx, cfg, &opts)
+	case "inspect":
+		return errors.New("labelstream inspect is not there yet")
 	}
 	memory.Save(opts.Log)
 	a, err := wire(ctx, cfg, &opts)

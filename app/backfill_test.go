@@ -186,7 +186,7 @@ func TestWriteErrors(t *testing.T) {
 		t.Errorf("Run returns %v", err)
 	}
 	cfg := loadConfig(t, "http://127.0.0.1:1", nil)
-	if err := Run(t.Context(), cfg, Options{Flags: Flags{Roles: true}, Stdout: brokenWriter{}}); err == nil || err.Error() != "print the roles: disk full" {
+	if err := Run(t.Context(), cfg, Options{Flags: Flags{Command: "rbac"}, Stdout: brokenWriter{}}); err == nil || err.Error() != "print the roles: disk full" {
 		t.Errorf("error %v", err)
 	}
 }

@@ -19,15 +19,17 @@ func TestRestConfigOrder(t *testing.T) {
 	flag := writeKubeconfig(t, "http://flag:1")
 	variable := writeKubeconfig(t, "http://variable:1")
 	none := filepath.Join(t.TempDir(), "none")
-	for _, tt := range []struct{ name, file, variable, host, err string }{
-		{"flag first", flag, variable, "http://flag:1", ""},
-		{"then KUBECONFIG", "", variable, "http://variable:1", ""},
-		{"a KUBECONFIG that is missing", "", none, "", `KUBECONFIG="` + none + `"`},
-		{"a file that is missing", none, variable, "", "no such file or directory"},
+	for _, tt := range []struct{ name, file, variable, context, host, err string }{
+		{"flag first", flag, variable, "", "http://flag:1", ""},
+		{"then KUBECONFIG", "", variable, "", "http://variable:1", ""},
+		{"a KUBECONFIG that is missing", "", none, "", "", `KUBECONFIG="` + none + `"`},
+		{"a file that is missing", none, variable, "", "", "no such file or directory"},
+		{"a context", "", variable, "c", "http://variable:1", ""},
+		{"a context that is missing", flag, "", "other", "", `context "other" does not exist`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Setenv("KUBECONFIG", tt.variable)
-			cfg, err := restConfig(&Options{Flags: Flags{Kubeconfig: tt.file}, Build: status.Build{Version: "1.2.3"}})
+			cfg, err := restConfig(&Options{Flags: Flags{Kubeconfig: tt.file, Context: tt.context}, Build: status.Build{Version: "1.2.3"}})
 			switch {
 			case tt.err != "":
 				if err == nil || !strings.Contains(err.Error(), tt.err) {

@@ -31,11 +31,7 @@ func printRoles(ctx context.Context, cfg *config.Config, opts *Options) error {
 	if err != nil {
 		return err
 	}
-	namespace, err := podNamespace(cfg.PodNamespace, namespaceFile, "pod")
-	if err != nil {
-		// This is not a pod.
-		namespace = accountName
-	}
+	namespace := namespaceOfRun(cfg)
 	text, err := requiredRules(cfg, opts.once(), kinds, namespace).yaml(namespace)
 	if err != nil {
 		return err
@@ -44,6 +40,15 @@ func printRoles(ctx context.Context, cfg *config.Config, opts *Options) error {
 		return fmt.Errorf("print the roles: %w", err)
 	}
 	return nil
+}
+
+// namespaceOfRun is the pod's, or that of the manifests where this is not a pod.
+func namespaceOfRun(cfg *config.Config) string {
+	namespace, err := podNamespace(cfg.PodNamespace, namespaceFile, "pod")
+	if err != nil {
+		return accountName
+	}
+	return namespace
 }
 
 func namedKinds(ctx context.Context, cfg *config.Config, opts *Options) ([]*informer.Kind, error) {

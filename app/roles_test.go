@@ -33,7 +33,7 @@ func rolesOf(t *testing.T, settings map[string]string, flags Flags) (string, err
 	}
 	log, _ := logtest.NewNullLogger()
 	var out bytes.Buffer
-	flags.Roles = true
+	flags.Command = "rbac"
 	err = Run(t.Context(), cfg, Options{Flags: flags, Log: log, Stdout: &out})
 	return out.String(), err
 }

@@ -73,7 +73,7 @@ func checkAuth(d *Delivery, v *validation) {
 	}
 	c, hasUser := d.HTTPClient, d.Destination.URL != nil && d.Destination.User != nil
 	if hasUser && c != nil && (c.BasicAuth != nil || c.Authorization != nil || c.OAuth2 != nil) {
-		v.addf("%s_DESTINATION has a user, and other settings authenticate too; want one way to authenticate", prefix)
+		v.addf("%s has a user, and other settings authenticate too; want one way to authenticate", v.written("DESTINATION"))
 	}
 }
 

@@ -284,3 +284,23 @@ func BenchmarkRank(b *testing.B) {
 		source.Rank("app.kubernetes.io/managed-by")
 	}
 }
+
+// TestFlags wants a flag to win over the environment, and to be named where it is
+// wrong: once, also where it sets two settings.
+func TestFlags(t *testing.T) {
+	setenv(t, with(map[string]string{"LABELS_RESOURCES": "pods", "ANNOTATIONS_RESOURCES": "pods", "NAMESPACES": "", "NAMESPACES_EXCLUDE": "shop"}))
+	resources := func(value string) []Flag {
+		return []Flag{{"resources", "LABELS_RESOURCES", value}, {"resources", "ANNOTATIONS_RESOURCES", value}}
+	}
+	cfg, err := Load(false, resources("nodes")...)
+	if err != nil || cfg.Labels.Resources[0] != "nodes" || cfg.Annotations.Resources[0] != "nodes" {
+		t.Errorf("%v, %+v", err, cfg)
+	}
+	_, err = Load(false, append(resources("*"), Flag{"namespaces", "NAMESPACES", "shop"}, Flag{"destination", "DESTINATION", "here"})...)
+	want := `--resources="*": name the kinds, or whole groups such as *.apps; want a list of plural, plural.group or *.group, such as pods or deployments.apps, at least one while labels are enabled
+--destination="here"; ` + wantURL + `
+--namespaces and LABELSTREAM_NAMESPACES_EXCLUDE both name "shop"; want it in one of them`
+	if err == nil || err.Error() != want {
+		t.Errorf("error\n%v\nwant\n%s", err, want)
+	}
+}

@@ -1,8 +1,10 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/kelseyhightower/envconfig"
@@ -32,6 +34,8 @@ const secret = "not shown, as it may hold a secret"
 // validation collects what is wrong with the environment.
 type validation struct {
 	settings map[string]*setting
+	// flags are those that have set a setting.
+	flags map[string]string
 	// invalid are the settings that have an error of their own.
 	invalid map[string]bool
 	errs    []error
@@ -42,17 +46,27 @@ func (v *validation) addf(format string, args ...any) {
 	v.errs = append(v.errs, fmt.Errorf(format, args...))
 }
 
-// add adds an error of one setting, which shown or hidden has made.
+// written is the setting's name as the user has written it: the flag's or the
+// variable's.
+func (v *validation) written(name string) string {
+	return cmp.Or(v.flags[name], prefix+"_"+name)
+}
+
+// add adds an error of one setting, which shown or hidden has made. A flag that is
+// for two settings has it once.
 func (v *validation) add(name, problem string) {
 	v.invalid[name] = true
-	v.addf("%s_%s%s; want %s", prefix, name, problem, v.settings[name].accepts())
+	text := v.written(name) + problem + "; want "
+	if !slices.ContainsFunc(v.errs, func(err error) bool { return strings.HasPrefix(err.Error(), text) }) {
+		v.addf("%s%s", text, v.settings[name].accepts())
+	}
 }
 
 // addConflict adds an error of two settings, unless one of them has an error of
 // its own and is not what was meant.
 func (v *validation) addConflict(first, second, problem string) {
 	if !v.invalid[first] && !v.invalid[second] {
-		v.addf("%s_%s and %[1]s_%[3]s %[4]s", prefix, first, second, problem)
+		v.addf("%s and %s %s", v.written(first), v.written(second), problem)
 	}
 }
 

@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"reflect"
 	"strings"
@@ -12,16 +13,30 @@ import (
 // prefix stands before every variable's name, with a _ between them.
 const prefix = "LABELSTREAM"
 
-// Load reads the settings from the process's environment, with their defaults,
-// and validates them. dryRun says that nothing will be sent, so that there may
-// be no DESTINATION. The error holds everything that is wrong, each on a line of
-// its own that names the variable, its value and what is accepted. It holds no
-// value of an unknown variable, and no user, password or query of a URL.
-func Load(dryRun bool) (*Config, error) {
+// Flag is a setting that the command line gives.
+type Flag struct {
+	// Name is the flag's, without dashes, Setting the variable's, without the prefix.
+	Name, Setting, Value string
+}
+
+// Load reads the settings from flags and from the process's environment, with their
+// defaults, and validates them. A flag replaces the variable in the environment.
+// dryRun says that nothing will be sent, so that there may be no DESTINATION. The
+// error holds everything that is wrong, each on a line of its own that names the flag
+// or the variable, its value and what is accepted. It holds no value of an unknown
+// variable, and no user, password or query of a URL.
+func Load(dryRun bool, flags ...Flag) (*Config, error) {
+	v := &validation{settings: make(map[string]*setting), flags: make(map[string]string), invalid: make(map[string]bool)}
+	for _, f := range flags {
+		// envconfig reads the environment and nothing else.
+		if err := os.Setenv(prefix+"_"+f.Setting, f.Value); err != nil {
+			return nil, fmt.Errorf("--%s: %w", f.Name, err)
+		}
+		v.flags[f.Setting] = "--" + f.Name
+	}
 	var env environment
 	settings := settingsOf(&env)
 	Preset(os.Getenv(prefix + "_PRESET")).apply(settings)
-	v := &validation{settings: make(map[string]*setting), invalid: make(map[string]bool)}
 	for _, s := range settings {
 		v.settings[s.name] = s
 		if err, ok := errors.AsType[*envconfig.ParseError](s.parse()); ok {

@@ -21,7 +21,7 @@ func checkTogether(cfg *Config, dryRun bool, v *validation) {
 	checkSource("ANNOTATIONS", &cfg.Annotations, v)
 	for _, name := range cfg.Namespaces {
 		if slices.Contains(cfg.NamespacesExclude, name) {
-			v.addf("%s_NAMESPACES and %[1]s_NAMESPACES_EXCLUDE both name %q; want it in one of them", prefix, name)
+			v.addf("%s and %s both name %q; want it in one of them", v.written("NAMESPACES"), v.written("NAMESPACES_EXCLUDE"), name)
 		}
 	}
 	if cfg.Series == FormKubeStateMetrics {

@@ -46,17 +46,22 @@ func (v *validation) addUnknown(environ []string) {
 		if instead, ok := renamed[name]; ok {
 			v.addf("%s is not a setting any more; write %s", variable, instead)
 		} else {
-			v.addf("%s is not a setting; the closest is %s_%s", variable, prefix, closestName(name, v.settings))
+			v.addf("%s is not a setting; the closest is %s_%s", variable, prefix, Closest(name, slices.Collect(maps.Keys(v.settings))))
 		}
 	}
 }
 
-// closestName returns the setting's name with the smallest distance from name, the
-// first of several by the alphabet.
-func closestName(name string, settings map[string]*setting) string {
-	return slices.MinFunc(slices.Sorted(maps.Keys(settings)), func(a, b string) int {
-		return levenshtein(name, a) - levenshtein(name, b)
-	})
+// Closest returns which of the names was most likely meant by name: one that begins
+// with it, or else the one with the smallest distance. The names are not empty. Of
+// several it is the first by the alphabet.
+func Closest(name string, names []string) string {
+	distance := func(other string) int {
+		if name != "" && strings.HasPrefix(other, name) {
+			return 0
+		}
+		return levenshtein(name, other)
+	}
+	return slices.MinFunc(slices.Sorted(slices.Values(names)), func(a, b string) int { return distance(a) - distance(b) })
 }
 
 // levenshtein returns how many bytes must be inserted, removed or replaced to turn
