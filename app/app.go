@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
 
+	"labelstream/app/inspect"
 	"labelstream/app/memory"
 	"labelstream/config"
 	"labelstream/emitter"
@@ -24,10 +25,15 @@ import (
 // Options say what to run, and where it writes.
 type Options struct {
 	Flags
+	// Inspect asks for an inspection, whose options are valid.
+	Inspect        *inspect.Options
 	Build          status.Build
 	Log            *logrus.Logger
 	Stdout, Stderr io.Writer
 }
+
+// once reports whether the run ends by itself.
+func (o *Options) once() bool { return o.Inspect != nil || o.Flags.once() }
 
 // sink takes the records of a run and delivers them.
 type sink interface {
@@ -56,6 +62,8 @@ type app struct {
 	sink      sink
 	// emitter is the sink where records are sent, nil in a dry run.
 	emitter *emitter.Emitter
+	// collector counts what is read, nil but in an inspection.
+	collector *inspect.Collector
 	// status is nil where a one-shot run goes on without.
 	status *status.Server
 
@@ -69,7 +77,7 @@ type app struct {
 }
 
 // Run runs what the flags ask for. It returns nil only if all was done: roles
-// printed, every object of a one-shot run accepted, or everything sent that a
+// printed, every object of an inspection read, of a one-shot run accepted, or everything sent that a
 // daemon held when ctx ended. Errors that are joined are to be logged one by one.
 func Run(ctx context.Context, cfg *config.Config, opts Options) error {
 	if opts.Roles {
@@ -82,7 +90,10 @@ func Run(ctx context.Context, cfg *config.Config, opts Options) error {
 	}
 	a.logPreset()
 	defer a.serve(ctx)()
-	if opts.once() {
+	switch {
+	case opts.Inspect != nil:
+		return a.inspect(ctx)
+	case opts.once():
 		return a.backfill(ctx)
 	}
 	return a.daemon(ctx)
@@ -112,6 +123,9 @@ func wire(ctx context.Context, cfg *config.Config, opts *Options) (*app, error) 
 		return nil, err
 	}
 	options := informer.Options{PageSize: cfg.PageSize, Once: opts.once(), Changes: cfg.Changes, ResyncInterval: cfg.ResyncInterval}
+	if a.collector != nil {
+		options.Observe = a.observe
+	}
 	if !opts.once() {
 		discover := func(ctx context.Context) (*informer.Catalog, error) { return a.discover(ctx, 0) }
 		a.finder = informer.NewFinder(discover, cfg, a.registry, a.log)
@@ -131,6 +145,10 @@ func wire(ctx context.Context, cfg *config.Config, opts *Options) (*app, error) 
 
 // addSink makes what delivers the records.
 func (a *app) addSink() (err error) {
+	if a.opts.Inspect != nil {
+		a.collector, a.sink = inspect.NewCollector(a.cfg, *a.opts.Inspect), discard{}
+		return nil
+	}
 	if a.opts.DryRun {
 		a.sink = newPrinter(a.opts.Stdout)
 		return nil

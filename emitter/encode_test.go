@@ -25,7 +25,7 @@ const at = 1700000000000
 func batchOf(records []*record.Record, ticks ...int32) *batch {
 	b := &batch{}
 	for i, rec := range records {
-		b.add(rec, recordSize(rec), 1, 1<<30)
+		b.add(rec, RecordSize(rec), 1, 1<<30)
 		if i < len(ticks) {
 			b.entries[i].tick = ticks[i]
 		}

@@ -72,8 +72,8 @@ func (m *messageV1) nextLabel() *prompb.Label {
 // behind its tag, and a timestamp of six bytes (see minStamp) behind its own.
 const sampleSize = 2 + 1 + 8 + 1 + 6
 
-// recordSize is how many bytes of a WriteRequest the record takes.
-func recordSize(rec *record.Record) int {
+// RecordSize is how many bytes of a WriteRequest the record takes.
+func RecordSize(rec *record.Record) int {
 	size := 0
 	series := record.Cursor(rec.Series)
 	for range rec.Count {

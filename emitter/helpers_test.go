@@ -65,7 +65,7 @@ func sized(key uint64, size int) *record.Record {
 		rec := &record.Record{Kind: pods, Key: key, Count: 1}
 		rec.Series = record.AppendCount(rec.Series, 1)
 		rec.Series = record.AppendLabel(rec.Series, "__name__", bytes.Repeat([]byte{byte('a' + key%26)}, n))
-		if recordSize(rec) == size {
+		if RecordSize(rec) == size {
 			return rec
 		}
 	}

@@ -123,12 +123,12 @@ func (q *queue) tryPut(rec *record.Record, want func(*record.Record) bool) (sent
 	switch {
 	case q.isDone:
 		return false, false, ErrClosed
-	case len(q.free) == 0 && !q.fits(recordSize(rec)):
+	case len(q.free) == 0 && !q.fits(RecordSize(rec)):
 		return false, false, nil
 	case want != nil && !want(rec):
 		return false, true, nil
 	}
-	q.append(rec, recordSize(rec))
+	q.append(rec, RecordSize(rec))
 	return true, true, nil
 }
 

@@ -67,8 +67,8 @@ func TestBatchBuffer(t *testing.T) {
 	const limit = minArena + minArena/2
 	b, rec := &batch{}, benchRecord(1)
 	var capacities []int
-	for b.size+recordSize(rec) <= limit {
-		b.add(rec, recordSize(rec), 1, limit)
+	for b.size+RecordSize(rec) <= limit {
+		b.add(rec, RecordSize(rec), 1, limit)
 		if n := len(capacities); n == 0 || capacities[n-1] != cap(b.arena) {
 			capacities = append(capacities, cap(b.arena))
 		}

@@ -44,6 +44,8 @@ type Options struct {
 	// AnnotationBytes is how many bytes of further annotations each pod has,
 	// keys included.
 	AnnotationBytes int
+	// Keys is how many further keys of labels there are. Each pod has one of them.
+	Keys int
 	// JSONOnly makes the server one that does not speak protobuf.
 	JSONOnly bool
 }
@@ -110,10 +112,26 @@ func newKinds(options Options) []*resourceKind {
 			podShapes = append(podShapes, func(v *values) metav1.ObjectMeta { return set.meta(v, options.AnnotationBytes) })
 		}
 	}
+	if options.Keys > 0 {
+		podShapes = withKey(podShapes)
+	}
 	return []*resourceKind{
-		{path: "/api/v1/pods", shapes: podShapes, objects: pods{count: options.Pods, mixed: options.Profile == Mixed}},
+		{path: "/api/v1/pods", shapes: podShapes, objects: pods{count: options.Pods, mixed: options.Profile == Mixed, keys: options.Keys}},
 		{path: "/apis/apps/v1/deployments", shapes: alike, objects: pods{count: options.Deployments}},
 	}
+}
+
+// withKey adds the label whose key is one of many.
+func withKey(shapes []shape) []shape {
+	all := make([]shape, len(shapes))
+	for i, shape := range shapes {
+		all[i] = func(v *values) metav1.ObjectMeta {
+			meta := shape(v)
+			meta.Labels["key-"+v.keyNumber()] = v.text(fieldTeam)
+			return meta
+		}
+	}
+	return all
 }
 
 func alikeShapes(annotationBytes int) []shape {

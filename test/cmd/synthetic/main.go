@@ -35,6 +35,7 @@ func run(ctx context.Context, args []string) error {
 	profile := flags.String("profile", string(synthetic.Alike), "what the pods' labels are like: alike or mixed")
 	flags.IntVar(&options.Deployments, "deployments", 0, "number of Deployments, which look like the pods")
 	flags.IntVar(&options.AnnotationBytes, "annotation-bytes", 0, "bytes of further annotations of each pod")
+	flags.IntVar(&options.Keys, "keys", 0, "number of further label keys, one for each pod")
 	flags.BoolVar(&options.JSONOnly, "json-only", false, "do not speak protobuf")
 	kubeconfig := flags.String("kubeconfig", "", "file to write a kubeconfig for the server to")
 	useTLS := flags.Bool("tls", false, "serve TLS, HTTP/2 with it, with a certificate signed by itself")
