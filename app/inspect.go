@@ -28,7 +28,7 @@ func (discard) Totals() map[string]emitter.Totals { return nil }
 // gcPercent is how much garbage there may be by the heap, which the counts of an
 // inspection make several times as large as it is otherwise. The collector does not
 // look into most of them.
-const gcPercent = 20
+const gcPercent = 10
 
 // inspect reads every object of every chosen kind once, sends nothing, and prints
 // what there is. It returns nil only if all were read, else an error for each thing

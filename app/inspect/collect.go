@@ -20,9 +20,11 @@ const (
 	maxExample = 64
 )
 
-// The sources of keys.
+// source is where keys are.
+type source uint8
+
 const (
-	label = iota
+	label source = iota
 	annotation
 )
 
@@ -87,24 +89,24 @@ func (c *Collector) Observe(o *record.Object, r *record.Record, size int, droppe
 	c.observe(k, annotation, o.Annotations)
 }
 
-func (c *Collector) observe(k *kind, source int, all []record.KeyValue) {
+func (c *Collector) observe(k *kind, from source, all []record.KeyValue) {
 	for i := range all {
-		stats := k.keys[source][string(all[i].Key)]
+		stats := k.keys[from][string(all[i].Key)]
 		if stats == nil {
 			if c.counter.ids == maxKeys {
 				c.uncounted++
 				continue
 			}
-			stats = &key{values: c.counter.newValues()}
-			k.keys[source][string(all[i].Key)] = stats
+			stats = &key{values: c.counter.newValues(from)}
+			k.keys[from][string(all[i].Key)] = stats
 		}
-		c.count(stats, source, all[i].Value)
+		c.count(stats, all[i].Value)
 	}
 }
 
 // count counts a value, and what would be dropped of it in the order in which a
 // builder looks at values.
-func (c *Collector) count(k *key, source int, value []byte) {
+func (c *Collector) count(k *key, value []byte) {
 	k.objects++
 	k.longest = max(k.longest, len(value))
 	c.counter.add(&k.values, value)
@@ -116,7 +118,7 @@ func (c *Collector) count(k *key, source int, value []byte) {
 	case len(value) > c.cfg.ValueMaxBytes:
 		k.truncated++
 	}
-	if k.example == "" && !c.options.NoExamples && (source == label || c.options.ShowAnnotations) {
+	if k.example == "" && !c.options.NoExamples && (k.source == label || c.options.ShowAnnotations) {
 		k.example = shorten(value)
 	}
 }

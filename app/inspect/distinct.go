@@ -1,21 +1,34 @@
 package inspect
 
 import (
+	"slices"
+
 	"github.com/axiomhq/hyperloglog"
 	"github.com/cespare/xxhash/v2"
 )
 
 // The memory for counting distinct values, of all keys together: 4 MiB of hashes
-// and 8 MiB of sketches. Keys for whose values there is no room any more keep a
+// and 9 MiB of sketches. Keys for whose values there is no room any more keep a
 // lower bound.
 const (
-	maxHashes   = 1 << 19
-	maxSketches = 512
-	// precision is that of a sketch: 16 KiB, and a standard error of 0.8 %.
-	precision = 14
+	maxHashes = 1 << 19
 	// maxExact is how many values are counted exactly.
 	maxExact = 999
 )
+
+// sketchPools are the sketches that there may be, the best first: of 16 KiB with a
+// standard error of 0.8 %, and of 2 KiB with 2.3 %. Most of the large ones are kept
+// for labels: annotations have many values more often, and are sent more seldom.
+var sketchPools = [...]struct {
+	sources   []source
+	count     int
+	precision uint8
+	exactness Exactness
+}{
+	{[]source{label}, 448, 14, Estimate},
+	{[]source{annotation}, 64, 14, Estimate},
+	{[]source{label, annotation}, 512, 11, Coarse},
+}
 
 // idBits are the low bits of a hash that say which key it belongs to: a key's id is
 // maxKeys at most. 49 bits remain for the value; two of a thousand values have the
@@ -25,12 +38,13 @@ const (
 	idMask = 1<<idBits - 1
 )
 
-// values counts the distinct values of one key.
+// values counts the distinct values of one key. It is small, since there are many.
 type values struct {
-	id    uint64
-	count int
-	// sketch replaces count beyond maxExact.
-	sketch *hyperloglog.Sketch
+	// sketch replaces count beyond maxExact; it is of sketchPools[pool].
+	sketch    *hyperloglog.Sketch
+	id, count uint16
+	source    source
+	pool      uint8
 	// isFull says that there was a value for which there was no room.
 	isFull bool
 }
@@ -39,7 +53,7 @@ type values struct {
 func (v *values) distinct() (int64, Exactness) {
 	switch {
 	case v.sketch != nil:
-		return int64(v.sketch.Estimate()), Estimate
+		return int64(v.sketch.Estimate()), sketchPools[v.pool].exactness
 	case v.isFull:
 		return int64(v.count), AtLeast
 	}
@@ -50,18 +64,19 @@ func (v *values) distinct() (int64, Exactness) {
 // table holds the hashes of all of them. It is open addressing with linear probing;
 // an empty slot is 0, which no hash is, since ids begin at 1.
 type counter struct {
-	slots    []uint64
-	used     int
-	sketches int
-	ids      uint64
+	slots []uint64
+	used  int
+	ids   uint16
+	// sketches are how many are used of each pool.
+	sketches [len(sketchPools)]int
 }
 
 func newCounter() counter { return counter{slots: make([]uint64, 1<<10)} }
 
-// newValues returns a count that is empty.
-func (c *counter) newValues() values {
+// newValues returns an empty count for a key of a source.
+func (c *counter) newValues(of source) values {
 	c.ids++
-	return values{id: c.ids}
+	return values{id: c.ids, source: of}
 }
 
 // add counts a value of a key.
@@ -71,30 +86,42 @@ func (c *counter) add(v *values, value []byte) {
 		v.sketch.InsertHash(hash)
 		return
 	}
-	if v.isFull || c.slots[c.find(hash|v.id)] != 0 {
+	hash |= uint64(v.id)
+	if v.isFull || c.slots[c.find(hash)] != 0 {
 		return
 	}
 	switch {
 	case v.count < maxExact && c.hasRoom():
-		c.slots[c.find(hash|v.id)] = hash | v.id
+		c.slots[c.find(hash)] = hash
 		c.used++
 		v.count++
-	case v.count == maxExact && c.sketches < maxSketches:
-		c.sketches++
-		// The only error is that of a precision out of range.
-		v.sketch, _ = hyperloglog.NewSketch(precision, false)
+	case v.count == maxExact && c.addSketch(v):
 		c.take(v.id, v.sketch.InsertHash)
-		v.sketch.InsertHash(hash)
+		v.sketch.InsertHash(hash &^ idMask)
 	default:
 		v.isFull = true
 		c.take(v.id, func(uint64) {})
 	}
 }
 
+// addSketch gives a key the best sketch that there is.
+func (c *counter) addSketch(v *values) bool {
+	for i, pool := range sketchPools {
+		if c.sketches[i] < pool.count && slices.Contains(pool.sources, v.source) {
+			c.sketches[i]++
+			v.pool = uint8(i)
+			// The only error is that of a precision out of range.
+			v.sketch, _ = hyperloglog.NewSketch(pool.precision, false)
+			return true
+		}
+	}
+	return false
+}
+
 // take hands over the hashes of a key's values, and empties their slots.
-func (c *counter) take(id uint64, each func(hash uint64)) {
+func (c *counter) take(id uint16, each func(hash uint64)) {
 	for at := range c.slots {
-		for c.slots[at]&idMask == id {
+		for c.slots[at]&idMask == uint64(id) {
 			each(c.slots[at] &^ idMask)
 			c.remove(at)
 		}

@@ -156,7 +156,7 @@ func (r *Report) writeText(w *bufio.Writer, isWide bool) error {
 
 // Values is the number of distinct values, marked where it is not exact.
 func (k *Key) Values() string {
-	return map[Exactness]string{Estimate: "~", AtLeast: "≥"}[k.Exactness] + strconv.FormatInt(k.Distinct, 10)
+	return map[Exactness]string{Estimate: "~", Coarse: "≈", AtLeast: "≥"}[k.Exactness] + strconv.FormatInt(k.Distinct, 10)
 }
 
 // Fate says whether the key is sent, and which pattern says so.

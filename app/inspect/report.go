@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -85,10 +86,11 @@ type Key struct {
 // Exactness is what the number of distinct values is.
 type Exactness string
 
-// An estimate has a standard error of 0.8 %.
+// An estimate has a standard error of 0.8 %, a coarse one of 2.3 %.
 const (
 	Exact    Exactness = "exact"
 	Estimate Exactness = "estimate"
+	Coarse   Exactness = "coarse estimate"
 	AtLeast  Exactness = "at least"
 )
 
@@ -109,11 +111,13 @@ const (
 func (c *Collector) Report() *Report {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.counter = counter{}
+	// The rows take the place of the hashes; more is freed with each sketch.
+	c.counter.slots = nil
+	runtime.GC()
 	r := &Report{
 		Preset: c.cfg.Preset,
 		Limits: Limits{c.cfg.ValueMaxBytes, c.cfg.UnsafeValues, c.cfg.LabelNameMaxBytes, c.cfg.MaxLabelsPerSeries, c.cfg.MaxKeys},
-		Kinds:  []Kind{}, Total: Kind{Kind: "total"}, Notes: []string{},
+		Kinds:  []Kind{}, Total: Kind{Kind: "total"}, Notes: []string{}, Keys: make([]Key, 0, c.counter.ids),
 	}
 	for _, k := range c.sortedKinds() {
 		r.addKind(k, c.cfg.ResyncInterval)
@@ -150,19 +154,19 @@ func (r *Report) addKind(k *kind, resync time.Duration) {
 // addKeys adds a kind's keys, and forgets their sketches.
 func (r *Report) addKeys(k *kind, cfg *config.Config) {
 	names := newNamer(k.Kind, cfg)
-	for source, text := range []string{"label", "annotation"} {
+	for from, text := range []string{"label", "annotation"} {
 		settings, isChosen := &cfg.Labels, k.Labels
-		if source == annotation {
+		if source(from) == annotation {
 			settings, isChosen = &cfg.Annotations, k.Annotations
 		}
-		for name, stats := range k.keys[source] {
+		for name, stats := range k.keys[from] {
 			row := Key{
 				Key: name, Kind: k.Resource, Source: text, Objects: stats.objects, Coverage: 100 * float64(stats.objects) / float64(k.objects),
 				Longest: stats.longest, Example: stats.example, Empty: stats.empty, Unsafe: stats.unsafe, Truncated: stats.truncated,
 			}
 			row.Distinct, row.Exactness = stats.distinct()
 			stats.sketch = nil
-			named, tooLong := names.name(source, name)
+			named, tooLong := names.name(source(from), name)
 			row.NameTooLong = tooLong
 			row.Reason, row.Pattern = decide(settings, name, isChosen, named, tooLong)
 			row.Sent = row.Reason == Filter
@@ -204,12 +208,12 @@ func newNamer(kind *record.Kind, cfg *config.Config) namer {
 }
 
 // name reports whether a key gives a label, and whether its name is too long for one.
-func (n namer) name(source int, key string) (ok, tooLong bool) {
+func (n namer) name(from source, key string) (ok, tooLong bool) {
 	// No namespace has this name, and no label but the key's has this value.
 	const name, value = "-", "\x01"
 	o := record.Object{Namespace: []byte(name), Name: []byte(name), UID: []byte(name)}
 	pair := []record.KeyValue{{Key: []byte(key), Value: []byte(value)}}
-	if source == label {
+	if from == label {
 		o.Labels = pair
 	} else {
 		o.Annotations = pair
@@ -226,30 +230,28 @@ func (n namer) name(source int, key string) (ok, tooLong bool) {
 
 // addNotes says what the counts lack, and what is beyond the receiver's limits.
 func (r *Report) addNotes(c *Collector) {
-	sent, bounded := make(map[string]bool), 0
+	sent, inexact := make(map[string]bool), make(map[Exactness]int)
 	for i := range r.Keys {
 		if r.Keys[i].Sent {
 			sent[r.Keys[i].Key] = true
 		}
-		if r.Keys[i].Exactness == AtLeast {
-			bounded++
-		}
+		inexact[r.Keys[i].Exactness]++
 	}
 	r.KeysSent = len(sent)
 	note := func(format string, args ...any) { r.Notes = append(r.Notes, fmt.Sprintf(format, args...)) }
 	if c.uncounted > 0 {
 		note("Only the first %d keys are counted: %d labels and annotations have others, and are in no row", maxKeys, c.uncounted)
 	}
-	if bounded > 0 {
-		note("The number of distinct values is a lower bound for %d keys: the memory for counting is used up", bounded)
+	if coarse, bounded := inexact[Coarse], inexact[AtLeast]; coarse+bounded > 0 {
+		note("The memory for counting distinct values is used up: for %d keys the number is a coarse estimate (≈), for %d a lower bound (≥)", coarse, bounded)
 	}
 	if limit := r.Limits.MaxKeys; limit > 0 && len(sent) > limit {
 		note("%d distinct keys would be sent, more than LABELSTREAM_MAX_KEYS=%d", len(sent), limit)
 	}
 	for _, k := range c.sortedKinds() {
 		if k.overfull > 0 {
-			note("%d objects of %s have more labels than LABELSTREAM_MAX_LABELS_PER_SERIES=%d: %d labels would be left out",
-				k.overfull, k.Resource, r.Limits.MaxLabelsPerSeries, k.tooMany)
+			note("Objects of %s with more labels than LABELSTREAM_MAX_LABELS_PER_SERIES=%d: %d; labels that would be left out of them: %d",
+				k.Resource, r.Limits.MaxLabelsPerSeries, k.overfull, k.tooMany)
 		}
 	}
 }
