@@ -165,6 +165,7 @@ func (r *Report) addKeys(k *kind, cfg *config.Config) {
 				Longest: stats.longest, Example: stats.example, Empty: stats.empty, Unsafe: stats.unsafe, Truncated: stats.truncated,
 			}
 			row.Distinct, row.Exactness = stats.distinct()
+			row.Distinct = min(row.Distinct, row.Objects) // an estimate may be above
 			stats.sketch = nil
 			named, tooLong := names.name(source(from), name)
 			row.NameTooLong = tooLong

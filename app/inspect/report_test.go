@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/csv"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -382,6 +383,23 @@ func TestCoverage(t *testing.T) {
 	}
 }
 
+// TestEstimates are never above the number of objects.
+func TestEstimates(t *testing.T) {
+	c := NewCollector(loadConfig(t, nil), Options{})
+	all := make([]record.Object, 5000)
+	for i := range all {
+		for key := range 10 {
+			all[i].Labels = append(all[i].Labels, pairs(fmt.Sprintf("key-%d=%d-%d", key, key, i))...)
+		}
+	}
+	observe(c, podKind, all...)
+	for _, k := range c.Report().Keys {
+		if k.Exactness != Estimate || k.Distinct > 5000 || k.Distinct < 4900 {
+			t.Errorf("%s: %s %d values, want an estimate of 5000", k.Key, k.Exactness, k.Distinct)
+		}
+	}
+}
+
 // TestTooManyKeys counts the first, and says so.
 func TestTooManyKeys(t *testing.T) {
 	c := NewCollector(loadConfig(t, map[string]string{"MAX_KEYS": "0"}), Options{})
@@ -433,5 +451,17 @@ func TestSuggestedFilters(t *testing.T) {
 	}
 	if got := strings.Count(suggestFilters(keys), "$"); got != maxSuggested {
 		t.Errorf("%d filters, want %d", got, maxSuggested)
+	}
+}
+
+type brokenWriter struct{}
+
+func (brokenWriter) Write([]byte) (int, error) { return 0, errors.New("disk full") }
+
+func TestWriteError(t *testing.T) {
+	for _, output := range Outputs {
+		if err := wantReport().Write(brokenWriter{}, output); err == nil || err.Error() != "write the report: disk full" {
+			t.Errorf("%s: error %v", output, err)
+		}
 	}
 }
