@@ -6,12 +6,10 @@ import (
 	"testing"
 )
 
-// fill counts n values of a key, each twice.
+// fill counts n values of a key.
 func fill(c *counter, v *values, n int) {
-	for range 2 {
-		for i := range n {
-			c.add(v, fmt.Appendf(nil, "value-%d", i))
-		}
+	for i := range n {
+		c.add(v, fmt.Appendf(nil, "value-%d", i))
 	}
 }
 
@@ -19,10 +17,17 @@ func fill(c *counter, v *values, n int) {
 func TestDistinct(t *testing.T) {
 	c := newCounter()
 	keys := make([]values, 400)
-	// Many keys have the same values, and lose and win slots beside each other.
+	// Many keys have the same values by turns, so that those of one stand between
+	// those of others when a sketch takes their place.
 	for i := range keys {
 		keys[i] = c.newValues(label)
-		fill(&c, &keys[i], i*8%1100)
+	}
+	for n := range 2 * 1100 { // each value twice
+		for i := range keys {
+			if n%1100 < i*8%1100 {
+				c.add(&keys[i], fmt.Appendf(nil, "value-%d", n%1100))
+			}
+		}
 	}
 	large := c.newValues(annotation)
 	fill(&c, &large, 200_000)

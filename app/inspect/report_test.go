@@ -66,7 +66,7 @@ func sample(t *testing.T, options Options) *Collector {
 		record.Object{Labels: pairs("app=a", "team=x", "l_1=1", "l_2=1", "l_3=1", "l_4=1", "l_5=1"), Annotations: pairs("note=only its length")},
 		record.Object{Labels: pairs("app=b&c", "Team=x", "deprecated.daemonset.template.generation=1")},
 		record.Object{Labels: pairs("app=", "team.example.com/secret=s")},
-		record.Object{Labels: pairs("app=0123456789abcdefg", "zone=z", "long-"+strings.Repeat("x", 60)+"=l")},
+		record.Object{Labels: pairs("app=0123456789abcdefg", "zone=z", strings.Repeat("z", 60)+"=l", "long-"+strings.Repeat("x", 60)+"=l")},
 	)
 	observe(c, setKind, record.Object{Labels: pairs("team=x"), Annotations: pairs("kubectl.kubernetes.io/last-applied-configuration={}")})
 	return c
@@ -91,6 +91,8 @@ func reasoned(k Key, reason Reason, pattern string) Key {
 func wantReport() *Report {
 	long := row("long-"+strings.Repeat("x", 60), "l")
 	long.NameTooLong = true
+	other := long
+	other.Key = strings.Repeat("z", 60)
 	note := reasoned(row("note", ""), NotChosen, "")
 	note.Source, note.Longest = "annotation", 15
 	applied := Key{
@@ -134,6 +136,7 @@ func wantReport() *Report {
 			team,
 			reasoned(row("team.example.com/secret", "s"), Excluded, "secret"),
 			reasoned(row("zone", "z"), NoFilter, ""),
+			reasoned(other, NoFilter, ""),
 			note,
 		},
 	}
@@ -153,7 +156,7 @@ func TestOptions(t *testing.T) {
 		want    func(k *Key) bool
 	}{
 		{Options{Key: "^team"}, func(k *Key) bool { return strings.HasPrefix(k.Key, "team") }},
-		{Options{MinCoverage: 25.1}, func(k *Key) bool { return k.Coverage == 100 }},
+		{Options{MinCoverage: 100}, func(k *Key) bool { return k.Coverage == 100 }},
 		{Options{NoExamples: true, ShowAnnotations: true}, func(k *Key) bool { k.Example = ""; return true }},
 		{Options{ShowAnnotations: true}, func(k *Key) bool {
 			k.Example = map[string]string{"note": "only its length", "kubectl.kubernetes.io/last-applied-configuration": "{}"}[k.Key] + k.Example
