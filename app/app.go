@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
 
+	"labelstream/app/inspect"
 	"labelstream/app/memory"
 	"labelstream/config"
 	"labelstream/emitter"
@@ -56,6 +57,8 @@ type app struct {
 	sink      sink
 	// emitter is the sink where records are sent, nil in a dry run.
 	emitter *emitter.Emitter
+	// collector counts what is read, nil but in an inspection.
+	collector *inspect.Collector
 	// status is nil where a one-shot run goes on without.
 	status *status.Server
 
@@ -69,16 +72,15 @@ type app struct {
 }
 
 // Run runs what the flags ask for. It returns nil only if all was done: roles
-// printed, no check failed, every object of a one-shot run accepted, or everything sent that a
-// daemon held when ctx ended. Errors that are joined are to be logged one by one.
+// printed, no check failed, every object of an inspection read, of a one-shot run
+// accepted, or everything sent that a daemon held when ctx ended. Errors that are
+// joined are to be logged one by one.
 func Run(ctx context.Context, cfg *config.Config, opts Options) error {
 	switch opts.Command {
 	case "rbac":
 		return printRoles(ctx, cfg, &opts)
 	case "check":
 		return runChecks(ctx, cfg, &opts)
-	case "inspect":
-		return errors.New("labelstream inspect is not there yet")
 	}
 	memory.Save(opts.Log)
 	a, err := wire(ctx, cfg, &opts)
@@ -87,7 +89,10 @@ func Run(ctx context.Context, cfg *config.Config, opts Options) error {
 	}
 	a.logPreset()
 	defer a.serve(ctx)()
-	if opts.once() {
+	switch {
+	case opts.Command == "inspect":
+		return a.inspect(ctx)
+	case opts.once():
 		return a.backfill(ctx)
 	}
 	return a.daemon(ctx)
@@ -117,6 +122,9 @@ func wire(ctx context.Context, cfg *config.Config, opts *Options) (*app, error) 
 		return nil, err
 	}
 	options := informer.Options{PageSize: cfg.PageSize, Once: opts.once(), Changes: cfg.Changes, ResyncInterval: cfg.ResyncInterval}
+	if a.collector != nil {
+		options.Observe = a.observe
+	}
 	if !opts.once() {
 		discover := func(ctx context.Context) (*informer.Catalog, error) { return a.discover(ctx, 0) }
 		a.finder = informer.NewFinder(discover, cfg, a.registry, a.log)
@@ -136,6 +144,10 @@ func wire(ctx context.Context, cfg *config.Config, opts *Options) (*app, error) 
 
 // addSink makes what delivers the records.
 func (a *app) addSink() (err error) {
+	if a.opts.Command == "inspect" {
+		a.collector, a.sink = inspect.NewCollector(a.cfg, a.opts.Inspect), discard{}
+		return nil
+	}
 	if a.opts.DryRun {
 		a.sink = newPrinter(a.opts.Stdout)
 		return nil

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"labelstream/app/inspect"
 	"labelstream/config"
 )
 
@@ -37,7 +38,7 @@ var commands = []command{
   labelstream --preset=prometheus --destination=http://localhost:9090/api/v1/write --resources=pods,deployments`},
 	{name: "inspect", group: beforeSending, summary: "show which keys there are, and which are worth sending; nothing is sent",
 		settings: true, flags: []string{"output", "kind", "key", "min-coverage", "no-examples", "show-annotations"},
-		outputs: []string{"table", "wide", "json", "yaml", "csv", "html"}, examples: `
+		outputs: inspect.Outputs, examples: `
   # Which keys have most of the deployments?
   labelstream inspect --resources=deployments --min-coverage=50
 

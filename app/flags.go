@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"labelstream/app/inspect"
 	"labelstream/config"
 )
 
@@ -31,15 +32,11 @@ type Flags struct {
 	// Settings are those that flags give.
 	Settings []config.Flag
 	// Inspect are the flags of that command.
-	Inspect struct {
-		Kind, Key                   string
-		MinCoverage                 float64
-		NoExamples, ShowAnnotations bool
-	}
+	Inspect inspect.Options
 }
 
 // once reports whether the run ends by itself.
-func (f *Flags) once() bool { return f.Once || f.DryRun }
+func (f *Flags) once() bool { return f.Once || f.DryRun || f.Command == "inspect" }
 
 // SendsNothing reports whether a destination is not needed.
 func (f *Flags) SendsNothing() bool {
@@ -178,7 +175,11 @@ func (c *command) checkFlags(set *pflag.FlagSet, f *Flags) (err error) {
 	if !slices.Contains(c.outputs, f.Output) {
 		return fmt.Errorf("--output=%q; %s has %s", f.Output, c.name, strings.Join(c.outputs, ", "))
 	}
-	return nil
+	f.Inspect.Output = f.Output
+	if c.name != "inspect" {
+		return nil
+	}
+	return f.Inspect.Validate()
 }
 
 // settingsOf are those that were given. A flag that is repeated gives a list.

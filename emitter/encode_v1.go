@@ -73,6 +73,9 @@ func (m *messageV1) nextLabel() *prompb.Label {
 // behind its tag, and a timestamp of six bytes (see minStamp) behind its own.
 const sampleSize = 2 + 1 + 8 + 1 + 6
 
+// RecordSize is how many bytes of a WriteRequest the record's series take.
+func RecordSize(rec *record.Record) int { return seriesSize(rec.Series, rec.Count, 1) }
+
 // seriesSize is how many bytes of a WriteRequest so many series take, with so many
 // samples each.
 func seriesSize(series record.Cursor, count, samples int) int {

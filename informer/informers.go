@@ -67,6 +67,11 @@ type Options struct {
 	// Rediscover, if set, is called when the server does not find a kind's
 	// resource. It must not block. [Informers.Add] takes what is found.
 	Rediscover func()
+	// Observe, if set, is called with each object that is read and chosen, before
+	// its record is put: with all that it has, its record, and what was dropped to
+	// build that. All are valid until it returns. Calls for different kinds may be
+	// concurrent.
+	Observe func(o *record.Object, r *record.Record, dropped record.Drops)
 }
 
 func (o *Options) watches() bool { return !o.Once && o.Changes == config.ChangesWatch }

@@ -341,7 +341,8 @@ func (s *Source) put(ctx context.Context, o *record.Object, deleted bool) (exclu
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	r, ok := k.builder.Build(o)
-	s.dropped(k.builder.TakeDrops(), o)
+	drops := k.builder.TakeDrops()
+	s.dropped(drops, o)
 	switch {
 	case !ok:
 		return true, false, nil
@@ -349,6 +350,9 @@ func (s *Source) put(ctx context.Context, o *record.Object, deleted bool) (exclu
 		// It waited for another source of the kind, and a newer watch may have
 		// begun.
 		return false, false, context.Cause(ctx)
+	}
+	if observe := s.in.options.Observe; observe != nil {
+		observe(o, r, drops)
 	}
 	want := s.observe
 	if deleted {

@@ -27,10 +27,10 @@ func (b *Builder) value(value []byte) ([]byte, bool) {
 	return value, len(value) > 0
 }
 
-// unsafeCharacters are those that HTML escapes, the likeliest first.
-const unsafeCharacters = `"&<>'`
+// UnsafeCharacters are those that HTML escapes, the likeliest first.
+const UnsafeCharacters = `"&<>'`
 
-// unsafeBits has the bit of each of unsafeCharacters: all of them are below 64.
+// unsafeBits has the bit of each of UnsafeCharacters: all of them are below 64.
 const unsafeBits uint64 = 1<<'"' | 1<<'&' | 1<<'<' | 1<<'>' | 1<<'\''
 
 // shortValue is the length in bytes up to which a loop over a value beats the
@@ -42,8 +42,8 @@ const shortValue = 32
 // annotations may hold 256 KiB.
 func scan(value []byte) (unsafe, ascii bool) {
 	if len(value) > shortValue {
-		for i := range len(unsafeCharacters) {
-			unsafe = unsafe || bytes.IndexByte(value, unsafeCharacters[i]) >= 0
+		for i := range len(UnsafeCharacters) {
+			unsafe = unsafe || bytes.IndexByte(value, UnsafeCharacters[i]) >= 0
 		}
 		return unsafe, false
 	}

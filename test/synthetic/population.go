@@ -3,6 +3,7 @@ package synthetic
 import (
 	"encoding/binary"
 	"encoding/hex"
+	"fmt"
 	"slices"
 	"strings"
 )
@@ -39,6 +40,19 @@ type values struct {
 	fields [fieldCount][36]byte
 	// seed is what the unique values follow from; 0 makes markers of them.
 	seed uint64
+	// key is the number of the further key.
+	key int
+}
+
+// keyLetter marks the number of the further key. No tag follows it at once.
+const keyLetter = 'Z'
+
+// keyNumber has five digits.
+func (v *values) keyNumber() string {
+	if v.seed == 0 {
+		return strings.Repeat(string(keyLetter), 5)
+	}
+	return fmt.Sprintf("%05d", v.key)
 }
 
 func markers() *values {
@@ -59,6 +73,10 @@ func (v *values) put(dst []byte, letter byte) {
 		for len(dst) > 0 {
 			dst = dst[copy(dst, v.get(f)):]
 		}
+		return
+	}
+	if letter == keyLetter {
+		putDecimal(dst, v.key)
 		return
 	}
 	putText(dst, v.seed+uint64(letter))
@@ -122,6 +140,8 @@ type pods struct {
 	// generation is which population they are: as many pods as any other one,
 	// in the same places, under other names.
 	generation uint64
+	// keys is how many further keys there are.
+	keys int
 }
 
 // place is where pod i stands of a namespace with so many alike ones: its workload,
@@ -156,6 +176,7 @@ func (p pods) fill(i int, v *values) {
 	namespace, index, size := p.namespaceOf(i)
 	putNamespace(namespace, v)
 	v.seed = p.seed(i)
+	v.key = i % max(p.keys, 1)
 	putUID(v.get(fieldUID), v.seed)
 	putDecimal(v.get(fieldVersion), firstVersion+i)
 	if p.mixed {

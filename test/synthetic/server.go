@@ -50,6 +50,8 @@ type Options struct {
 	// AnnotationBytes is how many bytes of further annotations each pod has,
 	// keys included.
 	AnnotationBytes int
+	// Keys is how many further keys of labels there are. Each pod has one of them.
+	Keys int
 	// JSONOnly makes the server one that does not speak protobuf.
 	JSONOnly bool
 }
@@ -119,7 +121,23 @@ func newKinds(options Options) []*resourceKind {
 	if options.Profile == Mixed {
 		ofPods.shapes, ofPods.objects.mixed = mixed, true
 	}
+	if options.Keys > 0 {
+		ofPods.shapes, ofPods.objects.keys = withKey(ofPods.shapes), options.Keys
+	}
 	return []*resourceKind{ofPods, {path: "/apis/apps/v1/deployments", shapes: alike, objects: pods{count: options.Deployments}}}
+}
+
+// withKey adds the label whose key is one of many.
+func withKey(shapes []shape) []shape {
+	all := make([]shape, len(shapes))
+	for i, shape := range shapes {
+		all[i] = func(v *values) metav1.ObjectMeta {
+			meta := shape(v)
+			meta.Labels["key-"+v.keyNumber()] = v.text(fieldTeam)
+			return meta
+		}
+	}
+	return all
 }
 
 func (k *resourceKind) addTemplates() error {

@@ -112,12 +112,12 @@ func TestMetadataClientReadsAllPages(t *testing.T) {
 		group, resource string
 	}{
 		{Options{Pods: count}, "", "pods"},
-		{Options{Pods: count, Profile: Mixed}, "", "pods"},
+		{Options{Pods: count, Profile: Mixed, Keys: 70}, "", "pods"},
 		{Options{Pods: count, Profile: Mixed, JSONOnly: true}, "", "pods"},
 		{Options{Pods: 5, Deployments: count}, "apps", "deployments"},
 	} {
 		resource := resourceOf(t, start(t, test.options), test.group, test.resource)
-		pod := podsOf(Options{Pods: count, Profile: test.options.Profile})
+		pod := podsOf(Options{Pods: count, Profile: test.options.Profile, Keys: test.options.Keys})
 		for _, limit := range []int64{400, 500, 7000} {
 			got := listAll(t, resource, limit)
 			if len(got) != count {
@@ -136,7 +136,7 @@ func TestMetadataClientReadsAllPages(t *testing.T) {
 // serializers, those of a real server, make of the same objects.
 func TestBytesAreApimachinerys(t *testing.T) {
 	remaining := int64(100)
-	for _, options := range []Options{{Pods: 700, AnnotationBytes: 1000}, {Pods: 700, Profile: Mixed}} {
+	for _, options := range []Options{{Pods: 700, AnnotationBytes: 1000}, {Pods: 700, Profile: Mixed}, {Pods: 700, Profile: Mixed, Keys: 70}} {
 		server, pod := start(t, options), podsOf(options)
 		list := &metav1.PartialObjectMetadataList{
 			TypeMeta: metav1.TypeMeta{APIVersion: "meta.k8s.io/v1", Kind: "PartialObjectMetadataList"},

@@ -35,7 +35,7 @@ func newTemplate(object *metav1.PartialObjectMetadata, form encoding) (*template
 		letter := encoded[at]
 		for width = 1; at+width < len(encoded) && encoded[at+width] == letter; width++ {
 		}
-		if width >= shortestMarker && letter >= 'A' && letter <= 'Y' {
+		if width >= shortestMarker && letter >= 'A' && letter <= 'Z' {
 			t.patches = append(t.patches, patch{at, width, letter})
 		}
 	}

@@ -18,6 +18,7 @@ func main() {
 	profile := flag.String("profile", string(synthetic.Alike), "what the pods' labels are like: alike or mixed")
 	flag.IntVar(&options.Deployments, "deployments", 0, "number of Deployments, which look like the pods")
 	flag.IntVar(&options.AnnotationBytes, "annotation-bytes", 0, "bytes of further annotations of each pod")
+	flag.IntVar(&options.Keys, "keys", 0, "number of further label keys, one for each pod")
 	flag.BoolVar(&options.JSONOnly, "json-only", false, "do not speak protobuf")
 	kubeconfig := flag.String("kubeconfig", "", "file to write a kubeconfig for the server to")
 	useTLS := flag.Bool("tls", false, "serve TLS, HTTP/2 with it, with a certificate signed by itself")
