@@ -79,11 +79,11 @@ func (d *delivery) send(ctx context.Context, p part) error {
 		d.sender.lowerLimit(bytes / 2)
 	}
 	switch {
-	case a.outcome == accepted && len(rest.entries) > 0:
-		d.accept(&p, a)
-		return d.send(ctx, rest)
 	case a.outcome == accepted:
 		d.accept(&p, a)
+		if len(rest.entries) > 0 {
+			return d.send(ctx, rest)
+		}
 	case records == 1 || d.sender.cfg.OnRefused == config.OnRefusedDrop:
 		d.refuse(&p, a, reasonOf(a))
 	case isTooLarge:

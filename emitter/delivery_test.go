@@ -326,12 +326,13 @@ func TestServerErrors(t *testing.T) {
 		resp.Header.Set("Retry-After", "1")
 		return resp, err
 	}
-	changing := func(n int, r request, req *http.Request) (*http.Response, error) {
-		if n%4 == 3 {
+	interrupted := func(n int, r request, req *http.Request) (*http.Response, error) {
+		if n%5 == 4 {
 			return nil, io.ErrUnexpectedEOF
 		}
-		return refusing(500+n/8%2)(n, r, req)
+		return refusing(500)(n, r, req)
 	}
+	changing := func(n int, r request, req *http.Request) (*http.Response, error) { return refusing(500+n%2)(n, r, req) }
 	outage := func(n int, r request, req *http.Request) (*http.Response, error) {
 		if n >= 7 && n < 20 {
 			return respond(500, ""), nil
@@ -364,6 +365,7 @@ func TestServerErrors(t *testing.T) {
 		}, 1},
 		{"with Retry-After", withRetryAfter, nil, []*record.Record{rec(1, "a"), rec(2, "bad")}, [][]string{{"a", "bad"}}, 0},
 		{"too many requests", refusing(429), nil, []*record.Record{rec(1, "a"), rec(2, "bad")}, [][]string{{"a", "bad"}}, 0},
+		{"no answers between", interrupted, nil, []*record.Record{rec(1, "a"), rec(2, "bad")}, [][]string{{"a", "bad"}}, 0},
 		{"not the same", changing, nil, []*record.Record{rec(1, "a"), rec(2, "bad")}, [][]string{{"a", "bad"}}, 0},
 		{"by the letter", refusing(500), isDropping, []*record.Record{rec(1, "a"), rec(2, "bad")}, [][]string{{"a", "bad"}}, 0},
 	} {
@@ -389,15 +391,23 @@ func TestServerErrors(t *testing.T) {
 
 // Bad records among 5,000 cost no other, and each no more than the five attempts.
 func TestServerErrorOfMany(t *testing.T) {
+	var forty []uint64
+	for key := range uint64(40) {
+		forty = append(forty, 2000+key)
+	}
 	for _, c := range []struct {
 		size     int
 		bad      []uint64
 		requests int
-		took     time.Duration
+		// found is when the first piece is accepted, took when all is done.
+		found, took time.Duration
 	}{
-		{5000, []uint64{4321}, 40, 3 * time.Second},
-		{500, []uint64{4321}, 44, 3 * time.Second},
-		{500, []uint64{2001, 2260, 2261, 2499}, 96, 7500 * ms},
+		{5000, []uint64{4321}, 40, 1500 * ms, 3 * time.Second},
+		{500, []uint64{4321}, 44, 1500 * ms, 3 * time.Second},
+		{500, []uint64{2001, 2260, 2261, 2499}, 96, 1500 * ms, 7500 * ms},
+		{500, forty, 422, 1500 * ms, 61500 * ms},
+		// One in each quarter: it takes the next round.
+		{500, []uint64{2000, 2125, 2250, 2375}, 134, 51100 * ms, 57100 * ms},
 	} {
 		bubble(t, fmt.Sprint(c.size, c.bad), func(t *testing.T) {
 			d := newDestination(refusing(500))
@@ -407,13 +417,27 @@ func TestServerErrorOfMany(t *testing.T) {
 			expect(t, "requests", len(d.got()), c.requests)
 			expect(t, "totals", h.Totals(), map[string]Totals{"pods": {Accepted: 5000 - int64(len(c.bad)), Refused: int64(len(c.bad))}})
 			const text = `send to http://destination/write: status 500 Internal Server Error, receiver says "label \"x\"\x1b[31m"`
-			want := []string{"warning: Cannot send error=" + text, "info: Sending again after=1.5s"}
+			want := []string{"warning: Cannot send error=" + text, fmt.Sprint("info: Sending again after=", c.found)}
 			for _, key := range c.bad {
 				want = append(want, fmt.Sprintf("error: The destination refused a record kind=pods namespace=team\n1 name=p%d reason=server_error error=%s", key, text))
 			}
-			expect(t, "log", h.lines(), want)
+			if len(c.bad) < len(forty) { // Of forty, the failure is told again after a minute.
+				expect(t, "log", h.lines(), want)
+			}
 		})
 	}
+}
+
+// The pieces that are tried in an outage stay few.
+func TestServerErrorsInOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDestination(upAfter(time.Hour))
+		h := newHarness(t, d, batchSize(500))
+		h.deliver(numbered(500, func(uint64) bool { return false })...)
+		pieces := len(slices.DeleteFunc(d.got(), func(r request) bool { return len(r.Samples) == 500 }))
+		expect(t, "requests", []int{len(d.got()), pieces}, []int{349, 220})
+		expect(t, "totals", h.Totals(), map[string]Totals{"pods": {Accepted: 500}})
+	})
 }
 
 // A destination that refuses ten records in a row with none accepted between them

@@ -34,11 +34,12 @@ func (s *sender) isSearched(p *part, same streak) bool {
 	return isDue && same.length > 0 && s.cfg.OnRefused == config.OnRefusedHalve
 }
 
-// search looks for bad records in a part that meets server errors. It tries pieces of
-// it once each, down to an eighth with the rounds. If one is accepted, p becomes it, and
-// rest is the others, suspects. Suspects are refused if they are of one object, and also
-// if the witness is accepted and no piece of them: they are divided then. Otherwise it
-// is an outage, and a stays the answer.
+// search looks for bad records in a part that meets server errors: it tries pieces of
+// the part once each, quarters first, eighths in later rounds.
+//   - If a piece is accepted, p becomes it, and rest is the other records: suspects.
+//   - If no piece of several suspects is, but the witness, they are refused, which divides
+//     them. A single suspect object is refused as well.
+//   - Otherwise it is an outage, and a stays the answer.
 func (s *sender) search(ctx context.Context, p *part, a answer, round int) (found answer, rest part, err error) {
 	// An object's records stay in one piece, in their order: so it does not matter which
 	// piece is accepted first.

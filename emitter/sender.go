@@ -104,8 +104,8 @@ func (s *sender) idle(now time.Duration) time.Duration {
 }
 
 // send makes attempts with a part until an answer decides on it, or none of its
-// records is to be sent any more. Where the answer is for a half of it, p becomes that
-// half, and rest is the other. The error says why no more attempts are made.
+// records is to be sent any more. Where the answer is for a piece of it, p becomes that
+// piece, and rest is the others. The error says why no more attempts are made.
 func (s *sender) send(ctx context.Context, p *part) (a answer, rest part, err error) {
 	backoff, same := minBackoff, streak{}
 	for {
