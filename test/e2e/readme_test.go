@@ -29,7 +29,7 @@ func TestReadme(t *testing.T) {
 	d := r.serving(t)
 	d.terminate(t)
 	// head may cut the pod off.
-	if out := r.stdout.String(); !strings.Contains(out, "cloudzero_") {
+	if out := r.stdout.String(); !strings.Contains(out, "kube_namespace_labels{") {
 		t.Errorf("the dry run has printed\n%s", out)
 	}
 }
