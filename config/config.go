@@ -29,6 +29,8 @@ type Config struct {
 	// Preset's values, by the setting's name, are in PresetValues.
 	Preset       Preset         `split_words:"true" default:"cloudzero" desc:"the receiver whose limits and habits the defaults of other settings follow; what is set wins over them" oneof:"cloudzero,prometheus,mimir,victoriametrics"`
 	PresetValues map[string]any `ignored:"true"`
+	// Changed are the settings that are given another value than their default.
+	Changed []Setting `ignored:"true"`
 
 	Appearance
 	Delivery

@@ -31,6 +31,7 @@ func Load(dryRun bool) (*Config, error) {
 		}
 	}
 	cfg := env.config()
+	cfg.Changed = changed(settings)
 	checkAuth(&cfg.Delivery, v)
 	checkTogether(cfg, dryRun, v)
 	cfg.PresetValues = presetValues(settings)

@@ -1,0 +1,39 @@
+package config
+
+import (
+	"maps"
+	"os"
+	"slices"
+	"strings"
+)
+
+// Setting is a variable and its value, as far as that may be shown.
+type Setting struct{ Name, Value string }
+
+// changed returns the settings that the environment gives another value than their
+// default, which may be the preset's.
+func changed(settings []*setting) []Setting {
+	var all []Setting
+	for _, s := range settings {
+		name := prefix + "_" + s.name
+		text, ok := os.LookupEnv(name)
+		if text = strings.TrimSpace(text); ok && text != s.tag("default") {
+			all = append(all, Setting{name, s.shown(text)})
+		}
+	}
+	return all
+}
+
+// shown is what the environment has, without what may be secret.
+func (s *setting) shown(text string) string {
+	switch value := s.value.Interface().(type) {
+	case URL:
+		return value.Redacted()
+	case Headers:
+		return strings.Join(slices.Sorted(maps.Keys(value)), ", ") + " (values not shown)"
+	}
+	if s.tag("secret") != "" {
+		return "(not shown)"
+	}
+	return text
+}
