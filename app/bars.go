@@ -26,7 +26,7 @@ const (
 // written to it, such as the log, goes above them.
 type bars struct {
 	width func() int
-	// begun is when each kind was first being read.
+	// begun is when each kind was first being read, about.
 	begun map[string]time.Time
 
 	mu    sync.Mutex
@@ -93,7 +93,7 @@ func (b *bars) show(statuses []informer.Status, p progress) {
 			failing = append(failing, fmt.Sprintf("%-*s  %v", width, kind.Resource, kind.Err))
 		case kind.Listing:
 			if b.begun[kind.Resource].IsZero() {
-				b.begun[kind.Resource] = now
+				b.begun[kind.Resource] = now.Add(-progressFrames)
 			}
 			lines = append(lines, fmt.Sprintf("%-*s  %s", width, kind.Resource, bar(kind.Read, kind.Total, now.Sub(b.begun[kind.Resource]))))
 		}

@@ -17,7 +17,7 @@ func changed(settings []*setting) []Setting {
 	for _, s := range settings {
 		name := prefix + "_" + s.name
 		text, ok := os.LookupEnv(name)
-		if text = strings.TrimSpace(text); ok && text != s.tag("default") {
+		if ok && text != s.tag("default") {
 			all = append(all, Setting{name, s.shown(text)})
 		}
 	}

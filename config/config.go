@@ -44,7 +44,7 @@ type Config struct {
 	Webhook
 
 	ShutdownTimeout time.Duration `split_words:"true" default:"20s" desc:"how long records that are held may take to be sent after a signal to end" min:"0s" max:"10m"`
-	StatusAddress   string        `split_words:"true" default:":8080" desc:"where /metrics, /healthz and /readyz are served" match:"address"`
+	StatusAddress   string        `split_words:"true" default:":8080" desc:"where the status page, /metrics, /healthz and /readyz are served" match:"address"`
 	Pprof           bool          `split_words:"true" default:"false" desc:"serve Go's profiles under /debug/pprof of STATUS_ADDRESS"`
 	LogLevel        string        `split_words:"true" default:"info" desc:"least severe level that is logged" oneof:"error,warn,info,debug"`
 	LogFormat       string        `split_words:"true" desc:"how a log line is written; where empty, text on a terminal and json elsewhere" oneof:"text,json"`
