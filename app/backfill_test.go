@@ -311,25 +311,23 @@ func testBars(t *testing.T) {
 		defer out.Reset()
 		return out.String()
 	}
-	forbidden := errors.New("list widgets.example.com: forbidden: \x1b[31m" + strings.Repeat("x", 80))
 	b.show([]informer.Status{
 		{Resource: "pods", Namespace: "a", Read: 15, Total: 50, Listing: true}, {Resource: "pods", Namespace: "b", Read: 5, Total: 50, Listing: true},
-		{Resource: "nodes", Read: 3, Total: 3, Synced: true}, {Resource: "jobs.batch"}, {Resource: "widgets.example.com", Err: forbidden},
+		{Resource: "nodes", Read: 3, Total: 3, Synced: true}, {Resource: "jobs.batch"}, {Resource: "widgets.example.com", Total: 1},
 	}, progress{read: 23, sent: 3, elapsed: time.Second})
 	const run = "1 of 4 kinds read, 23 objects, 3 sent, 23/s\n"
-	const lines = "pods                 [====                ]  20%  20 of 100 objects, 10/s, 8s l\n" +
-		"widgets.example.com  list widgets.example.com: forbidden:  [31mxxxxxxxxxxxxxxxx\n" + run
+	const lines = "pods                 [====                ]  20%  20 of 100 objects, 10/s, 8s l\n" + run
 	if diff := cmp.Diff(lines, drawn()); diff != "" {
 		t.Errorf("first (-want +got):\n%s", diff)
 	}
 	if n, err := b.Write([]byte("a line of the log\n")); n != 18 || err != nil {
 		t.Errorf("Write returns %d, %v", n, err)
 	}
-	if diff := cmp.Diff("\x1b[3A\x1b[Ja line of the log\n"+lines, drawn()); diff != "" {
+	if diff := cmp.Diff("\x1b[2A\x1b[Ja line of the log\n"+lines, drawn()); diff != "" {
 		t.Errorf("with a line of the log (-want +got):\n%s", diff)
 	}
 	b.draw(nil)
-	if got := drawn(); got != "\x1b[3A\x1b[J" {
+	if got := drawn(); got != "\x1b[2A\x1b[J" {
 		t.Errorf("at the end it writes %q", got)
 	}
 	for _, tt := range []struct {
@@ -337,7 +335,7 @@ func testBars(t *testing.T) {
 		elapsed     time.Duration
 		want        string
 	}{
-		{0, 10, 0, "[                    ]   0%  0 of 10 objects, 0/s"},
+		{0, 10, 0, "[                    ]   0%  0 of 10 objects, 0/s, 10s left"},
 		{12, 10, time.Second, "[====================] 100%  10 of 10 objects, 12/s, 0s left"},
 		{12, -1, 2 * time.Second, "12 objects, 6/s"},
 	} {

@@ -7,17 +7,22 @@ import (
 	"strings"
 )
 
+// maxShown bounds a value in bytes where it is shown.
+const maxShown = 500
+
 // Setting is a variable and its value, as far as that may be shown.
-type Setting struct{ Name, Value string }
+type Setting struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
 
 // changed returns the settings that the environment gives another value than their
 // default, which may be the preset's.
 func changed(settings []*setting) []Setting {
-	var all []Setting
+	all := []Setting{}
 	for _, s := range settings {
 		name := prefix + "_" + s.name
-		text, ok := os.LookupEnv(name)
-		if ok && text != s.tag("default") {
+		if text, ok := os.LookupEnv(name); ok && text != s.tag("default") {
 			all = append(all, Setting{name, s.shown(text)})
 		}
 	}
@@ -32,8 +37,12 @@ func (s *setting) shown(text string) string {
 	case Headers:
 		return strings.Join(slices.Sorted(maps.Keys(value)), ", ") + " (values not shown)"
 	}
-	if s.tag("secret") != "" {
+	switch {
+	case s.tag("secret") != "":
 		return "(not shown)"
+	case len(text) > maxShown:
+		return strings.ToValidUTF8(text[:maxShown], "") + "…"
+	default:
+		return text
 	}
-	return text
 }

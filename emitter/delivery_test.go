@@ -566,7 +566,7 @@ func TestStatus(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness(t, newDestination(codes(200)), speaking(config.ProtocolAuto), func(c *config.Delivery, _ *Options) { c.Senders = 2 })
 		start := time.Now()
-		want := Status{Destination: "http://destination/write", Protocol: "unknown", Capacity: 16}
+		want := &Status{URL: "http://destination/write", Protocol: "unknown", QueueCapacity: 16, Refused: []Refusal{}}
 		expect(t, "at the start", h.Status(), want)
 		h.senders[0].protocol.inUse.Store(int32(v2))
 		h.senders[1].outage.Fail("a", io.EOF)
@@ -578,13 +578,13 @@ func TestStatus(t *testing.T) {
 		h.refusals.add(reasonBadRequest, errors.New(strings.Repeat("ä", 200)), 1, logrus.Fields{"kind": "pods", "namespace": "shop", "name": "a", "hint": "h"})
 		h.put(newRecord(1, "a"))
 		time.Sleep(time.Second)
-		want.Protocol, want.Err, want.Since, want.Unsent, want.Oldest = "unknown, 2.0", io.EOF, start, 1, time.Second
-		want.Recent = []Refusal{{
+		want.Protocol, want.Err, want.Error, want.FailingSince, want.QueueLength, want.OldestAgeSeconds = "unknown, 2.0", io.EOF, "EOF", start, 1, 1
+		want.Refused = []Refusal{{
 			Time: start.Add(time.Second), Resource: "pods", Namespace: "shop", Name: "a", Records: 1, Reason: "bad_request",
-			Error: strings.Repeat("ä", maxRecentError/2) + "…", Hint: "h",
+			Error: strings.Repeat("ä", maxShown/2) + "…", Hint: "h",
 		}}
 		for range maxRecent - 1 {
-			want.Recent = append(want.Recent, Refusal{Time: start, Records: 5, Reason: "undecided", Error: "EOF"})
+			want.Refused = append(want.Refused, Refusal{Time: start, Records: 5, Reason: "undecided", Error: "EOF"})
 		}
 		expect(t, "later", h.Status(), want)
 	})

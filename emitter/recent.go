@@ -11,47 +11,47 @@ import (
 const (
 	// maxRecent is how many refusals are kept for the status page.
 	maxRecent = 20
-	// maxRecentError bounds their errors in bytes: a receiver's words may be long.
-	maxRecentError = 300
+	// maxShown bounds an error there in bytes: a receiver's words may be long.
+	maxShown = 300
 )
 
-// Status is how the delivery is.
+// Status is how the delivery is, as the status page and its JSON show it.
 type Status struct {
-	// Destination is the URL without what may be secret.
-	Destination string
-	// Protocol names the versions of remote_write in use: 1.0, 2.0, or unknown while
-	// it is being found out; several where senders differ.
-	Protocol string
-	// Unsent are the records in the queue or in flight, Capacity is how many it holds
-	// at most, and Oldest how long the oldest of them has waited.
-	Unsent   int64
-	Capacity int
-	Oldest   time.Duration
-	// LastSuccess is when the destination last accepted samples, zero before.
-	LastSuccess time.Time
-	// Err is why nothing can be sent, and Since is since when; nil while it can.
-	Err   error
-	Since time.Time
-	// Recent are the last refusals, the newest first.
-	Recent []Refusal
+	// URL lacks what may be secret.
+	URL string `json:"url"`
+	// Protocol names the versions in use, several where senders differ.
+	Protocol         string    `json:"protocol"`
+	QueueLength      int64     `json:"queueLength"`
+	QueueCapacity    int       `json:"queueCapacity"`
+	OldestAgeSeconds float64   `json:"oldestAgeSeconds"`
+	LastSuccess      time.Time `json:"lastSuccess,omitzero"`
+	// FailingSince and Err are those of the sender that has failed for longest.
+	FailingSince time.Time `json:"failingSince,omitzero"`
+	Error        string    `json:"error,omitempty"`
+	Err          error     `json:"-"`
+	// Refused are the last refusals, the newest first.
+	Refused []Refusal `json:"refused"`
 }
 
-// Refusal is one record that the destination refused, or several that it refused
-// without a name.
+// Refusal is one record that the destination refused, or several without a name.
 type Refusal struct {
-	Time                      time.Time
-	Resource, Namespace, Name string
-	Records                   int
-	Reason, Error, Hint       string
+	Time      time.Time `json:"time"`
+	Resource  string    `json:"resource,omitempty"`
+	Namespace string    `json:"namespace,omitempty"`
+	Name      string    `json:"name,omitempty"`
+	Records   int       `json:"records"`
+	Reason    string    `json:"reason"`
+	Error     string    `json:"error"`
+	Hint      string    `json:"hint,omitempty"`
 }
 
 // Status returns how the delivery is now.
-func (e *Emitter) Status() Status {
-	s := Status{
-		Destination: e.client.name, Unsent: e.Unsent(), Capacity: e.capacity, Oldest: e.oldest(), Recent: e.refusals.recent(),
+func (e *Emitter) Status() *Status {
+	s := &Status{
+		URL: e.client.name, QueueLength: e.Unsent(), QueueCapacity: e.capacity, OldestAgeSeconds: e.oldest().Seconds(), Refused: e.refusals.recent(),
 	}
 	if at := e.stats.lastSuccess.Load(); at > 0 {
-		s.LastSuccess = time.UnixMilli(at)
+		s.LastSuccess = time.UnixMilli(at).UTC()
 	}
 	var inUse []string
 	for v, name := range versionNames {
@@ -61,8 +61,8 @@ func (e *Emitter) Status() Status {
 	}
 	s.Protocol = strings.Join(inUse, ", ")
 	for _, sender := range e.senders {
-		if since, err := sender.outage.Err(); err != nil && (s.Err == nil || since.Before(s.Since)) {
-			s.Since, s.Err = since, err
+		if since, err := sender.outage.Err(); err != nil && (s.Err == nil || since.Before(s.FailingSince)) {
+			s.FailingSince, s.Err, s.Error = since.UTC(), err, shorten(err)
 		}
 	}
 	return s
@@ -74,20 +74,21 @@ func (l *refusalLog) keep(reason string, err error, records int, id logrus.Field
 		value, _ := id[field].(string)
 		return value
 	}
-	r := Refusal{
-		Time: time.Now(), Records: records, Reason: reason, Hint: text("hint"),
-		Resource: text("kind"), Namespace: text("namespace"), Name: text("name"),
-	}
-	if r.Error = err.Error(); len(r.Error) > maxRecentError {
-		// A copy, which does not keep the rest in memory.
-		r.Error = strings.ToValidUTF8(r.Error[:maxRecentError], "") + "…"
-	}
-	l.last = slices.Insert(l.last, 0, r)
-	l.last = l.last[:min(len(l.last), maxRecent)]
+	r := Refusal{time.Now().UTC(), text("kind"), text("namespace"), text("name"), records, reason, shorten(err), text("hint")}
+	l.last = slices.Insert(l.last, 0, r)[:min(len(l.last)+1, maxRecent)]
 }
 
 func (l *refusalLog) recent() []Refusal {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return slices.Clone(l.last)
+	return append([]Refusal{}, l.last...)
+}
+
+// shorten copies, so that what is cut off is not kept in memory.
+func shorten(err error) string {
+	text := err.Error()
+	if len(text) <= maxShown {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxShown], "") + "…"
 }

@@ -8,10 +8,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"html/template"
+	"io"
 	"net/http"
-	"strings"
 	"sync"
-	"time"
 )
 
 var (
@@ -35,10 +34,25 @@ func hashOf(text string) string {
 // servePage serves the state, as a page and as JSON.
 func servePage(mux *http.ServeMux, options *Options) {
 	// Nothing is kept in memory until somebody looks.
-	page := sync.OnceValue(func() *template.Template {
-		functions := template.FuncMap{"css": func() template.CSS { return template.CSS(pageStyle) }, "js": func() template.JS { return template.JS(pageScript) }}
-		return template.Must(template.New("page").Funcs(functions).Parse(pageHTML))
+	page := sync.OnceValue(func() *template.Template { return template.Must(template.New("page").Parse(pageHTML)) })
+	links := linksOf(options)
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Security-Policy", contentPolicy)
+		respond(w, "text/html; charset=utf-8", func(text io.Writer) error {
+			return page().Execute(text, view{options.State(), links, template.CSS(pageStyle), template.JS(pageScript)})
+		})
 	})
+	mux.HandleFunc("GET /api/v1/status", func(w http.ResponseWriter, _ *http.Request) {
+		respond(w, "application/json", func(text io.Writer) error {
+			encoder := json.NewEncoder(text)
+			encoder.SetIndent("", "  ")
+			return encoder.Encode(options.State())
+		})
+	})
+}
+
+// linksOf are relative, so that the page may be behind a proxy.
+func linksOf(options *Options) []string {
 	links := []string{"metrics", "api/v1/status"}
 	if options.Alive != nil {
 		links = append(links, "healthz")
@@ -49,71 +63,27 @@ func servePage(mux *http.ServeMux, options *Options) {
 	if options.Profiles {
 		links = append(links, "debug/pprof/")
 	}
-	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
-		var text bytes.Buffer
-		if err := page().Execute(&text, view{options.State(), links}); err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
-			return
-		}
-		w.Header().Set("Content-Security-Policy", contentPolicy)
-		write(w, "text/html; charset=utf-8", text.Bytes())
-	})
-	mux.HandleFunc("GET /api/v1/status", func(w http.ResponseWriter, _ *http.Request) {
-		text, err := json.MarshalIndent(options.State(), "", "  ")
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
-			return
-		}
-		write(w, "application/json", append(text, '\n'))
-	})
+	return links
 }
 
-func write(w http.ResponseWriter, contentType string, text []byte) {
+// respond answers with what write writes, or with its error.
+func respond(w http.ResponseWriter, contentType string, write func(io.Writer) error) {
+	var text bytes.Buffer
+	if err := write(&text); err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
 	w.Header().Set("Content-Type", contentType)
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Referrer-Policy", "no-referrer")
 	w.Header().Set("Cache-Control", "no-store")
-	_, _ = w.Write(text)
+	_, _ = w.Write(text.Bytes())
 }
 
 // view is what the page is made of.
 type view struct {
 	*State
-	Links []string
-}
-
-// Ago is how long before the state a time was.
-func (s *State) Ago(at time.Time) string {
-	if at.IsZero() {
-		return "never"
-	}
-	return s.Time.Sub(at).Round(time.Second).String() + " ago"
-}
-
-// Unwatched tells whether a watch is missing.
-func (r *Resource) Unwatched() bool { return r.Watching != nil && !*r.Watching }
-
-// Percent is how far the list is, -1 where that is not known.
-func (r *Resource) Percent() int64 {
-	if r.Total == nil || *r.Total == 0 {
-		return -1
-	}
-	return min(100, 100*r.Read / *r.Total)
-}
-
-// Drops names the values that were left out or cut.
-func (r *Resource) Drops() string {
-	var text []string
-	for _, drop := range []struct {
-		n      uint64
-		reason string
-	}{
-		{r.Dropped.Empty, "empty"}, {r.Dropped.Unsafe, "unsafe"}, {r.Dropped.LongName, "with a long name"},
-		{r.Dropped.TooMany, "too many"}, {r.Truncated, "cut"},
-	} {
-		if drop.n > 0 {
-			text = append(text, fmt.Sprint(drop.n, " ", drop.reason))
-		}
-	}
-	return strings.Join(text, ", ")
+	Links  []string
+	Style  template.CSS
+	Script template.JS
 }
