@@ -27,7 +27,7 @@ BINARY  = $(CURDIR)/bin/labelstream
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "%-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## build bin/labelstream
@@ -51,6 +51,13 @@ unit: ## run the unit tests
 .PHONY: e2e
 e2e: build ## run the end-to-end tests on a real API server and real Prometheus servers, which the first run provides
 	cd test && LABELSTREAM_BINARY=$(BINARY) go test -race -count=1 -parallel 8 -timeout 60m ./...
+
+# The pages are those that the tests of app expect. npm puts nothing into the tree.
+.PHONY: accessibility
+accessibility: ## check the status page with axe in Chromium, which CHROMIUM may name; needs Node.js and npm
+	mkdir -p dist/accessibility
+	cp test/accessibility/* dist/accessibility
+	cd dist/accessibility && npm ci --no-audit --no-fund && node check.js
 
 .PHONY: soak
 soak: build ## run the end-to-end tests of the daemon at length: some ten minutes of outages, kills and elections

@@ -67,6 +67,7 @@ type app struct {
 	finder   *informer.Finder
 	webhook  *webhookServer
 	election *election
+	started  time.Time
 	// leading is true while this process reads and sends.
 	leading atomic.Bool
 }
@@ -101,7 +102,7 @@ func Run(ctx context.Context, cfg *config.Config, opts Options) error {
 // wire makes everything that runs. Addresses are taken here, so that one that is
 // in use ends the start. Readiness ends with ctx.
 func wire(ctx context.Context, cfg *config.Config, opts *Options) (*app, error) {
-	a := &app{cfg: cfg, opts: opts, log: opts.Log, registry: status.NewRegistry(opts.Build)}
+	a := &app{cfg: cfg, opts: opts, log: opts.Log, registry: status.NewRegistry(opts.Build), started: time.Now()}
 	cluster, err := restConfig(opts)
 	if err != nil {
 		return nil, err
@@ -132,7 +133,7 @@ func wire(ctx context.Context, cfg *config.Config, opts *Options) (*app, error) 
 	}
 	a.informers = informer.New(client, cfg, a.sink, options, a.registry, a.log)
 	if opts.once() {
-		a.status, err = status.Listen(cfg.StatusAddress, status.Options{Gatherer: a.registry, Profiles: cfg.Pprof})
+		a.status, err = status.Listen(cfg.StatusAddress, status.Options{Gatherer: a.registry, State: func() *status.State { return a.state(ctx) }, Profiles: cfg.Pprof})
 		if err != nil {
 			// A run beside a daemon, or on a laptop, goes on where the port is taken.
 			a.log.WithError(err).Warn("No metrics are served during this run")

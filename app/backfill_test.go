@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -219,7 +220,7 @@ func TestMissing(t *testing.T) {
 
 func TestSummarize(t *testing.T) {
 	log, hook := logtest.NewNullLogger()
-	a := &app{log: log}
+	a := &app{log: log, opts: &Options{}}
 	a.summarize([]informer.Status{
 		{Resource: "pods", Namespace: "a", Read: 2, Excluded: 1, Synced: true, Took: 2 * time.Second},
 		{Resource: "pods", Namespace: "b", Read: 1, Drops: record.Drops{Truncated: 4, LongName: 1, TooMany: 2}, Synced: true, Took: time.Second},
@@ -297,5 +298,65 @@ func TestStopCause(t *testing.T) {
 		if got := stopCause(tt.ctx); got != tt.want {
 			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
 		}
+	}
+}
+
+// TestBars draws over what was drawn before, and puts the log above it.
+func TestBars(t *testing.T) { synctest.Test(t, testBars) }
+
+func testBars(t *testing.T) {
+	var out bytes.Buffer
+	b := newBars(&out)
+	b.begun["pods"] = time.Now().Add(-2 * time.Second)
+	drawn := func() string {
+		defer out.Reset()
+		return out.String()
+	}
+	b.show([]informer.Status{
+		{Resource: "pods", Namespace: "a", Read: 15, Total: 50, Listing: true}, {Resource: "pods", Namespace: "b", Read: 5, Total: 50, Listing: true},
+		{Resource: "nodes", Read: 3, Total: 3, Synced: true}, {Resource: "jobs.batch"}, {Resource: "widgets.example.com", Total: 1},
+	}, progress{read: 23, sent: 3, elapsed: time.Second})
+	const run = "1 of 4 kinds read, 23 objects, 3 sent, 23/s\n"
+	const lines = "pods                 [====                ]  20%  20 of 100 objects, 10/s, 8s l\n" + run
+	if diff := cmp.Diff(lines, drawn()); diff != "" {
+		t.Errorf("first (-want +got):\n%s", diff)
+	}
+	if n, err := b.Write([]byte("a line of the log\n")); n != 18 || err != nil {
+		t.Errorf("Write returns %d, %v", n, err)
+	}
+	if diff := cmp.Diff("\x1b[2A\x1b[Ja line of the log\n"+lines, drawn()); diff != "" {
+		t.Errorf("with a line of the log (-want +got):\n%s", diff)
+	}
+	b.draw(nil)
+	if got := drawn(); got != "\x1b[2A\x1b[J" {
+		t.Errorf("at the end it writes %q", got)
+	}
+	for _, tt := range []struct {
+		read, total int64
+		elapsed     time.Duration
+		want        string
+	}{
+		{0, 10, 0, "[                    ]   0%  0 of 10 objects, 0/s, 10s left"},
+		{12, 10, time.Second, "[====================] 100%  10 of 10 objects, 12/s, 0s left"},
+		{12, -1, 2 * time.Second, "12 objects, 6/s"},
+	} {
+		if got := bar(tt.read, tt.total, tt.elapsed); got != tt.want {
+			t.Errorf("the bar is %q, want %q", got, tt.want)
+		}
+	}
+}
+
+func TestSummaryTable(t *testing.T) {
+	var out bytes.Buffer
+	writeSummary(&out, []informer.Status{
+		{Resource: "pods", Read: 30, Excluded: 1, Synced: true, Took: 2 * time.Second, Drops: record.Drops{Empty: 1, Unsafe: 2, LongName: 3, TooMany: 4, Truncated: 5}},
+		{Resource: "jobs.batch", Read: 1, Synced: true, Took: time.Second},
+	}, map[string]emitter.Totals{"pods": {Accepted: 29}, "jobs.batch": {Refused: 1}})
+	const want = `KIND         READ   EXCLUDED   SENT   REFUSED   VALUES DROPPED   VALUES CUT   SECONDS   OBJECTS/S   BACKFILLED
+pods         30     1          29     0         10               5            2.00      15          yes
+jobs.batch   1      0          0      1         0                0            1.00      1           no
+`
+	if diff := cmp.Diff(want, out.String()); diff != "" {
+		t.Errorf("summary (-want +got):\n%s", diff)
 	}
 }

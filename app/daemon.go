@@ -33,6 +33,7 @@ func (a *app) addDaemon(ctx context.Context, cluster *rest.Config) (err error) {
 		Alive:    func() error { return a.alive(time.Now()) },
 		Ready:    func() error { return errors.Join(stopCause(ctx), a.webhook.ready()) },
 		Report:   a.report,
+		State:    func() *status.State { return a.state(ctx) },
 		Profiles: a.cfg.Pprof,
 	})
 	if err == nil && a.cfg.Changes == config.ChangesWebhook {

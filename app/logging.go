@@ -3,6 +3,8 @@ package app
 import (
 	"io"
 	"os"
+	"regexp"
+	"time"
 
 	"github.com/go-logr/logr"
 	"github.com/go-logr/logr/funcr"
@@ -26,11 +28,38 @@ func NewLogger(cfg *config.Config, w io.Writer) *logrus.Logger {
 	if cfg.LogFormat == "json" || cfg.LogFormat == "" && !isTerminal(w) {
 		log.SetFormatter(&logrus.JSONFormatter{})
 	} else {
-		log.SetFormatter(&logrus.TextFormatter{FullTimestamp: true})
+		log.SetFormatter(newTextFormatter(w))
 	}
 	routeLibraries(log)
 	return log
 }
+
+// newTextFormatter aligns lines for a terminal, in colours unless NO_COLOR is set.
+func newTextFormatter(w io.Writer) logrus.Formatter {
+	text := &logrus.TextFormatter{FullTimestamp: true}
+	if !isTerminal(w) {
+		return text
+	}
+	text.ForceColors, text.TimestampFormat = true, time.TimeOnly
+	if os.Getenv("NO_COLOR") != "" || !canDraw(w) {
+		return uncoloured{text}
+	}
+	return text
+}
+
+// uncoloured aligns as logrus does only with colours.
+type uncoloured struct{ *logrus.TextFormatter }
+
+var colour = regexp.MustCompile("\x1b\\[[0-9;]*m")
+
+// Format implements [logrus.Formatter]. What a value has of escapes is quoted.
+func (u uncoloured) Format(entry *logrus.Entry) ([]byte, error) {
+	line, err := u.TextFormatter.Format(entry)
+	return colour.ReplaceAll(line, nil), err
+}
+
+// canDraw tells whether w is a terminal that obeys escape sequences.
+func canDraw(w io.Writer) bool { return isTerminal(w) && os.Getenv("TERM") != "dumb" }
 
 func isTerminal(w io.Writer) bool {
 	file, ok := w.(*os.File)

@@ -2,12 +2,9 @@ package app
 
 import (
 	"context"
-	"fmt"
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/schollz/progressbar/v3"
 
 	"labelstream/emitter"
 	"labelstream/informer"
@@ -16,7 +13,7 @@ import (
 const (
 	// progressLines is how often progress is logged where there is no terminal.
 	progressLines = 10 * time.Second
-	// progressFrames is how often the bar on a terminal moves.
+	// progressFrames is how often the bars on a terminal move.
 	progressFrames = 200 * time.Millisecond
 )
 
@@ -67,16 +64,26 @@ func waitingFor(statuses []informer.Status) string {
 }
 
 // rate is the objects read a second, since the beginning.
-func (p progress) rate() int64 {
-	return int64(float64(p.read) / max(p.elapsed, time.Millisecond).Seconds())
+func (p progress) rate() int64 { return perSecond(p.read, p.elapsed) }
+
+func perSecond(n int64, elapsed time.Duration) int64 {
+	return int64(float64(n) / max(elapsed, time.Millisecond).Seconds())
 }
 
-// showProgress shows how far the run is, until it is stopped or ctx ends: a bar
+// showProgress shows how far the run is, until it is stopped or ctx ends: bars
 // on a terminal, log lines elsewhere.
 func (a *app) showProgress(ctx context.Context) (stop func()) {
-	show, interval := a.logProgress, progressLines
-	if isTerminal(a.opts.Stderr) {
-		show, interval = a.newBar(), progressFrames
+	show, interval := func(_ []informer.Status, p progress) { a.logProgress(p) }, progressLines
+	hide := func() {}
+	// A dry run prints series there, which bars would overwrite.
+	if canDraw(a.opts.Stderr) && !(a.opts.DryRun && isTerminal(a.opts.Stdout)) {
+		bars := newBars(a.opts.Stderr)
+		a.opts.Log.SetOutput(bars)
+		show, interval = bars.show, progressFrames
+		hide = func() {
+			bars.draw(nil)
+			a.opts.Log.SetOutput(a.opts.Stderr)
+		}
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
@@ -87,13 +94,14 @@ func (a *app) showProgress(ctx context.Context) (stop func()) {
 		for {
 			select {
 			case <-ticker.C:
-				show(measure(a.informers.Status(), a.sink.Totals(), time.Since(begun)))
+				statuses := a.informers.Status()
+				show(statuses, measure(statuses, a.sink.Totals(), time.Since(begun)))
 			case <-ctx.Done():
 				return
 			}
 		}
 	})
-	return func() { cancel(); running.Wait() }
+	return func() { cancel(); running.Wait(); hide() }
 }
 
 func (a *app) logProgress(p progress) {
@@ -103,21 +111,4 @@ func (a *app) logProgress(p progress) {
 		log = log.WithField("total", p.total)
 	}
 	log.Info("Reading objects")
-}
-
-// newBar returns what draws progress on a terminal.
-func (a *app) newBar() func(progress) {
-	bar := progressbar.NewOptions64(-1,
-		progressbar.OptionSetWriter(a.opts.Stderr),
-		progressbar.OptionShowCount(),
-		progressbar.OptionSetPredictTime(false),
-		progressbar.OptionClearOnFinish(),
-	)
-	return func(p progress) {
-		if p.total != bar.GetMax64() {
-			bar.ChangeMax64(p.total)
-		}
-		bar.Describe(fmt.Sprintf("Reading objects, %d/s, waiting for %s", p.rate(), p.waiting))
-		_ = bar.Set64(p.read)
-	}
 }

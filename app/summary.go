@@ -2,9 +2,11 @@ package app
 
 import (
 	"fmt"
+	"io"
 	"maps"
 	"math"
 	"slices"
+	"text/tabwriter"
 
 	"github.com/sirupsen/logrus"
 
@@ -12,8 +14,13 @@ import (
 	"labelstream/informer"
 )
 
-// summarize logs a line for each kind, over all its namespaces.
+// summarize says what came of each kind, over all its namespaces: in a table on a
+// terminal, in a log line elsewhere.
 func (a *app) summarize(statuses []informer.Status, totals map[string]emitter.Totals) {
+	if isTerminal(a.opts.Stderr) {
+		writeSummary(a.opts.Stderr, informer.ByKind(statuses), totals)
+		return
+	}
 	for _, s := range informer.ByKind(statuses) {
 		sent := totals[s.Resource]
 		fields := logrus.Fields{
@@ -23,7 +30,7 @@ func (a *app) summarize(statuses []informer.Status, totals map[string]emitter.To
 			"seconds": math.Round(s.Took.Seconds()*100) / 100,
 		}
 		if s.Took > 0 {
-			fields["objects_per_second"] = int64(float64(s.Read) / s.Took.Seconds())
+			fields["objects_per_second"] = perSecond(s.Read, s.Took)
 		}
 		for name, n := range map[string]int64{
 			"refused":          sent.Refused,
@@ -38,12 +45,31 @@ func (a *app) summarize(statuses []informer.Status, totals map[string]emitter.To
 				fields[name] = n
 			}
 		}
-		if s.Synced && sent.Accepted == s.Read-s.Excluded {
+		if isBackfilled(&s, sent) {
 			a.log.WithFields(fields).Info("Backfilled")
 		} else {
 			a.log.WithFields(fields).Error("Not backfilled")
 		}
 	}
+}
+
+func isBackfilled(s *informer.Status, sent emitter.Totals) bool {
+	return s.Synced && sent.Accepted == s.Read-s.Excluded
+}
+
+func writeSummary(w io.Writer, kinds []informer.Status, totals map[string]emitter.Totals) {
+	table := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
+	fmt.Fprintln(table, "KIND\tREAD\tEXCLUDED\tSENT\tREFUSED\tVALUES DROPPED\tVALUES CUT\tSECONDS\tOBJECTS/S\tBACKFILLED")
+	for _, s := range kinds {
+		sent, drops := totals[s.Resource], s.Drops
+		result := "yes"
+		if !isBackfilled(&s, sent) {
+			result = "no"
+		}
+		fmt.Fprintf(table, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%.2f\t%d\t%s\n", s.Resource, s.Read, s.Excluded, sent.Accepted, sent.Refused,
+			drops.Empty+drops.Unsafe+drops.LongName+drops.TooMany, drops.Truncated, s.Took.Seconds(), perSecond(s.Read, s.Took), result)
+	}
+	_ = table.Flush()
 }
 
 // warnUnmatched names the patterns that matched no key of all that was read.

@@ -29,6 +29,8 @@ type Config struct {
 	// Preset's values, by the setting's name, are in PresetValues.
 	Preset       Preset         `split_words:"true" default:"cloudzero" desc:"the receiver whose limits and habits the defaults of other settings follow; what is set wins over them" oneof:"cloudzero,prometheus,mimir,victoriametrics"`
 	PresetValues map[string]any `ignored:"true"`
+	// Changed are the settings that are given another value than their default.
+	Changed []Setting `ignored:"true"`
 
 	Appearance
 	Delivery
@@ -42,7 +44,7 @@ type Config struct {
 	Webhook
 
 	ShutdownTimeout time.Duration `split_words:"true" default:"20s" desc:"how long records that are held may take to be sent after a signal to end" min:"0s" max:"10m"`
-	StatusAddress   string        `split_words:"true" default:":8080" desc:"where /metrics, /healthz and /readyz are served" match:"address"`
+	StatusAddress   string        `split_words:"true" default:":8080" desc:"where the status page, /metrics, /healthz and /readyz are served" match:"address"`
 	Pprof           bool          `split_words:"true" default:"false" desc:"serve Go's profiles under /debug/pprof of STATUS_ADDRESS"`
 	LogLevel        string        `split_words:"true" default:"info" desc:"least severe level that is logged" oneof:"error,warn,info,debug"`
 	LogFormat       string        `split_words:"true" desc:"how a log line is written; where empty, text on a terminal and json elsewhere" oneof:"text,json"`

@@ -304,3 +304,23 @@ func TestFlags(t *testing.T) {
 		t.Errorf("error\n%v\nwant\n%s", err, want)
 	}
 }
+
+// TestChanged shows what differs from the defaults, which are the preset's, and no
+// secret.
+func TestChanged(t *testing.T) {
+	got := loaded(t, with(map[string]string{
+		"PRESET": "prometheus", "RESYNC_INTERVAL": "4m", "MAX_KEYS": "300", "SENDERS": "1", "LABELS_FILTERS": "^team$\n^app$",
+		"DESTINATION": "https://user:canary@collector.example.com/write?canary=canary", "HEADERS": "X-Scope=canary,A=canary", "WEBHOOK_PATH": "/canary",
+	})).Changed
+	want := []Setting{
+		{"LABELSTREAM_LABELS_FILTERS", "^team$\n^app$"},
+		{"LABELSTREAM_PRESET", "prometheus"},
+		{"LABELSTREAM_MAX_KEYS", "300"},
+		{"LABELSTREAM_DESTINATION", "https://collector.example.com/write"},
+		{"LABELSTREAM_HEADERS", "A, X-Scope (values not shown)"},
+		{"LABELSTREAM_WEBHOOK_PATH", "(not shown)"},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("changed (-want +got):\n%s", diff)
+	}
+}

@@ -46,6 +46,7 @@ func Load(dryRun bool, flags ...Flag) (*Config, error) {
 		}
 	}
 	cfg := env.config()
+	cfg.Changed = changed(settings)
 	checkAuth(&cfg.Delivery, v)
 	checkTogether(cfg, dryRun, v)
 	cfg.PresetValues = presetValues(settings)

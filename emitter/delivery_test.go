@@ -598,6 +598,36 @@ func TestNamesAreBounded(t *testing.T) {
 	})
 }
 
+// The last refusals are kept, the newest first, and the failure of the sender that
+// has failed for longest.
+func TestStatus(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHarness(t, newDestination(codes(200)), speaking(config.ProtocolAuto), func(c *config.Delivery, _ *Options) { c.Senders = 2 })
+		start := time.Now()
+		want := &Status{URL: "http://destination/write", Protocol: "unknown", QueueCapacity: 16, Refused: []Refusal{}}
+		expect(t, "at the start", h.Status(), want)
+		h.senders[0].protocol.inUse.Store(int32(v2))
+		h.senders[1].outage.Fail("a", io.EOF)
+		for range maxRecent {
+			h.refusals.add(reasonUndecided, io.EOF, 5, nil)
+		}
+		time.Sleep(time.Second)
+		h.senders[0].outage.Fail("b", io.ErrUnexpectedEOF)
+		h.refusals.add(reasonBadRequest, errors.New(strings.Repeat("ä", 200)), 1, logrus.Fields{"kind": "pods", "namespace": "shop", "name": "a", "hint": "h"})
+		h.put(newRecord(1, "a"))
+		time.Sleep(time.Second)
+		want.Protocol, want.Err, want.Error, want.FailingSince, want.QueueLength, want.OldestAgeSeconds = "unknown, 2.0", io.EOF, "EOF", start, 1, 1
+		want.Refused = []Refusal{{
+			Time: start.Add(time.Second), Resource: "pods", Namespace: "shop", Name: "a", Records: 1, Reason: "bad_request",
+			Error: strings.Repeat("ä", maxShown/2) + "…", Hint: "h",
+		}}
+		for range maxRecent - 1 {
+			want.Refused = append(want.Refused, Refusal{Time: start, Records: 5, Reason: "undecided", Error: "EOF"})
+		}
+		expect(t, "later", h.Status(), want)
+	})
+}
+
 // Whatever fails, and whatever the clock does, an object's samples arrive in their
 // order, by the same sender.
 func TestOrderUnderRetries(t *testing.T) {

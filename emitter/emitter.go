@@ -52,6 +52,8 @@ type Emitter struct {
 	client   *client
 	stats    *stats
 	refusals *refusalLog
+	// capacity is how many records the queues hold at most.
+	capacity int
 	// start is what the durations in queues and senders count from.
 	start time.Time
 }
@@ -73,7 +75,8 @@ func New(cfg *config.Delivery, opts Options) (*Emitter, error) {
 	opts.Logger = opts.Logger.WithField("destination", client.name)
 	e := &Emitter{client: client, refusals: newRefusalLog(opts.Logger), start: time.Now()}
 	size := sizeQueue(cfg)
-	e.stats = newStats(opts.Registerer, e, cfg.Senders*size.batches*size.records)
+	e.capacity = cfg.Senders * size.batches * size.records
+	e.stats = newStats(opts.Registerer, e)
 	for id := range cfg.Senders {
 		e.senders = append(e.senders, newSender(e, id, cfg, opts))
 	}

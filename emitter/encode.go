@@ -20,6 +20,8 @@ const (
 	v2
 )
 
+var versionNames = [...]string{unknown: "unknown", v1: "1.0", v2: "2.0"}
+
 // snappyBlock is how much the block format compresses at a time; blocks are
 // independent of each other.
 const snappyBlock = 64 << 10

@@ -19,10 +19,11 @@ type refusalLog struct {
 
 	mu sync.Mutex
 	// since is when the minute began, named are the records named in it, and said
-	// are the reasons told without a name.
+	// are the reasons told without a name. last is what [Status] shows.
 	since time.Time
 	named int
 	said  map[string]bool
+	last  []Refusal
 }
 
 func newRefusalLog(log logrus.FieldLogger) *refusalLog {
@@ -41,6 +42,7 @@ func (l *refusalLog) acceptance(err error) {
 func (l *refusalLog) add(reason string, err error, records int, id logrus.Fields) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.keep(reason, err, records, id)
 	if time.Since(l.since) >= time.Minute {
 		l.since, l.named = time.Now(), 0
 		clear(l.said)

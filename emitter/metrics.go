@@ -4,6 +4,7 @@ import (
 	"maps"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
@@ -24,6 +25,8 @@ const (
 // stats counts what becomes of records.
 type stats struct {
 	unsent atomic.Int64
+	// lastSuccess is in milliseconds of Unix time, zero before.
+	lastSuccess atomic.Int64
 
 	mu     sync.Mutex
 	totals map[string]Totals
@@ -33,12 +36,11 @@ type stats struct {
 	deletionsDropped *prometheus.CounterVec
 	batches          *prometheus.CounterVec
 	requestSeconds   prometheus.Histogram
-	lastSuccess      prometheus.Gauge
 }
 
 // newStats registers the metrics. It panics where reg has them already, as two
 // emitters that share a registry would count into each other.
-func newStats(reg prometheus.Registerer, e *Emitter, capacity int) *stats {
+func newStats(reg prometheus.Registerer, e *Emitter) *stats {
 	auto := promauto.With(reg)
 	counters := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return auto.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
@@ -59,32 +61,30 @@ func newStats(reg prometheus.Registerer, e *Emitter, capacity int) *stats {
 			Help:    "How long a request to the destination took, whatever came of it.",
 			Buckets: prometheus.ExponentialBuckets(0.005, 2, 14),
 		}),
-		lastSuccess: auto.NewGauge(prometheus.GaugeOpts{
-			Name: "labelstream_last_success_timestamp_seconds",
-			Help: "When the destination last accepted samples, in Unix time; 0 before.",
-		}),
 	}
 	for _, result := range []batchResult{batchAccepted, batchConflict, batchPartial, batchRefused} {
 		s.batches.WithLabelValues(string(result))
 	}
-	s.registerState(auto, e, capacity)
+	s.registerState(auto, e)
 	return s
 }
 
 // registerState registers those that are read when asked for.
-func (s *stats) registerState(auto promauto.Factory, e *Emitter, capacity int) {
+func (s *stats) registerState(auto promauto.Factory, e *Emitter) {
 	gauge := func(name, help string, labels prometheus.Labels, read func() float64) {
 		auto.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels}, read)
 	}
 	gauge("labelstream_queue_length", "Records that wait to be sent or are being sent.", nil,
 		func() float64 { return float64(s.unsent.Load()) })
 	gauge("labelstream_queue_capacity", "Records that the queue holds at most; large ones fill it sooner.", nil,
-		func() float64 { return float64(capacity) })
+		func() float64 { return float64(e.capacity) })
 	gauge("labelstream_oldest_unsent_age_seconds", "Age of the oldest record in the queue, zero where it is empty.", nil,
 		func() float64 { return e.oldest().Seconds() })
-	for v, name := range map[version]string{unknown: "unknown", v1: "1.0", v2: "2.0"} {
+	gauge("labelstream_last_success_timestamp_seconds", "When the destination last accepted samples, in Unix time; 0 before.", nil,
+		func() float64 { return float64(s.lastSuccess.Load()) / 1000 })
+	for v, name := range versionNames {
 		gauge("labelstream_senders", "Senders by the version of remote_write in use; unknown while it is being found out.",
-			prometheus.Labels{"version": name}, func() float64 { return float64(e.sendersUsing(v)) })
+			prometheus.Labels{"version": name}, func() float64 { return float64(e.sendersUsing(version(v))) })
 	}
 }
 
@@ -105,7 +105,7 @@ func (s *stats) accept(p *part, leftOut, samples int) {
 		s.addRefused(blamed, reasonNotWritten, leftOut)
 	}
 	s.samplesSent.Add(float64(samples))
-	s.lastSuccess.SetToCurrentTime()
+	s.lastSuccess.Store(time.Now().UnixMilli())
 }
 
 // refuse counts records that were refused.

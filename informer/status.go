@@ -51,6 +51,9 @@ type Status struct {
 // Done tells whether there is nothing more to wait for.
 func (s *Status) Done() bool { return s.Synced || s.Final }
 
+// Keys is how many distinct keys of labels and annotations were sent, 20,000 at most.
+func (in *Informers) Keys() int { return in.keys.Len() }
+
 // tracker holds the status of one source.
 type tracker struct {
 	changed chan struct{}

@@ -20,15 +20,15 @@ type KeyValue struct{ Key, Value []byte }
 // Drops counts the labels and annotations that a builder left out or changed.
 type Drops struct {
 	// Empty values are left out: the protocol has no label without a value.
-	Empty uint64
+	Empty uint64 `json:"empty"`
 	// Unsafe values hold a character that HTML escapes.
-	Unsafe uint64
+	Unsafe uint64 `json:"unsafe"`
 	// Truncated values were longer than VALUE_MAX_BYTES; their beginning was kept.
-	Truncated uint64
+	Truncated uint64 `json:"truncated"`
 	// LongName labels have a name of more than LABEL_NAME_MAX_BYTES.
-	LongName uint64
+	LongName uint64 `json:"long_name"`
 	// TooMany labels were beyond MAX_LABELS_PER_SERIES.
-	TooMany uint64
+	TooMany uint64 `json:"too_many"`
 }
 
 // Add adds more to the counts.

@@ -17,7 +17,11 @@ import (
 )
 
 // Build says what was built: its version, the commit and that commit's date.
-type Build struct{ Version, Commit, Date string }
+type Build struct {
+	Version string `json:"version"`
+	Commit  string `json:"commit"`
+	Date    string `json:"date"`
+}
 
 // NewRegistry returns a registry with the metrics of the process, of the Go
 // runtime and of the build.
@@ -45,6 +49,8 @@ type Options struct {
 	Ready func() error
 	// Report writes a line on each kind, for /readyz?verbose.
 	Report func(io.Writer)
+	// State returns what the status page shows. Nil means that there is none.
+	State func() *State
 	// Profiles serves Go's profiles under /debug/pprof/.
 	Profiles bool
 }
@@ -90,6 +96,9 @@ func newMux(options *Options) *http.ServeMux {
 			}
 			answer(w, options.Ready(), report)
 		})
+	}
+	if options.State != nil {
+		servePage(mux, options)
 	}
 	if options.Profiles {
 		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
