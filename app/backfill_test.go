@@ -223,7 +223,7 @@ func TestSummarize(t *testing.T) {
 	a := &app{log: log, opts: &Options{}}
 	a.summarize([]informer.Status{
 		{Resource: "pods", Namespace: "a", Read: 2, Excluded: 1, Synced: true, Took: 2 * time.Second},
-		{Resource: "pods", Namespace: "b", Read: 1, Drops: record.Drops{Truncated: 4}, Synced: true, Took: time.Second},
+		{Resource: "pods", Namespace: "b", Read: 1, Drops: record.Drops{Truncated: 4, LongName: 1, TooMany: 2}, Synced: true, Took: time.Second},
 		{Resource: "nodes", Read: 0, Err: errors.New("forbidden")},
 		{Resource: "jobs.batch", Read: 1, Synced: true},
 	}, map[string]emitter.Totals{"pods": {Accepted: 2}, "jobs.batch": {Refused: 1}})
@@ -234,7 +234,8 @@ func TestSummarize(t *testing.T) {
 	}
 	want := []logrus.Fields{
 		{"msg": "Backfilled", "level": "info", "kind": "pods", "read": int64(3), "sent": int64(2), "seconds": 2.0,
-			"objects_per_second": int64(1), "excluded": int64(1), "values_truncated": int64(4)},
+			"objects_per_second": int64(1), "excluded": int64(1), "values_truncated": int64(4),
+			"labels_long_name": int64(1), "labels_too_many": int64(2)},
 		{"msg": "Not backfilled", "level": "error", "kind": "nodes", "read": int64(0), "sent": int64(0), "seconds": 0.0},
 		{"msg": "Not backfilled", "level": "error", "kind": "jobs.batch", "read": int64(1), "sent": int64(0), "seconds": 0.0, "refused": int64(1)},
 	}

@@ -38,7 +38,7 @@ func (a *app) summarize(statuses []informer.Status, totals map[string]emitter.To
 			"values_empty":     int64(s.Drops.Empty),
 			"values_unsafe":    int64(s.Drops.Unsafe),
 			"values_truncated": int64(s.Drops.Truncated),
-			"names_long":       int64(s.Drops.LongName),
+			"labels_long_name": int64(s.Drops.LongName),
 			"labels_too_many":  int64(s.Drops.TooMany),
 		} {
 			if n > 0 {

@@ -282,15 +282,16 @@ func TestHintOnNames(t *testing.T) {
 	const hint = ` hint=its label name "label_a.example/b" has more than letters, digits and _: ` +
 		"if the destination knows no such names, set LABELSTREAM_NAMES=underscore"
 	for _, c := range []struct {
-		status int
-		label  string
-		want   string
-	}{{400, "label_a.example/b", hint}, {422, "label_a.example/b", hint}, {413, "label_a.example/b", ""}, {400, "label_b", ""}} {
-		h := newHarness(t, newDestination(codes(c.status)))
+		status  int
+		label   string
+		records int
+		want    string
+	}{{400, "label_a.example/b", 1, hint}, {422, "label_a.example/b", 1, hint}, {413, "label_a.example/b", 1, ""}, {400, "label_b", 1, ""}, {400, "label_a.example/b", 2, ""}} {
+		h := newHarness(t, newDestination(codes(c.status)), batchSize(c.records), func(s *config.Delivery, _ *Options) { s.OnRefused = config.OnRefusedDrop })
 		rec := newRecord(1, "a", "b")
 		rec.Series = record.AppendLabel(record.AppendCount(rec.Series, 1), c.label, "c")
 		rec.Count++
-		h.deliver(rec)
+		h.deliver([]*record.Record{rec, rec}[:c.records]...)
 		for _, line := range h.lines() {
 			_, got, _ := strings.Cut(line, http.StatusText(c.status))
 			expect(t, fmt.Sprint("hint on ", c.status, c.label), got, c.want)

@@ -1,8 +1,6 @@
 package emitter
 
 import (
-	"cmp"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -69,15 +67,14 @@ func (b *batch) add(rec *record.Record, e entry, now time.Duration, limit int) {
 	if len(b.entries) == 0 {
 		b.since.Store(int64(now) + 1)
 	}
-	ended := rec.Ended
-	if e.ended == 0 {
-		ended = nil
-	}
 	from := len(b.arena)
-	if need := from + len(rec.Series) + len(ended); need > cap(b.arena) {
+	if need := from + len(rec.Series) + len(rec.Ended); need > cap(b.arena) {
 		b.arena = append(make([]byte, 0, max(need, min(limit, max(minArena, 2*cap(b.arena))))), b.arena...)
 	}
-	b.arena = append(append(b.arena, rec.Series...), ended...)
+	b.arena = append(b.arena, rec.Series...)
+	if e.ended > 0 {
+		b.arena = append(b.arena, rec.Ended...)
+	}
 	e.queued, e.from, e.to = now, int32(from), int32(len(b.arena))
 	b.entries = append(b.entries, e)
 	b.size += int(e.size)
@@ -101,8 +98,8 @@ type part struct {
 	entries []entry
 	// isWhole says that it is no piece of something refused.
 	isWhole bool
-	// isSuspect says that it is what is left of a part that met server errors until
-	// the rest was accepted without it.
+	// isSuspect says that it is left of a part that met server errors, and of which
+	// some was accepted without it.
 	isSuspect bool
 }
 
@@ -125,21 +122,21 @@ func (p *part) cut(at int, isWhole bool) (left, right part) {
 	return part{p.batch, p.entries[:at], isWhole, p.isSuspect}, part{p.batch, p.entries[at:], isWhole, p.isSuspect}
 }
 
-// halves divides a part between objects, so that it does not matter which half is
-// accepted first: the records of an object are in one half, in their order. isOne
-// says that there is but one object.
-func (p *part) halves() (left, right part, isOne bool) {
-	slices.SortStableFunc(p.entries, func(a, b entry) int { return cmp.Compare(a.key, b.key) })
-	middle := p.entries[len(p.entries)/2].key
-	at := slices.IndexFunc(p.entries, func(e entry) bool { return e.key == middle })
-	if at == 0 {
-		at = slices.IndexFunc(p.entries, func(e entry) bool { return e.key != middle })
+// pieceEnd is the index behind a piece of about so many records from an index on. They
+// are sorted by object, and a piece has all of an object's records or none.
+func (p *part) pieceEnd(from, size int) int {
+	isWithin := func(at int) bool { return at < len(p.entries) && p.entries[at].key == p.entries[at-1].key }
+	end := min(from+size, len(p.entries))
+	for end > from && isWithin(end) {
+		end--
 	}
-	if at < 0 {
-		return left, right, true
+	if end == from {
+		end = from + size
+		for isWithin(end) {
+			end++
+		}
 	}
-	left, right = p.cut(at, false)
-	return left, right, false
+	return end
 }
 
 // fitting is how many records from the first on have no more than so many bytes,

@@ -90,7 +90,10 @@ func (d *delivery) send(ctx context.Context, p part) error {
 		return d.sendAll(ctx, p)
 	case a.status/100 == 2:
 		d.refuse(&p, a, reasonNotWritten)
+	case a.status >= 500:
+		return d.divide(ctx, &p)
 	case d.requests+2*d.sender.protocol.requests() < maxRequests:
+		d.requests += 2 * d.sender.protocol.requests()
 		return d.divide(ctx, &p)
 	default:
 		d.refuse(&p, a, reasonUndecided)
@@ -101,7 +104,6 @@ func (d *delivery) send(ctx context.Context, p part) error {
 // divide searches for bad records in the halves of a part.
 func (d *delivery) divide(ctx context.Context, p *part) error {
 	left, right := p.cut(len(p.entries)/2, false)
-	d.requests += 2 * d.sender.protocol.requests()
 	if err := d.send(ctx, left); err != nil {
 		return err
 	}

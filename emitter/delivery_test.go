@@ -333,7 +333,7 @@ func TestServerErrors(t *testing.T) {
 		return refusing(500+n/8%2)(n, r, req)
 	}
 	outage := func(n int, r request, req *http.Request) (*http.Response, error) {
-		if n >= 7 && n < 30 {
+		if n >= 7 && n < 20 {
 			return respond(500, ""), nil
 		}
 		return refusing(500)(n, r, req)
@@ -350,18 +350,20 @@ func TestServerErrors(t *testing.T) {
 		refused int64
 	}{
 		{"one is bad", refusing(500), nil, []*record.Record{rec(1, "a"), rec(2, "b"), rec(3, "bad"), rec(4, "c")},
-			[][]string{{"a", "b", "bad", "c"}, {"a", "b"}, {"bad", "c"}, {"bad"}, {"c"}, {"bad"}}, 1},
+			[][]string{{"a", "b", "bad", "c"}, {"a"}, {"b", "bad", "c"}, {"b"}, {"bad", "c"}, {"bad"}, {"c"}, {"bad"}}, 1},
+		{"several are bad", refusing(500), nil, []*record.Record{rec(1, "a"), rec(2, "bad"), rec(3, "bad2")},
+			[][]string{{"a", "bad", "bad2"}, {"a"}, {"bad", "bad2"}, {"bad"}, {"bad2"}, {"a"}, {"bad"}, {"bad2"}}, 2},
 		{"an object's records stay in their order", refusing(502), nil, []*record.Record{rec(3, "a1"), rec(1, "bad"), rec(2, "b"), rec(3, "a2")},
-			[][]string{{"a1", "bad", "b", "a2"}, {"bad", "b"}, {"a1", "a2"}, {"bad", "b"}, {"bad"}, {"b"}, {"bad"}}, 1},
-		{"one of an object's is bad", refusing(500), nil, []*record.Record{rec(1, "bad"), rec(2, "b"), rec(1, "a")},
-			[][]string{{"bad", "b", "a"}, {"bad", "a"}, {"b"}, {"bad", "a"}, {"bad"}, {"a"}}, 1},
-		{"each half is bad", refusing(500), nil, []*record.Record{rec(1, "bad"), rec(2, "bad2")},
+			[][]string{{"a1", "bad", "b", "a2"}, {"bad"}, {"b"}, {"bad", "a1", "a2"}, {"bad"}, {"a1", "a2"}, {"bad"}}, 1},
+		{"some of an object's are bad", refusing(500), nil, []*record.Record{rec(2, "bad"), rec(1, "b"), rec(2, "a"), rec(2, "bad2")},
+			[][]string{{"bad", "b", "a", "bad2"}, {"b"}, {"bad", "a", "bad2"}, {"bad"}, {"a", "bad2"}, {"a"}, {"bad2"}}, 2},
+		{"all are bad", refusing(500), nil, []*record.Record{rec(1, "bad"), rec(2, "bad2")},
 			[][]string{{"bad", "bad2"}, {"bad"}, {"bad2"}, {"bad", "bad2"}, {"bad"}, {"bad2"}, {"bad", "bad2"}}, 0},
-		{"an outage in the middle", outage, nil, []*record.Record{rec(1, "a"), rec(2, "bad"), rec(3, "b"), rec(4, "c")}, [][]string{
-			{"a", "bad", "b", "c"}, {"a", "bad"}, {"b", "c"},
-			{"a", "bad"}, {"a"}, {"bad"}, {"a", "bad"}, {"a"}, {"bad"}, {"a", "bad"}, {"a"}, {"bad"}, {"a", "bad"}, {"a"}, {"bad"},
+		{"an outage in the middle", outage, nil, []*record.Record{rec(1, "a"), rec(2, "bad"), rec(3, "b")}, [][]string{
+			{"a", "bad", "b"}, {"a"}, {"bad", "b"}, {"bad"}, {"b"}, {"a"}, {"bad", "b"}, {"bad"}, {"b"}, {"a"}, {"bad", "b"}, {"bad"}, {"b"}, {"bad"},
 		}, 1},
 		{"with Retry-After", withRetryAfter, nil, []*record.Record{rec(1, "a"), rec(2, "bad")}, [][]string{{"a", "bad"}}, 0},
+		{"too many requests", refusing(429), nil, []*record.Record{rec(1, "a"), rec(2, "bad")}, [][]string{{"a", "bad"}}, 0},
 		{"not the same", changing, nil, []*record.Record{rec(1, "a"), rec(2, "bad")}, [][]string{{"a", "bad"}}, 0},
 		{"by the letter", refusing(500), isDropping, []*record.Record{rec(1, "a"), rec(2, "bad")}, [][]string{{"a", "bad"}}, 0},
 	} {
@@ -385,19 +387,31 @@ func TestServerErrors(t *testing.T) {
 	}
 }
 
-// One bad record of 5,000 costs no other, and no half minute.
+// Bad records among 5,000 cost no other, and each no more than the five attempts.
 func TestServerErrorOfMany(t *testing.T) {
-	for size, took := range map[int]time.Duration{500: 15 * time.Second, 5000: 19500 * ms} {
-		bubble(t, fmt.Sprint(size), func(t *testing.T) {
+	for _, c := range []struct {
+		size     int
+		bad      []uint64
+		requests int
+		took     time.Duration
+	}{
+		{5000, []uint64{4321}, 40, 3 * time.Second},
+		{500, []uint64{4321}, 44, 3 * time.Second},
+		{500, []uint64{2001, 2260, 2261, 2499}, 96, 7500 * ms},
+	} {
+		bubble(t, fmt.Sprint(c.size, c.bad), func(t *testing.T) {
 			d := newDestination(refusing(500))
-			h := newHarness(t, d, batchSize(size))
-			h.deliver(numbered(5000, func(key uint64) bool { return key == 4321 })...)
-			expect(t, "time", time.Since(d.start), took)
-			expect(t, "stored", len(d.stored()), 4999)
-			expect(t, "totals", h.Totals(), map[string]Totals{"pods": {Accepted: 4999, Refused: 1}})
+			h := newHarness(t, d, batchSize(c.size))
+			h.deliver(numbered(5000, func(key uint64) bool { return slices.Contains(c.bad, key) })...)
+			expect(t, "time", time.Since(d.start), c.took)
+			expect(t, "requests", len(d.got()), c.requests)
+			expect(t, "totals", h.Totals(), map[string]Totals{"pods": {Accepted: 5000 - int64(len(c.bad)), Refused: int64(len(c.bad))}})
 			const text = `send to http://destination/write: status 500 Internal Server Error, receiver says "label \"x\"\x1b[31m"`
-			expect(t, "log", h.lines(), []string{"warning: Cannot send error=" + text, "info: Sending again after=1.5s",
-				"error: The destination refused a record kind=pods namespace=team\n1 name=p4321 reason=server_error error=" + text})
+			want := []string{"warning: Cannot send error=" + text, "info: Sending again after=1.5s"}
+			for _, key := range c.bad {
+				want = append(want, fmt.Sprintf("error: The destination refused a record kind=pods namespace=team\n1 name=p%d reason=server_error error=%s", key, text))
+			}
+			expect(t, "log", h.lines(), want)
 		})
 	}
 }
@@ -451,7 +465,7 @@ func TestProbe(t *testing.T) {
 			[]*record.Record{rec(3, "c")}, 10, [][]string{{"a"}, {"c"}}},
 		{"deleted at once", [][]*record.Record{{rec(1, "a"), deleted(rec(1, "a"))}}, 0, []*record.Record{rec(3, "c")}, 10, [][]string{{"c"}, {"c"}}},
 		{"deleted later", [][]*record.Record{{rec(1, "a")}, {deleted(rec(1, "a"))}}, 0, []*record.Record{rec(3, "c")}, 10, [][]string{{"c"}, {"c"}}},
-		{"perhaps not accepted", [][]*record.Record{{rec(1, "a"), rec(2, "partial")}}, 0, []*record.Record{rec(3, "c")}, 11, [][]string{{"c"}, {"c"}}},
+		{"perhaps not accepted", [][]*record.Record{{rec(1, "a")}, {rec(1, "a2"), rec(2, "partial")}}, 0, []*record.Record{rec(3, "c")}, 11, [][]string{{"c"}, {"c"}}},
 	} {
 		bubble(t, c.name, func(t *testing.T) {
 			up := time.Time{}

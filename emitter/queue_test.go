@@ -76,6 +76,9 @@ func TestBatchBuffer(t *testing.T) {
 	expect(t, "capacities", capacities, []int{minArena, limit})
 	b.reset(limit)
 	expect(t, "capacity kept", cap(b.arena), limit)
+	rec = ended(newRecord(1, "a"), "b")
+	b.add(rec, newEntry(rec, false), 1, limit)
+	expect(t, "bytes without markers", len(b.arena), len(rec.Series))
 }
 
 // A batch is due an interval after its first record; while another one is being

@@ -24,9 +24,6 @@ const (
 	// maxRefusedInRow is how many records the destination may refuse in a row
 	// before it is asked whether it refuses every record.
 	maxRefusedInRow = 10
-	// maxSameErrors is how many times in a row the same server error may be the
-	// answer to a part before it is taken to be the part's own.
-	maxSameErrors = 5
 	// lowerFor is how long batches are smaller after one was too large.
 	lowerFor = time.Hour
 )
@@ -117,8 +114,8 @@ func (s *sender) send(ctx context.Context, p *part) (a answer, rest part, err er
 			return answer{}, part{}, nil
 		}
 		a, err = s.try(ctx, p)
-		if isOwn := same.add(a); isOwn && err == nil && s.cfg.OnRefused == config.OnRefusedHalve {
-			a, rest, err = s.search(ctx, p, a)
+		if same.add(a); err == nil && s.isSearched(p, same) {
+			a, rest, err = s.search(ctx, p, a, same.length/maxSameErrors)
 		}
 		switch {
 		case err != nil || a.outcome <= refused:
@@ -134,45 +131,6 @@ func (s *sender) send(ctx context.Context, p *part) (a answer, rest part, err er
 			return a, part{}, err
 		}
 	}
-}
-
-// streak counts the same server error in a row.
-type streak struct{ status, length int }
-
-// add tells whether the error may be the part's own. One with a Retry-After is not: the
-// receiver knows that it is in trouble.
-func (s *streak) add(a answer) bool {
-	if a.status < 500 || a.after > 0 {
-		a.status = 0
-	}
-	if a.status != s.status {
-		*s = streak{status: a.status}
-	}
-	s.length++
-	return a.status != 0 && s.length%maxSameErrors == 0
-}
-
-// search looks for a bad record in a part that met the same server error again and
-// again: it tries each half once. If one is accepted, p becomes it, and rest is the
-// other half, a suspect. An object that is a suspect is refused. If neither is
-// accepted, it is an outage, and a stays the answer.
-func (s *sender) search(ctx context.Context, p *part, a answer) (found answer, rest part, err error) {
-	left, right, isOne := p.halves()
-	if isOne {
-		if p.isSuspect {
-			a.outcome = refused
-		}
-		return a, rest, nil
-	}
-	for _, half := range [][2]part{{left, right}, {right, left}} {
-		found, err = s.try(ctx, &half[0])
-		if err != nil || found.outcome == accepted {
-			*p, rest = half[0], half[1]
-			rest.isSuspect = true
-			return found, rest, err
-		}
-	}
-	return a, rest, nil
 }
 
 func (s *sender) retryLater(ctx context.Context, a answer, backoff time.Duration) error {

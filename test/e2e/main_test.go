@@ -76,6 +76,11 @@ func (s *suite) start(ctx context.Context, dir string) (err error) {
 	if err = prometheus.Provide(ctx, os.Stderr, prometheus.Current, prometheus.Debian); err != nil {
 		return err
 	}
+	for _, p := range []program{kubeStateMetrics, victoriaMetrics} {
+		if _, err = p.path(ctx); err != nil {
+			return err
+		}
+	}
 	s.plane, err = newPlane(ctx)
 	return err
 }

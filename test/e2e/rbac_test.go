@@ -262,7 +262,7 @@ func TestManifestsGrantWhatIsPrinted(t *testing.T) {
 			objects := i.render(t)
 			c := container(t, objects.template(t))
 			namespace := objects.of("ConfigMap")[0].GetNamespace()
-			own := objects.settings(t, c).and(settings{"POD_NAMESPACE": namespace})
+			own := objects.settings(t, c).and(settings{"POD_NAMESPACE": namespace, "DESTINATION": "http://collector"})
 			compare(t, texts(printedRoles(t, own, c.Args...).permissions()), texts(objects.permissions(t)))
 		})
 	}

@@ -105,8 +105,9 @@ func TestScenarios(t *testing.T) {
 	}
 	want := map[string]int{
 		"processor time by that of the reference 0.25": 4, "processor time by that of the reference 0.35": 2, "processor time by that of the reference 1.3": 1,
-		"p99 by that of the reference 1.3": 1, "rate by that of the reference 0.45": 1,
-		"peak memory 36": 11, "peak memory 48": 4, "peak memory 80": 1, "resident memory 72": 1,
+		"processor time by that of the reference 1.15": 2,
+		"p99 by that of the reference 1.3":             1, "rate by that of the reference 0.45": 1,
+		"peak memory 36": 13, "peak memory 48": 4, "peak memory 80": 1, "resident memory 72": 1,
 	}
 	if diff := cmp.Diff(want, promised); diff != "" {
 		t.Errorf("promises (-want +got):\n%s", diff)

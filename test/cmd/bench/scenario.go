@@ -68,6 +68,7 @@ type promise struct {
 var (
 	promisedCPU            = promise{figure: cpuRatio, limit: 0.25}
 	promisedAnnotationsCPU = promise{figure: cpuRatio, limit: 0.35}
+	promisedFormCPU        = promise{figure: cpuRatio, limit: 1.15}
 	promisedRSS            = promise{figure: peakRSS, limit: 36}
 	promisedHardRSS        = promise{figure: peakRSS, limit: 48}
 	daemonPromises         = []promise{{step: stageReplace, figure: residentRSS, limit: 72}, {step: stageReplace, figure: peakRSS, limit: 80}}
@@ -115,6 +116,10 @@ func scenarios(objects []int, huge int) []scenario {
 		{section: "Daemon", name: fmt.Sprintf("%s objects", thousands(largest)), mode: daemon, objects: largest, promises: at(largest, daemonPromises...)},
 		{section: "Webhook", name: "", mode: webhook, objects: webhookObjects, reference: bare, promises: webhookPromises},
 	}...)
+	for _, profile := range []string{"alike", "mixed"} {
+		all = append(all, scenario{section: "Form of kube-state-metrics", name: profile, objects: largest, profile: profile,
+			settings: []string{"LABELSTREAM_SERIES=kube-state-metrics"}, reference: defaults, promises: append(at(largest, promisedFormCPU), promisedRSS)})
+	}
 	for _, setting := range []string{
 		"LABELSTREAM_PAGE_SIZE=250", "LABELSTREAM_PAGE_SIZE=1000", "LABELSTREAM_BATCH_SIZE=250", "LABELSTREAM_BATCH_SIZE=1000",
 		"LABELSTREAM_SENDERS=2", "LABELSTREAM_SENDERS=4", "LABELSTREAM_PROTOCOL=1.0", "GOGC=25", "GOGC=100", "GOGC=200",
