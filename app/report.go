@@ -31,6 +31,8 @@ func (a *app) state(ctx context.Context) *status.State {
 	case !a.opts.once():
 		s.Mode, s.Changes, s.Leader = "daemon", a.cfg.Changes, a.leading.Load()
 		addProblems(s, stopCause(ctx), a.webhook.ready(), a.alive(now))
+	case a.collector != nil:
+		s.Mode = "inspect"
 	case a.emitter == nil:
 		s.Mode = "dry-run"
 	}
