@@ -64,6 +64,7 @@ type namedLabel struct {
 	name       string
 	key, value []byte
 	rank       int
+	isCounted  bool
 }
 
 // always is the rank of a label that stays whatever the limit is.
@@ -207,7 +208,7 @@ func (b *Builder) addUnsorted(s *series, o *Object, labels []KeyValue) {
 	for _, l := range labels {
 		name := s.names.lookup(l.Key)
 		if name.name != "" || name.isLong {
-			all = append(all, namedLabel{name: name.name, key: l.Key, value: l.Value, rank: name.rank})
+			all = append(all, namedLabel{name: name.name, key: l.Key, value: l.Value, rank: name.rank, isCounted: name.isCounted})
 		}
 	}
 	all = dedupeKeys(all)
@@ -218,7 +219,8 @@ func (b *Builder) addUnsorted(s *series, o *Object, labels []KeyValue) {
 	s.names.disambiguate(kept)
 	kept = b.keepWithin(s, s.addExternal(kept))
 	for _, l := range kept {
-		if name := s.names.lookup(l.key); !name.isCounted && l.rank != always {
+		if !l.isCounted && l.rank != always {
+			name := s.names.lookup(l.key)
 			s.names.count(&name)
 		}
 	}

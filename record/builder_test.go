@@ -238,6 +238,10 @@ func TestBuildLimits(t *testing.T) {
 	if drops := b.TakeDrops(); drops != (Drops{LongName: 2}) {
 		t.Errorf("drops %+v", drops)
 	}
+	// Names that are too long do not meet in a name of their own.
+	if diff := cmp.Diff(want, build(t, b, object("n", "p", "much-too-long", "1", "b", "2", "long-as-well", "2", "b", "3"))); diff != "" {
+		t.Errorf("two names that are too long (-want +got):\n%s", diff)
+	}
 }
 
 // TestKeys counts what is sent, once, and tells when it is more than the limit.

@@ -132,14 +132,15 @@ func dedupeKeys(labels []namedLabel) []namedLabel {
 }
 
 // numberConflicts names labels that are sorted by key as kube-state-metrics does:
-// where keys meet in one name, each gets its number.
+// where keys meet in one name, each gets its number. Names that are too long are "",
+// and stay so.
 func numberConflicts(labels []namedLabel) {
 	total, number := make(map[string]int), make(map[string]int)
 	for i := range labels {
 		total[labels[i].name]++
 	}
 	for i := range labels {
-		if l := &labels[i]; total[l.name] > 1 {
+		if l := &labels[i]; l.name != "" && total[l.name] > 1 {
 			number[l.name]++
 			l.name = fmt.Sprintf("%s_conflict%d", l.name, number[l.name])
 		}
