@@ -206,6 +206,10 @@ func TestDiscarded(t *testing.T) {
 	if d := cmp.Diff(want, loaded(t, with(set)).Discarded()); d != "" {
 		t.Errorf("-want +got\n%s", d)
 	}
+	form := loaded(t, with(map[string]string{"SERIES": "kube-state-metrics"})).Discarded()
+	if d := cmp.Diff([]string{"LABELSTREAM_SERIES: of this form the collector keeps kube_pod_labels alone, want cloudzero, or another PRESET"}, form); d != "" {
+		t.Errorf("the form: -want +got\n%s", d)
+	}
 	set["PRESET"], set["SERIES"] = "mimir", "cloudzero"
 	if got := loaded(t, with(set)).Discarded(); got != nil {
 		t.Errorf("Mimir discards nothing, got %q", got)

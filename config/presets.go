@@ -80,7 +80,10 @@ func (c *Config) Discarded() (texts []string) {
 	if c.Preset != PresetCloudZero {
 		return nil
 	}
-	if !strings.HasPrefix(c.MetricPrefix, "cloudzero_") {
+	switch {
+	case c.Series == FormKubeStateMetrics:
+		texts = append(texts, prefix+"_SERIES: of this form the collector keeps kube_pod_labels alone, want cloudzero, or another PRESET")
+	case !strings.HasPrefix(c.MetricPrefix, "cloudzero_"):
 		texts = append(texts, prefix+"_METRIC_PREFIX: the collector keeps metrics that begin with cloudzero_, want that, or another PRESET")
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.ExternalLabels)) {
