@@ -33,11 +33,13 @@ help: ## list the targets
 build: ## build bin/labelstream
 	$(GOBUILD) -o $(BINARY) .
 
-# A KUBECONFIG of the environment is not meant for the demo, one given to make is.
+# A CLUSTER or KUBECONFIG of the environment is not meant for the demo, one given to
+# make is. The flags are those of build, so that nothing is compiled twice.
 .PHONY: demo
-demo: build ## show a backfill of a small cluster; KUBECONFIG=file reads your own instead, and prints
+demo: build ## show what labelstream does, in seconds; CLUSTER=real with a real control plane; KUBECONFIG=file reads your own, and prints
 	cd test && env $(if $(findstring command,$(origin KUBECONFIG)),KUBECONFIG="$(abspath $(KUBECONFIG))",-u KUBECONFIG) \
-		LABELSTREAM_BINARY=$(BINARY) go run ./cmd/demo
+		CGO_ENABLED=0 LABELSTREAM_BINARY=$(BINARY) go run -trimpath -buildvcs=false ./cmd/demo \
+		$(if $(findstring command,$(origin CLUSTER)),-cluster="$(CLUSTER)")
 
 .PHONY: test
 test: unit e2e ## run all tests
