@@ -1,9 +1,9 @@
-// Package synthetic is an API server for reading object metadata at sizes that
-// a real one cannot hold on one machine. It computes every object from its
-// index when a page is written, so a million pods cost it nothing but the
-// copying of bytes.
+// Package synthetic has two API servers for object metadata. A Cluster holds a few
+// objects that clients write. A Server has as many as a real one cannot hold on one
+// machine: it computes every object from its index when a page is written, so a
+// million pods cost it nothing but the copying of bytes.
 //
-// It answers discovery, lists of pods and Deployments with limit and continue, and
+// A Server answers discovery, lists of pods and Deployments with limit and continue, and
 // watches of pods, as metadata in the very bytes that apimachinery's serializers
 // write. Lists are in protobuf or JSON, watches in protobuf.
 package synthetic

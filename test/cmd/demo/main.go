@@ -48,7 +48,7 @@ func run(ctx context.Context, cluster string, stdout, stderr io.Writer) error {
 	d := &demo{binary: binary, dir: dir, stdout: stdout, stderr: stderr}
 	switch {
 	case os.Getenv("KUBECONFIG") != "":
-		return d.print(ctx)
+		return d.readOwn(ctx)
 	case cluster == "real":
 		return d.showReal(ctx)
 	case cluster == "":
@@ -79,14 +79,14 @@ func (d *demo) say(format string, args ...any) {
 	fmt.Fprintf(d.stdout, "\n==> "+format+"\n", args...)
 }
 
-// print shows what would be sent of the cluster that KUBECONFIG names.
-func (d *demo) print(ctx context.Context) error {
+// readOwn shows what would be sent of the cluster that KUBECONFIG names.
+func (d *demo) readOwn(ctx context.Context) error {
 	d.say("reading the cluster of %s; nothing is changed and nothing is sent", os.Getenv("KUBECONFIG"))
 	// What is the demo's own is no setting, which labelstream would refuse.
 	env := slices.DeleteFunc(os.Environ(), func(variable string) bool {
 		return strings.HasPrefix(variable, "LABELSTREAM_BINARY=")
 	})
-	return d.wait(d.command(ctx, env, d.binary, "--once", "--dry-run"))
+	return d.execute(d.command(ctx, env, d.binary, "--once", "--dry-run"))
 }
 
 // command is one that prints where the demo does.
@@ -100,7 +100,7 @@ func (d *demo) command(ctx context.Context, env []string, program string, args .
 	return cmd
 }
 
-func (d *demo) wait(cmd *exec.Cmd) error {
+func (d *demo) execute(cmd *exec.Cmd) error {
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("run %s: %w", strings.Join(cmd.Args, " "), err)
 	}

@@ -69,7 +69,7 @@ func (d *demo) backfill(ctx context.Context, kubeconfig string, r *receiver.Serv
 		fmt.Fprintln(d.stdout, "   ", setting)
 	}
 	fmt.Fprintln(d.stdout)
-	if err := d.wait(d.command(ctx, d.environment(append(chosen, "KUBECONFIG="+kubeconfig)), d.binary, "--once")); err != nil {
+	if err := d.execute(d.command(ctx, d.environment(append(chosen, "KUBECONFIG="+kubeconfig)), d.binary, "--once")); err != nil {
 		return err
 	}
 	if err := mustBeValid(r); err != nil {

@@ -31,7 +31,7 @@ const lifetime = 2 * time.Second
 
 // story is the demo on an API server of its own.
 type story struct {
-	*demo
+	demo     *demo
 	env      []string
 	client   *dynamic.DynamicClient
 	receiver *receiver.Server
@@ -39,8 +39,8 @@ type story struct {
 	arrivals chan receiver.Series
 }
 
-// settings are those of the story but for KUBECONFIG and the destination. Whoever
-// tries a log level, an interval or a port has the defaults in README.
+// settings are those that are not of one run. But for the preset they keep the output
+// short, and the waiting too.
 var settings = []string{
 	"LABELSTREAM_PRESET=prometheus",
 	"LABELSTREAM_SEND_INTERVAL=1s",
@@ -77,7 +77,7 @@ func (d *demo) tell(ctx context.Context) error {
 	s.env = append([]string{"KUBECONFIG=" + kubeconfig, "LABELSTREAM_DESTINATION=" + r.URL()}, settings...)
 	s.narrate("Where to read, where to send, and settings of the demo.")
 	for _, setting := range s.env {
-		fmt.Fprintln(s.stdout, "$ export", setting)
+		fmt.Fprintln(s.demo.stdout, "$ export", setting)
 	}
 	if err := s.commands(ctx); err != nil {
 		return err
@@ -86,7 +86,7 @@ func (d *demo) tell(ctx context.Context) error {
 }
 
 // narrate prints a line that a shell would take for a comment.
-func (s *story) narrate(text string) { fmt.Fprintf(s.stdout, "\n# %s\n", text) }
+func (s *story) narrate(text string) { fmt.Fprintf(s.demo.stdout, "\n# %s\n", text) }
 
 // commands shows those that end.
 func (s *story) commands(ctx context.Context) error {
@@ -97,11 +97,13 @@ func (s *story) commands(ctx context.Context) error {
 		{"Send everything once.", "labelstream once"},
 	} {
 		s.narrate(step.why)
-		fmt.Fprintln(s.stdout, "$", step.line)
-		if err := s.wait(s.command(ctx, s.environment(s.env), "/bin/sh", "-c", step.line)); err != nil {
+		fmt.Fprintln(s.demo.stdout, "$", step.line)
+		if err := s.demo.execute(s.demo.command(ctx, s.demo.environment(s.env), "/bin/sh", "-c", step.line)); err != nil {
 			return err
 		}
-		s.print(s.received())
+		for _, series := range s.received() {
+			s.print(series)
+		}
 	}
 	return mustBeValid(s.receiver)
 }
@@ -120,15 +122,13 @@ func (s *story) received() (all []receiver.Series) {
 }
 
 // print prints a line for each sample.
-func (s *story) print(all []receiver.Series) {
-	for _, series := range all {
-		for _, sample := range series.Samples {
-			text := fmt.Sprint(sample.Value)
-			if value.IsStaleNaN(sample.Value) {
-				text = "stale marker"
-			}
-			fmt.Fprintf(s.stdout, "received %s %s\n", series, text)
+func (s *story) print(series receiver.Series) {
+	for _, sample := range series.Samples {
+		text := fmt.Sprint(sample.Value)
+		if value.IsStaleNaN(sample.Value) {
+			text = "stale marker"
 		}
+		fmt.Fprintf(s.demo.stdout, "received %s %s\n", series, text)
 	}
 }
 
@@ -138,27 +138,34 @@ var pods = schema.GroupVersionResource{Version: "v1", Resource: "pods"}
 // lives for two seconds.
 func (s *story) daemon(ctx context.Context) error {
 	s.narrate("Stay, and send what changes.")
-	fmt.Fprintln(s.stdout, "$ labelstream &")
-	daemon := s.command(ctx, s.environment(s.env), s.binary)
+	fmt.Fprintln(s.demo.stdout, "$ labelstream &")
+	daemon := s.demo.command(ctx, s.demo.environment(s.env), s.demo.binary)
 	if err := daemon.Start(); err != nil {
 		return fmt.Errorf("start labelstream: %w", err)
 	}
 	err := s.changes(ctx)
 	s.narrate("Stop it. 0 says that everything it held was accepted.")
-	fmt.Fprintln(s.stdout, "$ kill %1; wait %1; echo $?")
+	fmt.Fprintln(s.demo.stdout, "$ kill %1; wait %1; echo $?")
 	err = errors.Join(err, daemon.Process.Signal(syscall.SIGTERM), daemon.Wait(), mustBeValid(s.receiver))
-	fmt.Fprintln(s.stdout, daemon.ProcessState.ExitCode())
+	fmt.Fprintln(s.demo.stdout, daemon.ProcessState.ExitCode())
 	return err
 }
 
+// changes waits for the series of the start, then makes each change, and prints what
+// comes of it.
 func (s *story) changes(ctx context.Context) error {
-	backfill := len(s.receiver.Series()) - 1 // without that of check
+	known := s.receiver.Series()
+	backfill := len(known) - 1 // without that of check
 	for range backfill {
-		if _, err := s.next(ctx); err != nil {
+		series, err := s.next(ctx)
+		if err == nil && !slices.Contains(known, series.String()) {
+			err = fmt.Errorf("%s is new, and nothing has changed", series)
+		}
+		if err != nil {
 			return err
 		}
 	}
-	fmt.Fprintf(s.stdout, "received the same %d series, as at each start\n", backfill)
+	fmt.Fprintf(s.demo.stdout, "received the same %d series, as at each start\n", backfill)
 
 	s.narrate("Another team takes over a pod.")
 	web := pod("production", "web-6d5f7c9b8-2xkq7", map[string]any{"app": "web", "team": "payments"})
@@ -189,7 +196,7 @@ func (s *story) show(ctx context.Context, err error) error {
 		return fmt.Errorf("change a pod: %w", err)
 	}
 	series, err := s.next(ctx)
-	s.print([]receiver.Series{series})
+	s.print(series)
 	return err
 }
 
