@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"labelstream/test/controlplane"
+	"labelstream/test/prometheus"
 )
 
 // written is the destination that documents name.
@@ -59,15 +60,38 @@ func TestReadme(t *testing.T) {
 	}
 }
 
+// TestReadmeVersions wants README to name what the tests run.
+func TestReadmeVersions(t *testing.T) {
+	text := mustRead(t, "../../README.md")
+	for name, version := range map[string]string{
+		"Kubernetes":         strings.TrimPrefix(controlplane.Version, "v"),
+		"Prometheus":         "3." + strings.TrimPrefix(prometheus.Version, "v0.3"),
+		"VictoriaMetrics":    strings.TrimPrefix(victoriaMetrics.version, "v"),
+		"kube-state-metrics": strings.TrimPrefix(kubeStateMetrics.version, "v"),
+	} {
+		if !strings.Contains(text, "| "+name+" | "+version) {
+			t.Errorf("README does not say that it was tested with %s %s", name, version)
+		}
+	}
+	if !strings.Contains(text, "Debian's "+prometheus.DebianVersion) {
+		t.Errorf("README does not say that it was tested with Debian's %s", prometheus.DebianVersion)
+	}
+}
+
+func mustRead(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
 // firstTry is the README's script, which begins where bin/labelstream is. Its last
 // command replaces the shell, so that it gets the shell's signals.
 func firstTry(t *testing.T) string {
 	t.Helper()
-	text, err := os.ReadFile("../../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	block := regexp.MustCompile("(?s)```sh\nmake build\n([^`]*\n)(bin/labelstream [^\n]*)\n```\n").FindStringSubmatch(string(text))
+	block := regexp.MustCompile("(?s)```sh\nmake build\n([^`]*\n)(bin/labelstream [^\n]*)\n```\n").FindStringSubmatch(mustRead(t, "../../README.md"))
 	if block == nil || !strings.Contains(block[1], written) {
 		t.Fatalf("the README has no commands from make build on, with the destination %s", written)
 	}
@@ -89,11 +113,7 @@ func documented(t *testing.T) (commands []string) {
 		t.Fatal(err)
 	}
 	for _, file := range append(files, "../../README.md") {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, block := range shellBlock.FindAllStringSubmatch(string(text), -1) {
+		for _, block := range shellBlock.FindAllStringSubmatch(mustRead(t, file), -1) {
 			for _, line := range runnable.FindAllStringSubmatch(block[1], -1) {
 				if !elsewhere.MatchString(line[1]) {
 					commands = append(commands, line[1])
