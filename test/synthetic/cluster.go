@@ -74,13 +74,13 @@ func NewCluster() *Cluster {
 	} {
 		c.kinds = append(c.kinds, &k)
 	}
-	for pattern, answer := range map[string]string{
+	for pattern, body := range map[string]string{
 		"GET /version": `{"major":"0","minor":"0","gitVersion":"v0.0.0-synthetic"}`,
 		"POST /apis/authorization.k8s.io/v1/selfsubjectaccessreviews": `{"kind":"SelfSubjectAccessReview","apiVersion":"authorization.k8s.io/v1","status":{"allowed":true}}`,
 	} {
 		c.mux.HandleFunc(pattern, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", string(inJSON))
-			_, _ = io.WriteString(w, answer)
+			_, _ = io.WriteString(w, body)
 		})
 	}
 	c.mux.HandleFunc("GET /api", func(w http.ResponseWriter, _ *http.Request) { c.discover(w, true) })
@@ -269,7 +269,11 @@ func (c *Cluster) present(t target) []metav1.PartialObjectMetadata {
 	objects := map[types.NamespacedName]metav1.PartialObjectMetadata{}
 	for _, e := range c.events {
 		name := types.NamespacedName{Namespace: e.object.Namespace, Name: e.object.Name}
-		if delete(objects, name); t.has(&e) && e.of != watch.Deleted {
+		switch {
+		case !t.has(&e):
+		case e.of == watch.Deleted:
+			delete(objects, name)
+		default:
 			objects[name] = *e.object
 		}
 	}

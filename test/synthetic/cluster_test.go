@@ -53,6 +53,13 @@ func TestCluster(t *testing.T) {
 	}
 	thing("b", "one", "x")
 	thing("a", "two", "x")
+	// Of another kind, and called like one of these.
+	services := schema.GroupVersionResource{Version: "v1", Resource: "services"}
+	if err := apply(writer.Resource(services).Namespace("b"), "one", map[string]any{
+		"apiVersion": "v1", "kind": "Service", "metadata": map[string]any{"namespace": "b", "name": "one"},
+	}); err != nil {
+		t.Fatal(err)
+	}
 
 	asked, err := discovery.NewDiscoveryClientForConfigAndClient(config, server.Client())
 	if err != nil {
@@ -112,9 +119,9 @@ func TestCluster(t *testing.T) {
 	inA, _ := list("a")
 	want := [][]string{
 		{"a/two 1003 x", "b/one 1002 x"},
-		{"MODIFIED a/two 1005 y", "ADDED a/six 1006 z", "DELETED a/two 1007 y"},
-		{"a/six 1006 z", "b/one 1004 y"},
-		{"a/six 1006 z"},
+		{"MODIFIED a/two 1006 y", "ADDED a/six 1007 z", "DELETED a/two 1008 y"},
+		{"a/six 1007 z", "b/one 1005 y"},
+		{"a/six 1007 z"},
 	}
 	if diff := cmp.Diff(want, [][]string{before, events, after, inA}); diff != "" {
 		t.Errorf("before, events, after, and in a (-want +got):\n%s", diff)
