@@ -1,6 +1,6 @@
 // Checks the status page in each condition of a daemon, light and dark, on a phone
 // and on a desk: by axe, and that nothing is wider than the screen. Screenshots
-// go beside this file. Then it checks that the page updates by itself and leaves
+// go beside this file. It also checks that the page updates by itself and leaves
 // the reader where they are.
 import { readdir, readFile } from "node:fs/promises";
 import { existsSync } from "node:fs";
