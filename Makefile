@@ -4,6 +4,7 @@ IMAGE     ?= labelstream:$(VERSION)
 CONTAINER ?= $(shell command -v docker || command -v podman)
 FUZZTIME  ?= 30s
 BENCHARGS ?=
+HOURS     ?= 1
 
 VERSION = $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 COMMIT  = $(shell git rev-parse --verify --quiet HEAD || echo unknown)
@@ -62,8 +63,8 @@ accessibility: ## check the status page with axe in Chromium, which CHROMIUM may
 	cd dist/accessibility && npm ci --no-audit --no-fund && node check.js
 
 .PHONY: soak
-soak: build ## run the end-to-end tests of the daemon at length: some ten minutes of outages, kills and elections
-	cd test && LABELSTREAM_SOAK=yes LABELSTREAM_BINARY=$(BINARY) go test -v -race -count=1 -parallel 8 -timeout 90m -run '^TestDaemon' ./e2e
+soak: build ## run two replicas for HOURS of changes, outages, kills and pauses, and write docs/soak.md; HOURS=1 by default
+	cd test && LABELSTREAM_BINARY=$(BINARY) go run ./cmd/soak -hours $(HOURS)
 
 .PHONY: docs
 docs: ## write the tables of docs/configuration.md anew from the settings

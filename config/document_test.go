@@ -76,7 +76,7 @@ func rows() []string {
 var variable = regexp.MustCompile(`\b` + prefix + `_([A-Z0-9_]*[A-Z0-9])|…(_[A-Z0-9_]*[A-Z0-9])`)
 
 // strangers are variables of the tests.
-var strangers = []string{"BINARY", "SOAK"}
+var strangers = []string{"BINARY"}
 
 // TestDocumentsNameSettings wants every variable that a document names to be a
 // setting. The change log may name those that are gone.

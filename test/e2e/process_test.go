@@ -313,18 +313,6 @@ func (r result) mustHaveSent(t *testing.T, kind string, want int) {
 	t.Errorf("no summary of %s:\n%s", kind, r.stderr)
 }
 
-// soaking tells whether the tests are to take their time, hours of them if it
-// must be, instead of the few seconds that each has otherwise.
-func soaking() bool { return os.Getenv("LABELSTREAM_SOAK") != "" }
-
-// inSoak returns the one or the other.
-func inSoak[T any](soak, quick T) T {
-	if soaking() {
-		return soak
-	}
-	return quick
-}
-
 // following are the settings of daemons: what changes is sent soon, in one order.
 var following = settings{
 	"LABELS_RESOURCES": "pods",

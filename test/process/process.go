@@ -78,6 +78,9 @@ func Begin(cmd *exec.Cmd) (<-chan error, error) {
 // Pid is the number of the process.
 func (p *Process) Pid() int { return p.cmd.Process.Pid }
 
+// Done is closed when the process has ended.
+func (p *Process) Done() <-chan struct{} { return p.done }
+
 // Kill ends the process without a word, as a crash would, and waits for it.
 func (p *Process) Kill() {
 	_ = p.cmd.Process.Kill()

@@ -8,10 +8,12 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	apidiscoveryv2 "k8s.io/api/apidiscovery/v2"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -23,18 +25,21 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 )
 
-// Cluster is an API server, an [http.Handler], for a few objects and any number of
-// clients. It answers /version, discovery, server-side apply, delete, and lists and
-// watches of metadata. It keeps metadata and everything that has happened, allows
-// everyone everything, and ignores the limit of a list, as an API server may.
+// Cluster is an API server, an [http.Handler], for some objects and any number of
+// clients. It answers /version, discovery, server-side apply, delete, Leases, and
+// lists and watches of metadata. It keeps metadata and everything that has happened
+// since the last [Cluster.Compact], and allows everyone everything.
 type Cluster struct {
 	mux *http.ServeMux
 
 	mu sync.Mutex
 	// kinds are sorted by group.
 	kinds []*kind
-	// events are all since the start. So the version of the cluster is their number,
-	// and what it has follows from them.
+	// compacted is the first version that is known, and base what there was then.
+	compacted int
+	base      []event
+	// events are all since then. So the version of the cluster is their number, and
+	// what it has follows from base and them.
 	events []event
 	// changed is closed by the next event.
 	changed chan struct{}
@@ -60,7 +65,7 @@ const customResources = "customresourcedefinitions"
 // NewCluster returns a cluster without objects. It has the kinds that examples/
 // uses; others come with their custom resource definitions.
 func NewCluster() *Cluster {
-	c := &Cluster{mux: http.NewServeMux(), changed: make(chan struct{})}
+	c := &Cluster{mux: http.NewServeMux(), compacted: clusterVersion, changed: make(chan struct{})}
 	for _, k := range []kind{
 		{schema.GroupVersionKind{Version: "v1", Kind: "Namespace"}, "namespaces", false},
 		{schema.GroupVersionKind{Version: "v1", Kind: "Node"}, "nodes", false},
@@ -85,6 +90,7 @@ func NewCluster() *Cluster {
 	}
 	c.mux.HandleFunc("GET /api", func(w http.ResponseWriter, _ *http.Request) { c.discover(w, true) })
 	c.mux.HandleFunc("GET /apis", func(w http.ResponseWriter, _ *http.Request) { c.discover(w, false) })
+	addLeases(c.mux)
 	c.mux.HandleFunc("/api/{version}/{path...}", c.serve)
 	c.mux.HandleFunc("/apis/{group}/{version}/{path...}", c.serve)
 	return c
@@ -196,24 +202,75 @@ func (c *Cluster) apply(w http.ResponseWriter, r *http.Request, t target) *apier
 	object.TypeMeta = partial(metav1.ObjectMeta{}).TypeMeta
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if t.plural == customResources && len(c.present(t, c.version())) == 0 {
+		if err := c.define(body); err != nil {
+			return apierrors.NewBadRequest(err.Error())
+		}
+	}
+	c.put(t, object)
+	answer(w, inJSON, metav1.PartialObjectMetadata{
+		TypeMeta: metav1.TypeMeta{APIVersion: t.GroupVersion().String(), Kind: t.Kind}, ObjectMeta: object.ObjectMeta,
+	})
+	return nil
+}
+
+// put creates an object or replaces it. The mutex is held.
+func (c *Cluster) put(t target, object *metav1.PartialObjectMetadata) {
 	of := watch.Modified
-	if before := c.present(t); len(before) > 0 {
+	if before := c.present(t, c.version()); len(before) > 0 {
 		object.UID, object.CreationTimestamp = before[0].UID, before[0].CreationTimestamp
 	} else {
 		uid := make([]byte, widths[fieldUID])
 		putUID(uid, uint64(c.version()))
 		of, object.UID, object.CreationTimestamp = watch.Added, types.UID(uid), metav1.Now().Rfc3339Copy()
-		if t.plural == customResources {
-			if err := c.define(body); err != nil {
-				return apierrors.NewBadRequest(err.Error())
-			}
-		}
 	}
 	c.record(of, t.kind, object)
-	answer(w, inJSON, metav1.PartialObjectMetadata{
-		TypeMeta: metav1.TypeMeta{APIVersion: t.GroupVersion().String(), Kind: t.Kind}, ObjectMeta: object.ObjectMeta,
-	})
-	return nil
+}
+
+// Put creates or replaces an object of a resource, by its plural, as a client would.
+func (c *Cluster) Put(plural string, meta metav1.ObjectMeta) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t, err := c.named(plural, meta.Namespace, meta.Name)
+	if err == nil {
+		c.put(t, partial(meta))
+	}
+	return err
+}
+
+// Delete deletes an object of a resource, by its plural, as a client would.
+func (c *Cluster) Delete(plural, namespace, name string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t, err := c.named(plural, namespace, name)
+	if err == nil {
+		err = c.remove(t)
+	}
+	return err
+}
+
+func (c *Cluster) named(plural, namespace, name string) (target, error) {
+	for _, k := range c.kinds {
+		if k.plural == plural {
+			return target{k, namespace, name}, nil
+		}
+	}
+	return target{}, fmt.Errorf("the synthetic cluster has no %s", plural)
+}
+
+// Compact forgets what has happened, as etcd does. Open watches, and lists that are
+// read in pages, end with 410.
+func (c *Cluster) Compact() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var base []event
+	for _, k := range c.kinds {
+		for _, object := range c.present(target{kind: k}, c.version()) {
+			base = append(base, event{watch.Added, k, &object})
+		}
+	}
+	c.base, c.compacted, c.events = base, c.version()+1, nil
+	c.signal()
 }
 
 // define serves the first version of a custom resource definition.
@@ -243,12 +300,20 @@ func (c *Cluster) define(body []byte) error {
 func (c *Cluster) delete(w http.ResponseWriter, t target) *apierrors.StatusError {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	before := c.present(t)
-	if len(before) == 0 {
+	if err := c.remove(t); err != nil {
 		return apierrors.NewNotFound(t.resource(), t.name)
 	}
-	c.record(watch.Deleted, t.kind, &before[0])
 	answer(w, inJSON, metav1.Status{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}, Status: metav1.StatusSuccess})
+	return nil
+}
+
+// remove deletes an object. The mutex is held.
+func (c *Cluster) remove(t target) error {
+	before := c.present(t, c.version())
+	if len(before) == 0 {
+		return fmt.Errorf("the synthetic cluster has no %s %s/%s", t.plural, t.namespace, t.name)
+	}
+	c.record(watch.Deleted, t.kind, &before[0])
 	return nil
 }
 
@@ -256,21 +321,27 @@ func (c *Cluster) delete(w http.ResponseWriter, t target) *apierrors.StatusError
 func (c *Cluster) record(of watch.EventType, k *kind, object *metav1.PartialObjectMetadata) {
 	object.ResourceVersion = strconv.Itoa(c.version() + 1)
 	c.events = append(c.events, event{of, k, object})
+	c.signal()
+}
+
+// signal wakes the watches. The mutex is held.
+func (c *Cluster) signal() {
 	close(c.changed)
 	c.changed = make(chan struct{})
 }
 
 // version is that of the last event. The mutex is held.
-func (c *Cluster) version() int { return clusterVersion + len(c.events) }
+func (c *Cluster) version() int { return c.compacted + len(c.events) }
 
-// present returns what there is of the target, by namespace and name. The mutex is
-// held.
-func (c *Cluster) present(t target) []metav1.PartialObjectMetadata {
+// present returns what there was of the target at a version, by namespace and name.
+// The mutex is held.
+func (c *Cluster) present(t target, version int) []metav1.PartialObjectMetadata {
 	objects := map[types.NamespacedName]metav1.PartialObjectMetadata{}
-	for _, e := range c.events {
+	for i := range len(c.base) + min(max(version-c.compacted, 0), len(c.events)) {
+		e := c.event(i)
 		name := types.NamespacedName{Namespace: e.object.Namespace, Name: e.object.Name}
 		switch {
-		case !t.has(&e):
+		case !t.has(e):
 		case e.of == watch.Deleted:
 			delete(objects, name)
 		default:
@@ -280,6 +351,14 @@ func (c *Cluster) present(t target) []metav1.PartialObjectMetadata {
 	return slices.SortedFunc(maps.Values(objects), func(a, b metav1.PartialObjectMetadata) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 	})
+}
+
+// event is the i-th of base and events.
+func (c *Cluster) event(i int) *event {
+	if i < len(c.base) {
+		return &c.base[i]
+	}
+	return &c.events[i-len(c.base)]
 }
 
 func (t *target) has(e *event) bool {
@@ -295,10 +374,10 @@ func (c *Cluster) read(w http.ResponseWriter, r *http.Request, t target) *apierr
 	if r.URL.Query().Has("watch") {
 		return c.watch(w, r, t, form)
 	}
-	list := &metav1.PartialObjectMetadataList{TypeMeta: metav1.TypeMeta{APIVersion: "meta.k8s.io/v1", Kind: "PartialObjectMetadataList"}}
-	c.mu.Lock()
-	list.ResourceVersion, list.Items = strconv.Itoa(c.version()), c.present(t)
-	c.mu.Unlock()
+	list, refusal := c.list(r.URL.Query(), t)
+	if refusal != nil {
+		return refusal
+	}
 	if form == inJSON {
 		answer(w, inJSON, list)
 		return nil
@@ -308,20 +387,50 @@ func (c *Cluster) read(w http.ResponseWriter, r *http.Request, t target) *apierr
 	return nil
 }
 
-// watch tells what happens to the target until the client leaves.
-func (c *Cluster) watch(w http.ResponseWriter, r *http.Request, t target, form encoding) *apierrors.StatusError {
-	from, err := strconv.Atoi(r.URL.Query().Get("resourceVersion"))
+// list is a page. Those that follow the first are of its version.
+func (c *Cluster) list(query url.Values, t target) (*metav1.PartialObjectMetadataList, *apierrors.StatusError) {
 	c.mu.Lock()
-	last := c.version()
+	defer c.mu.Unlock()
+	version := c.version()
+	if token := query.Get("continue"); token != "" {
+		// Of one that is wrong newPage tells.
+		_, _ = fmt.Sscanf(token, tokenFormat, &version, new(int))
+	}
+	objects := c.present(t, version)
+	p, refusal := newPage(query, len(objects), int64(version), int64(c.compacted))
+	if refusal != nil {
+		return nil, refusal
+	}
+	return &metav1.PartialObjectMetadataList{
+		TypeMeta: metav1.TypeMeta{APIVersion: "meta.k8s.io/v1", Kind: "PartialObjectMetadataList"}, ListMeta: p.meta, Items: objects[p.from:p.to],
+	}, nil
+}
+
+// watch tells what happens to the target until the client leaves, the time that it
+// has asked for is over, or the events are forgotten.
+func (c *Cluster) watch(w http.ResponseWriter, r *http.Request, t target, form encoding) *apierrors.StatusError {
+	query := r.URL.Query()
+	told, err := strconv.Atoi(query.Get("resourceVersion"))
+	c.mu.Lock()
+	oldest, last := c.compacted, c.version()
 	c.mu.Unlock()
-	if err != nil || form != inProtobuf || from < clusterVersion || from > last {
+	if err != nil || form != inProtobuf || told < clusterVersion || told > last {
 		return apierrors.NewBadRequest(fmt.Sprintf("a watch begins at a list's resourceVersion here, and is in %s", inProtobuf))
 	}
+	if told < oldest {
+		return expired()
+	}
+	var timeout <-chan time.Time
+	if seconds, err := strconv.Atoi(query.Get("timeoutSeconds")); err == nil {
+		timeout = time.After(time.Duration(seconds) * time.Second)
+	}
 	w.Header().Set("Content-Type", runtime.ContentTypeProtobuf+";stream=watch")
-	for told := from - clusterVersion; ; {
-		c.mu.Lock()
-		events, changed := c.events[told:], c.changed
-		c.mu.Unlock()
+	for {
+		events, changed, known := c.since(told)
+		if !known {
+			_ = writeEvent(w, watch.Error, statusOf(expired()))
+			return nil
+		}
 		for _, e := range events {
 			if t.has(&e) && writeEvent(w, e.of, e.object) != nil {
 				return nil
@@ -333,8 +442,21 @@ func (c *Cluster) watch(w http.ResponseWriter, r *http.Request, t target, form e
 		}
 		select {
 		case <-changed:
+		case <-timeout:
+			return nil
 		case <-r.Context().Done():
 			return nil
 		}
 	}
+}
+
+// since gives what has followed a version, unless that is forgotten, and what is
+// closed when more does.
+func (c *Cluster) since(version int) (events []event, changed <-chan struct{}, known bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if version < c.compacted {
+		return nil, nil, false
+	}
+	return c.events[version-c.compacted:], c.changed, true
 }

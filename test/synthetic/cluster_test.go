@@ -3,16 +3,21 @@ package synthetic
 import (
 	"fmt"
 	"net/http/httptest"
+	"path"
 	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/dynamic"
+	coordination "k8s.io/client-go/kubernetes/typed/coordination/v1"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 )
@@ -20,7 +25,8 @@ import (
 // TestCluster defines a resource, and applies and deletes objects of it as client-go
 // does. Lists and a watch must show what has happened.
 func TestCluster(t *testing.T) {
-	server := httptest.NewServer(NewCluster())
+	cluster := NewCluster()
+	server := httptest.NewServer(cluster)
 	t.Cleanup(server.Close)
 	config := &rest.Config{Host: server.URL, QPS: -1}
 	writer, err := dynamic.NewForConfigAndClient(config, server.Client())
@@ -129,8 +135,63 @@ func TestCluster(t *testing.T) {
 	if err := two.Delete(t.Context(), "two", metav1.DeleteOptions{}); !apierrors.IsNotFound(err) {
 		t.Errorf("the second delete: %v, want 404", err)
 	}
+	page, err := reader.Resource(gvr).List(t.Context(), metav1.ListOptions{Limit: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	thing("a", "new", "y") // is not in the pages of the list that has begun
+	next := metav1.ListOptions{Limit: 1, Continue: page.Continue}
+	second, err := reader.Resource(gvr).List(t.Context(), next)
+	if err != nil || len(second.Items) != 1 || text(&second.Items[0]) != "b/one 1005 y" || second.Continue != "" || second.ResourceVersion != page.ResourceVersion {
+		t.Errorf("the second page: %+v, %v", second, err)
+	}
+	cluster.Compact()
+	if e := <-watching.ResultChan(); e.Type != watch.Added {
+		t.Errorf("the watch tells %+v before it ends", e)
+	}
+	if e := <-watching.ResultChan(); !apierrors.IsResourceExpired(apierrors.FromObject(e.Object)) {
+		t.Errorf("the watch ends with %+v, want 410", e)
+	}
+	if _, err := reader.Resource(gvr).List(t.Context(), next); !apierrors.IsResourceExpired(err) {
+		t.Errorf("a page of a forgotten version: %v, want 410", err)
+	}
+	if all, _ := list("a"); len(all) != 2 {
+		t.Errorf("%v are left when what has happened is forgotten", all)
+	}
 	gvr.Resource = "others"
 	if _, err := reader.Resource(gvr).List(t.Context(), metav1.ListOptions{}); !apierrors.IsNotFound(err) {
 		t.Errorf("a list of what is not served: %v, want 404", err)
+	}
+}
+
+// TestLeases lets one of two who write the same version win, in both encodings.
+func TestLeases(t *testing.T) {
+	server := httptest.NewServer(NewCluster())
+	t.Cleanup(server.Close)
+	for _, contentType := range []string{runtime.ContentTypeJSON, runtime.ContentTypeProtobuf} {
+		config := &rest.Config{Host: server.URL, QPS: -1, ContentConfig: rest.ContentConfig{ContentType: contentType}}
+		client, err := coordination.NewForConfigAndClient(config, server.Client())
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := client.Leases(path.Base(contentType))
+		if _, err := all.Get(t.Context(), "l", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+			t.Errorf("a Lease before it is written: %v, want 404", err)
+		}
+		lease, err := all.Create(t.Context(), &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: "l"}}, metav1.CreateOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		lease.Spec.HolderIdentity = new("me")
+		if _, err := all.Update(t.Context(), lease, metav1.UpdateOptions{}); err != nil {
+			t.Error(err)
+		}
+		lease.Spec.HolderIdentity = new("other")
+		if _, err := all.Update(t.Context(), lease, metav1.UpdateOptions{}); !apierrors.IsConflict(err) {
+			t.Errorf("an update of an older version: %v, want 409", err)
+		}
+		if lease, err = all.Get(t.Context(), "l", metav1.GetOptions{}); err != nil || *lease.Spec.HolderIdentity != "me" {
+			t.Errorf("the Lease is %+v, %v", lease, err)
+		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"mime"
 	"net/http"
 	"strings"
@@ -125,6 +126,23 @@ func newKinds(options Options) []*resourceKind {
 		ofPods.shapes, ofPods.objects.keys = withKey(ofPods.shapes), options.Keys
 	}
 	return []*resourceKind{ofPods, {path: "/apis/apps/v1/deployments", shapes: alike, objects: pods{count: options.Deployments}}}
+}
+
+// Pods gives the pods of a server with so many, in its order, but for the fields'
+// managers.
+func Pods(profile Profile, count int) iter.Seq[metav1.ObjectMeta] {
+	kind := newKinds(Options{Profile: profile, Pods: count})[0]
+	return func(yield func(metav1.ObjectMeta) bool) {
+		for i := range count {
+			var v values
+			kind.objects.fill(i, &v)
+			meta := kind.shapes[kind.objects.shape(i)](&v)
+			meta.ManagedFields = nil
+			if !yield(meta) {
+				return
+			}
+		}
+	}
 }
 
 // withKey adds the label whose key is one of many.
