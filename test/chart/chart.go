@@ -13,14 +13,14 @@ import (
 // Chart is a picture. Its X are numbers of one unit, which the axis' title names.
 type Chart struct {
 	Title, X string
-	// LogX is for numbers above 0.
+	// LogX makes an axis of powers of ten.
 	LogX   bool
 	Panels []Panel
 	Bands  []Band
 }
 
-// Panel has an axis of its own, from 0, or with LogY from the power of ten below
-// the least, which has to be above 0.
+// Panel has an axis of its own, from 0, or with LogY from the power of ten below the
+// least that is above 0.
 type Panel struct {
 	Title string
 	LogY  bool
@@ -63,19 +63,25 @@ type axis struct {
 func newAxis(numbers []float64, log bool, at, size float64) axis {
 	a := axis{log: log, from: math.Inf(1), to: math.Inf(-1), at: at, size: size}
 	for _, n := range numbers {
-		if !math.IsNaN(n) {
+		// On an axis of powers there is no place for zero.
+		if !math.IsNaN(n) && (n > 0 || !log) {
 			a.from, a.to = min(a.from, n), max(a.to, n)
 		}
 	}
 	switch {
 	case a.from > a.to:
 		a.from, a.to = 0, 1
+		if log {
+			a.from, a.to = 1, 10
+		}
 	case log:
 		a.from, a.to = math.Pow(10, math.Floor(math.Log10(a.from))), math.Pow(10, math.Ceil(math.Log10(a.to)))
 	default:
 		a.from = min(a.from, 0)
 	}
-	if a.to <= a.from {
+	if a.to <= a.from && log {
+		a.to = a.from * 10
+	} else if a.to <= a.from {
 		a.to = a.from + 1
 	}
 	return a
@@ -83,7 +89,7 @@ func newAxis(numbers []float64, log bool, at, size float64) axis {
 
 func (a axis) place(n float64) float64 {
 	if a.log {
-		return a.at + a.size*math.Log10(n/a.from)/math.Log10(a.to/a.from)
+		return a.at + a.size*math.Log10(max(n, a.from)/a.from)/math.Log10(a.to/a.from)
 	}
 	return a.at + a.size*(n-a.from)/(a.to-a.from)
 }

@@ -21,6 +21,9 @@ func TestAxis(t *testing.T) {
 		{[]float64{3, math.NaN(), 42}, false, []float64{0, 10, 20, 30, 40}, 21},
 		{[]float64{1000, 5e6}, true, []float64{1e3, 1e4, 1e5, 1e6, 1e7}, 1e5},
 		{[]float64{0, 0}, false, []float64{0, 0.2, 0.4, 0.6, 0.8, 1}, 0.5},
+		{[]float64{0, 10, 1000}, true, []float64{10, 100, 1000}, 100},
+		{[]float64{10}, true, []float64{10, 100}, math.Sqrt(1000)},
+		{nil, true, []float64{1, 10}, math.Sqrt(10)},
 		{nil, false, []float64{0, 0.2, 0.4, 0.6, 0.8, 1}, 0.5},
 	} {
 		a := newAxis(test.numbers, test.log, 100, -80)

@@ -103,29 +103,39 @@ func (c *Cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) { c.mux.Serv
 func (c *Cluster) discover(w http.ResponseWriter, core bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	list := apidiscoveryv2.APIGroupDiscoveryList{TypeMeta: metav1.TypeMeta{Kind: "APIGroupDiscoveryList", APIVersion: "apidiscovery.k8s.io/v2"}}
+	list := newDiscovery()
 	for _, k := range c.kinds {
-		if (k.Group == "") != core {
-			continue
+		if (k.Group == "") == core {
+			addResource(list, k.GroupVersionKind, k.plural, k.namespaced, []string{"delete", "list", "patch", "watch"})
 		}
-		resource := apidiscoveryv2.APIResourceDiscovery{
-			Resource: k.plural, Scope: apidiscoveryv2.ScopeCluster, Verbs: []string{"delete", "list", "patch", "watch"},
-			ResponseKind: &metav1.GroupVersionKind{Group: k.Group, Version: k.Version, Kind: k.Kind},
-		}
-		if k.namespaced {
-			resource.Scope = apidiscoveryv2.ScopeNamespace
-		}
-		version := apidiscoveryv2.APIVersionDiscovery{Version: k.Version, Freshness: apidiscoveryv2.DiscoveryFreshnessCurrent}
-		if n := len(list.Items); n > 0 && list.Items[n-1].Name == k.Group {
-			version.Resources = list.Items[n-1].Versions[0].Resources
-			list.Items = list.Items[:n-1]
-		}
-		version.Resources = append(version.Resources, resource)
-		list.Items = append(list.Items, apidiscoveryv2.APIGroupDiscovery{
-			ObjectMeta: metav1.ObjectMeta{Name: k.Group}, Versions: []apidiscoveryv2.APIVersionDiscovery{version},
-		})
 	}
-	answer(w, inJSON+";g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList", list)
+	answer(w, discoveryType, list)
+}
+
+const discoveryType = inJSON + ";g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+
+func newDiscovery() *apidiscoveryv2.APIGroupDiscoveryList {
+	return &apidiscoveryv2.APIGroupDiscoveryList{TypeMeta: metav1.TypeMeta{Kind: "APIGroupDiscoveryList", APIVersion: "apidiscovery.k8s.io/v2"}}
+}
+
+// addResource adds a resource to what is told. Those of a group follow each other.
+func addResource(list *apidiscoveryv2.APIGroupDiscoveryList, gvk schema.GroupVersionKind, plural string, namespaced bool, verbs []string) {
+	resource := apidiscoveryv2.APIResourceDiscovery{
+		Resource: plural, Scope: apidiscoveryv2.ScopeCluster, Verbs: verbs,
+		ResponseKind: &metav1.GroupVersionKind{Group: gvk.Group, Version: gvk.Version, Kind: gvk.Kind},
+	}
+	if namespaced {
+		resource.Scope = apidiscoveryv2.ScopeNamespace
+	}
+	version := apidiscoveryv2.APIVersionDiscovery{Version: gvk.Version, Freshness: apidiscoveryv2.DiscoveryFreshnessCurrent}
+	if n := len(list.Items); n > 0 && list.Items[n-1].Name == gvk.Group {
+		version.Resources = list.Items[n-1].Versions[0].Resources
+		list.Items = list.Items[:n-1]
+	}
+	version.Resources = append(version.Resources, resource)
+	list.Items = append(list.Items, apidiscoveryv2.APIGroupDiscovery{
+		ObjectMeta: metav1.ObjectMeta{Name: gvk.Group}, Versions: []apidiscoveryv2.APIVersionDiscovery{version},
+	})
 }
 
 // answer writes an object as JSON. A client that has left is not told.

@@ -21,6 +21,8 @@ import (
 type history struct {
 	mu         sync.Mutex
 	generation uint64
+	// added counts how often pods were told that no list knows of.
+	added uint64
 	// version is that of the last thing that happened; what followed a version
 	// before oldest is forgotten.
 	version, oldest int64
@@ -85,11 +87,12 @@ func (s *Server) happen(ctx context.Context, query url.Values) error {
 	h.mu.Lock()
 	e.pods.generation, e.first = h.generation, h.version+1
 	h.version += int64(n)
-	h.mu.Unlock()
 	if e.of == watch.Added {
-		// A generation that is never reached.
-		e.pods.generation += 1 << 8
+		// A generation that replacing never reaches.
+		h.added++
+		e.pods.generation = 1<<8 + h.added
 	}
+	h.mu.Unlock()
 	return h.tell(ctx, e)
 }
 
@@ -108,8 +111,12 @@ func (s *Server) addEvents() {
 	}
 }
 
-// watch tells what happens to the pods until the client leaves.
-func (s *Server) watch(w http.ResponseWriter, r *http.Request) {
+// watch tells what happens to the objects of a kind until the client leaves.
+func (s *Server) watch(w http.ResponseWriter, r *http.Request, kind *resourceKind) {
+	var happening <-chan events
+	if kind == s.pods {
+		happening = s.history.events
+	}
 	query := r.URL.Query()
 	from, err := strconv.ParseInt(query.Get("resourceVersion"), 10, 64)
 	if err != nil || query.Has("sendInitialEvents") {
@@ -124,7 +131,7 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request) {
 	flush := http.NewResponseController(w).Flush
 	for err := flush(); err == nil; err = flush() {
 		select {
-		case e := <-s.history.events:
+		case e := <-happening:
 			// A client that left is not told; an expired watch has ended.
 			if s.write(w, e) != nil || e.expired {
 				return

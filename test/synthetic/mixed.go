@@ -67,7 +67,7 @@ func newMixedShape(number int) *mixedShape {
 	}
 	s := &mixedShape{origin: origins[number%len(origins)]}
 	unique := 0
-	fill := func(keys []string, count int) (all []mixedValue) {
+	fill := func(keys []string, count, widest int) (all []mixedValue) {
 		taken := map[string]bool{}
 		for len(all) < count {
 			key := domains[next(len(domains))] + words[next(len(words))]
@@ -78,7 +78,11 @@ func newMixedShape(number int) *mixedShape {
 				continue
 			}
 			taken[key] = true
-			value := mixedValue{key: key, width: 3 + next(58), unique: -1}
+			value := mixedValue{key: key, width: 3 + next(widest-2), unique: -1}
+			if value.width >= 'A' && value.width <= 'Z' {
+				// As a length in protobuf it would look like a part of the marker.
+				value.width = 'Z' + 1
+			}
 			if next(2) == 0 && unique < len(uniqueLetters) {
 				value.unique = unique
 				unique++
@@ -91,8 +95,8 @@ func newMixedShape(number int) *mixedShape {
 		}
 		return all
 	}
-	s.labels = fill(s.origin.keys, 5+next(36))
-	s.annotations = fill(nil, 2+next(8))
+	s.labels = fill(s.origin.keys, 5+next(36), 60)
+	s.annotations = fill(nil, 2+next(8), 200)
 	return s
 }
 

@@ -161,6 +161,38 @@ func (p pods) namespaceOf(i int) (namespace, index, size int) {
 	return n, i - start, partStart(n+1, p.count, namespaces) - start
 }
 
+// in gives the pods of a namespace, from inclusive to exclusive, or all.
+func (p pods) in(namespace string) (from, to int) {
+	if namespace == "" {
+		return 0, p.count
+	}
+	for n := range namespaces {
+		if namespaceName(n) == namespace {
+			return partStart(n, p.count, namespaces), partStart(n+1, p.count, namespaces)
+		}
+	}
+	return 0, 0
+}
+
+// FirstNamespaces gives the names of so many namespaces, and how many of a server's
+// pods are in them. Where there are not so many, some have no pods.
+func FirstNamespaces(n, pods int) (names []string, inside int) {
+	for i := range n {
+		name := fmt.Sprintf("empty-%05d", i)
+		if i < namespaces {
+			name = namespaceName(i)
+		}
+		names = append(names, name)
+	}
+	return names, partStart(min(n, namespaces), pods, namespaces)
+}
+
+func namespaceName(i int) string {
+	var v values
+	putNamespace(i, &v)
+	return v.text(fieldNamespace)
+}
+
 func (p pods) seed(i int) uint64 { return mix(p.generation<<50 | uint64(i)) }
 
 func (p pods) shape(i int) int {

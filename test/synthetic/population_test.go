@@ -33,7 +33,7 @@ func TestPodsAreOfRealisticSize(t *testing.T) {
 	const count = 10_000
 	for profile, want := range map[Profile]string{
 		Alike: "8 to 10 labels, 3 to 4 annotations, 1.4 KB",
-		Mixed: "5 to 40 labels, 2 to 9 annotations, 2.2 KB",
+		Mixed: "5 to 40 labels, 2 to 9 annotations, 2.6 KB",
 	} {
 		pod, size := podsOf(Options{Pods: count, Profile: profile}), 0
 		var labels, annotations []int

@@ -3,9 +3,10 @@
 // machine: it computes every object from its index when a page is written, so a
 // million pods cost it nothing but the copying of bytes.
 //
-// A Server answers discovery, lists of pods and Deployments with limit and continue, and
-// watches of pods, as metadata in the very bytes that apimachinery's serializers
-// write. Lists are in protobuf or JSON, watches in protobuf.
+// A Server answers discovery, lists of pods, Deployments and custom resources with
+// limit and continue, and watches, as metadata in the very bytes that apimachinery's
+// serializers write. Lists are in protobuf or JSON, watches in protobuf. Nothing
+// happens but to pods.
 package synthetic
 
 import (
@@ -14,12 +15,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"iter"
 	"mime"
 	"net/http"
 	"strings"
 
+	apidiscoveryv2 "k8s.io/api/apidiscovery/v2"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -44,6 +45,9 @@ const (
 type Options struct {
 	// Pods is the number of pods, at most a billion.
 	Pods int
+	// Kinds makes them custom resources of so many kinds, evenly: things000 and so on
+	// of the group example.com. They look like the pods in all but their kind.
+	Kinds int
 	// Profile is Alike unless it is said.
 	Profile Profile
 	// Deployments is the number of Deployments, which look like alike pods.
@@ -64,7 +68,8 @@ type Options struct {
 //   - /synthetic/expire: the watch ends with 410, as if its version was forgotten.
 //   - /synthetic/replace: other pods take the place of all, and the watch expires.
 //   - /synthetic/events?type=MODIFIED&count=n: the first n pods get another version.
-//   - /synthetic/events?type=ADDED&count=n: n pods that no list knows of are told.
+//   - /synthetic/events?type=ADDED&count=n: n pods that no list knows of are told,
+//     others each time.
 type Server struct {
 	options Options
 	mux     *http.ServeMux
@@ -76,7 +81,9 @@ type Server struct {
 type shape func(v *values) metav1.ObjectMeta
 
 type resourceKind struct {
-	path      string
+	group     string
+	plural    string
+	kind      string
 	objects   pods
 	shapes    []shape
 	templates map[encoding][]*template // by shape
@@ -93,22 +100,43 @@ func New(options Options) (*Server, error) {
 	if options.Profile != Alike && options.Profile != Mixed {
 		return nil, fmt.Errorf("synthetic server with the profile %q: give %s or %s", options.Profile, Alike, Mixed)
 	}
+	if options.Kinds < 0 || options.Kinds > maxKinds {
+		return nil, fmt.Errorf("synthetic server of %d kinds of custom resources: give 0 to %d", options.Kinds, maxKinds)
+	}
 	kinds := newKinds(options)
 	s := &Server{options: options, mux: http.NewServeMux(), pods: kinds[0]}
 	s.history.version, s.history.oldest, s.history.events = listVersion, listVersion, make(chan events)
-	s.addDiscovery()
+	s.addDiscovery(kinds)
 	s.addEvents()
-	for _, kind := range kinds {
-		if err := kind.addTemplates(); err != nil {
+	for i, kind := range kinds {
+		if i > customKinds {
+			// They look the same.
+			kind.templates = kinds[customKinds].templates
+		} else if err := kind.addTemplates(); err != nil {
 			return nil, err
 		}
-		s.mux.HandleFunc("GET "+kind.path, func(w http.ResponseWriter, r *http.Request) { s.serve(w, r, kind) })
+		for _, in := range []string{"/", "/namespaces/{namespace}/"} {
+			s.mux.HandleFunc("GET "+kind.groupPath()+"/v1"+in+kind.plural, func(w http.ResponseWriter, r *http.Request) { s.serve(w, r, kind) })
+		}
 	}
 	return s, nil
 }
 
+// customKinds is the index of the first kind of custom resources.
+const (
+	customKinds = 2
+	maxKinds    = 1000
+)
+
+func (k *resourceKind) groupPath() string {
+	if k.group == "" {
+		return "/api"
+	}
+	return "/apis/" + k.group
+}
+
 // newKinds lists what the server has: pods, and Deployments, so there is an API
-// group besides the core.
+// group besides the core, and custom resources if there are any in place of the pods.
 func newKinds(options Options) []*resourceKind {
 	var alike, mixed []shape
 	for w := range workloads {
@@ -118,14 +146,24 @@ func newKinds(options Options) []*resourceKind {
 		set := newMixedShape(number)
 		mixed = append(mixed, func(v *values) metav1.ObjectMeta { return set.meta(v, options.AnnotationBytes) })
 	}
-	ofPods := &resourceKind{path: "/api/v1/pods", shapes: alike, objects: pods{count: options.Pods}}
+	ofPods := &resourceKind{plural: "pods", kind: "Pod", shapes: alike, objects: pods{count: options.Pods}}
 	if options.Profile == Mixed {
 		ofPods.shapes, ofPods.objects.mixed = mixed, true
 	}
 	if options.Keys > 0 {
 		ofPods.shapes, ofPods.objects.keys = withKey(ofPods.shapes), options.Keys
 	}
-	return []*resourceKind{ofPods, {path: "/apis/apps/v1/deployments", shapes: alike, objects: pods{count: options.Deployments}}}
+	all := []*resourceKind{ofPods, {group: "apps", plural: "deployments", kind: "Deployment", shapes: alike, objects: pods{count: options.Deployments}}}
+	for i := range options.Kinds {
+		kind := *ofPods
+		kind.group, kind.plural, kind.kind = "example.com", fmt.Sprintf("things%03d", i), fmt.Sprintf("Thing%03d", i)
+		kind.objects.count = partStart(i+1, options.Pods, options.Kinds) - partStart(i, options.Pods, options.Kinds)
+		all = append(all, &kind)
+	}
+	if options.Kinds > 0 {
+		ofPods.objects.count = 0
+	}
+	return all
 }
 
 // Pods gives the pods of a server with so many, in its order, but for the fields'
@@ -172,22 +210,23 @@ func (k *resourceKind) addTemplates() error {
 	return nil
 }
 
-const discoveryFormat = `{"kind":"APIGroupDiscoveryList","apiVersion":"apidiscovery.k8s.io/v2","items":[{"metadata":{"name":%[1]q},` +
-	`"versions":[{"version":"v1","freshness":"Current","resources":[{"resource":%[2]q,"scope":"Namespaced","verbs":[%[4]s],` +
-	`"responseKind":{"group":%[1]q,"version":"v1","kind":%[3]q}}]}]}]}`
-
 // addDiscovery registers what tells a client which resources there are: one
 // document for the core, and one for the groups. No client of today asks for
 // more.
-func (s *Server) addDiscovery() {
-	for path, document := range map[string]string{
-		"/api":  fmt.Sprintf(discoveryFormat, "", "pods", "Pod", `"list","watch"`),
-		"/apis": fmt.Sprintf(discoveryFormat, "apps", "deployments", "Deployment", `"list"`),
-	} {
-		s.mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Content-Type", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList")
-			_, _ = io.WriteString(w, document)
-		})
+func (s *Server) addDiscovery(kinds []*resourceKind) {
+	documents := map[string]*apidiscoveryv2.APIGroupDiscoveryList{}
+	for _, k := range kinds {
+		path := "/api"
+		if k.group != "" {
+			path = "/apis"
+		}
+		if documents[path] == nil {
+			documents[path] = newDiscovery()
+		}
+		addResource(documents[path], schema.GroupVersionKind{Group: k.group, Version: "v1", Kind: k.kind}, k.plural, true, []string{"list", "watch"})
+	}
+	for path, document := range documents {
+		s.mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { answer(w, discoveryType, document) })
 	}
 }
 
@@ -202,21 +241,23 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, kind *resourceKin
 	}
 	query := r.URL.Query()
 	if query.Has("watch") {
-		if kind != s.pods || form != inProtobuf {
-			fail(w, apierrors.NewMethodNotSupported(schema.GroupResource{Resource: kind.path}, "watch in "+string(form)))
+		if form != inProtobuf {
+			fail(w, apierrors.NewMethodNotSupported(schema.GroupResource{Group: kind.group, Resource: kind.plural}, "watch in "+string(form)))
 			return
 		}
-		s.watch(w, r)
+		s.watch(w, r, kind)
 		return
 	}
 	objects := kind.objects
 	var version, oldest int64
 	objects.generation, version, oldest = s.history.now()
-	p, refusal := newPage(query, objects.count, version, oldest)
+	from, to := objects.in(r.PathValue("namespace"))
+	p, refusal := newPage(query, to-from, version, oldest)
 	if refusal != nil {
 		fail(w, refusal)
 		return
 	}
+	p.from, p.to = p.from+from, p.to+from
 	w.Header().Set("Content-Type", string(form))
 	items := itemWriter{objects, kind.templates[form], p}
 	write := items.writeProtobuf

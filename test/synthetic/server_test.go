@@ -115,6 +115,7 @@ func TestMetadataClientReadsAllPages(t *testing.T) {
 		{Options{Pods: count, Profile: Mixed, Keys: 70}, "", "pods"},
 		{Options{Pods: count, Profile: Mixed, JSONOnly: true}, "", "pods"},
 		{Options{Pods: 5, Deployments: count}, "apps", "deployments"},
+		{Options{Pods: 3 * count, Kinds: 3, Profile: Mixed}, "example.com", "things002"},
 	} {
 		resource := resourceOf(t, start(t, test.options), test.group, test.resource)
 		pod := podsOf(Options{Pods: count, Profile: test.options.Profile, Keys: test.options.Keys})

@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"testing"
@@ -92,7 +93,10 @@ func TestScenarios(t *testing.T) {
 	promised := map[string]int{}
 	for _, s := range scenarios([]int{10, 1_000_000}, 3_000_000) {
 		name := s.section + ": " + s.name
-		if names[name] || s.profile == "" || s.series < 1 || s.objects < 1 {
+		if (s.of.kinds == 50) != strings.HasSuffix(s.of.lists(), "things048.example.com,things049.example.com") || s.of.kinds == 0 && s.of.lists() != "pods" {
+			t.Errorf("%s: client-go lists %s", name, s.of.lists())
+		}
+		if names[name] || s.of.profile == "" || s.series < 1 || s.objects < 1 {
 			t.Errorf("%+v is there twice, or lacks something", s)
 		}
 		names[name] = true
@@ -104,16 +108,16 @@ func TestScenarios(t *testing.T) {
 		}
 	}
 	want := map[string]int{
-		"processor time by that of the reference 0.25": 4, "processor time by that of the reference 0.35": 2, "processor time by that of the reference 1.3": 1,
-		"processor time by that of the reference 1.15": 2,
+		"processor time by that of the reference 0.25": 6, "processor time by that of the reference 0.35": 4, "processor time by that of the reference 1.3": 1,
+		"processor time by that of the reference 1.15": 4,
 		"p99 by that of the reference 1.3":             1, "rate by that of the reference 0.45": 1,
-		"peak memory 36": 13, "peak memory 48": 4, "peak memory 80": 1, "resident memory 72": 1,
+		"peak memory 36": 19, "peak memory 48": 10, "peak memory 80": 2, "resident memory 72": 2,
 	}
 	if diff := cmp.Diff(want, promised); diff != "" {
 		t.Errorf("promises (-want +got):\n%s", diff)
 	}
 	for _, s := range scenarios([]int{500}, 0) {
-		if s.objects > 500 && s.mode != webhook {
+		if s.objects > 500 && s.mode != webhook && s.axis == "" {
 			t.Errorf("%s: %s has %d objects where 500 are the most", s.section, s.name, s.objects)
 		}
 	}
@@ -228,12 +232,35 @@ func used(items int, cpu, wall float64, resident, peak int64, p99 time.Duration)
 	}
 }
 
+// TestPictures draws a backfill of ten times as many objects.
+func TestPictures(t *testing.T) {
+	var results []result
+	for _, n := range []int{100, 1000} {
+		u := used(n, 1, float64(n), 0, 20, 0)
+		u.Sent = int64(n) << 20
+		results = append(results, result{scenario: scenario{axis: "objects", size: n}, steps: []pairs{{product: []usage{u}}}})
+	}
+	directory := t.TempDir()
+	if err := draw(directory, results); err != nil {
+		t.Fatal(err)
+	}
+	svg, err := os.ReadFile(filepath.Join(directory, "growth-objects.svg"))
+	// Time and bytes from corner to corner, the processor time and the memory level.
+	if got := regexp.MustCompile(`M70\.0 [^"]*`).FindAllString(string(svg), -1); err != nil || len(got) != 4 ||
+		got[1] != "M70.0 340.0h1L880.0 230.0" || got[2] != "M70.0 494.0h1L880.0 384.0" || got[3] != "M70.0 538.0h1L880.0 538.0" {
+		t.Errorf("lines %q, %v", got, err)
+	}
+	if text := comment(growthSection); !strings.Contains(text, "(growth-objects.svg)") {
+		t.Errorf("the picture is not shown:\n%s", text)
+	}
+}
+
 func TestReport(t *testing.T) {
 	once := func(cpu, wall float64, peak int64) usage { return used(1000, cpu, wall, 0, peak, 0) }
 	results := []result{
-		{scenario{section: "Labels", name: "few", objects: 10, profile: "alike", promises: []promise{promisedCPU, promisedRSS}}, "list", []pairs{
+		{scenario{section: "Labels", name: "few", objects: 10, of: populations[alike], promises: []promise{promisedCPU, promisedRSS}}, "list", []pairs{
 			{[]usage{once(1, 2, 20), once(2, 1, 22), once(3, 4, 21)}, []usage{once(10, 10, 30), once(4, 10, 32), once(10, 10, 31)}}}},
-		{scenario{section: "Labels", name: "many", objects: 1000, profile: "alike", promises: []promise{promisedCPU, promisedRSS}}, "list", []pairs{
+		{scenario{section: "Labels", name: "many", objects: 1000, of: populations[alike], promises: []promise{promisedCPU, promisedRSS}}, "list", []pairs{
 			{[]usage{once(2, 2, 24), once(2, 2, 23)}, []usage{once(10, 10, 30), once(10, 10, 30)}}}},
 		{scenario{section: "Webhook", mode: webhook, promises: webhookPromises}, "bare", []pairs{
 			{[]usage{used(500, 1, 1, 30, 40, 0)}, []usage{used(1000, 1, 1, 20, 20, 0)}},

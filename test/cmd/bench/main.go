@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -122,6 +123,9 @@ func run(ctx context.Context, args []string) error {
 	if o.output == "" {
 		fmt.Print(text)
 		return nil
+	}
+	if err := draw(filepath.Dir(o.output), results); err != nil {
+		return err
 	}
 	return os.WriteFile(o.output, []byte(text), 0o644)
 }

@@ -22,6 +22,7 @@ var (
 	rateRatio   = figure{"rate by that of the reference", "", 3, func(p pairs) float64 { return ratio(p, usage.rate) }}
 	p99Ratio    = figure{"p99 by that of the reference", "", 3, func(p pairs) float64 { return ratio(p, func(u usage) float64 { return u.P99.Seconds() }) }}
 	peakRSS     = figure{"peak memory", " MiB", 1, func(p pairs) float64 { return highest(p.product, func(u usage) int64 { return u.Peak }) }}
+	sentMiB     = figure{"bytes sent", " MiB", 1, func(p pairs) float64 { return highest(p.product, func(u usage) int64 { return u.Sent }) }}
 	residentRSS = figure{"resident memory", " MiB", 1, func(p pairs) float64 { return highest(p.product, func(u usage) int64 { return u.Resident }) }}
 )
 
@@ -68,8 +69,8 @@ const introduction = "# Benchmarks\n\n" +
 	"webhook with a Go TLS server that reads the body and answers a constant; and other settings with the defaults. No GOGC or GOMEMLIMIT\n" +
 	"is set. The API server is synthetic (`test/synthetic`): it computes the objects while it writes them. Alike ones are the pods of\n" +
 	"Deployments, with 8 to 10 labels; mixed ones are of operators, charts, workflows, Jobs and nobody, with 5 to 40 labels: neighbours\n" +
-	"have hardly a key in common, and half of the values are unique. Each run must deliver each series exactly once, each review must be\n" +
-	"allowed, and those at 1,000 a second must become one sample each.\n\n" +
+	"have hardly a key in common, and half of the values are unique. Custom resources, of one kind or of 50, have such labels as well. Each\n" +
+	"run must deliver each series exactly once, each review must be allowed, and those at 1,000 a second must become one sample each.\n\n" +
 	"CPU is user and system time, the median of the runs with the least and the most; rates are by wall time, and all but memory are\n" +
 	"medians; memory is the highest of all runs. Ratios are labelstream's by the reference's, medians over the pairs.\n"
 
@@ -83,7 +84,7 @@ func report(machine string, o options, results []result, micro string) string {
 		if n < 0 {
 			n = len(results)
 		}
-		fmt.Fprintf(&text, "\n## %s\n\n%s", section, sectionTable(results[:n]))
+		fmt.Fprintf(&text, "\n## %s\n\n%s%s", section, sectionTable(results[:n]), comment(section))
 		results = results[n:]
 	}
 	if micro != "" {
@@ -93,7 +94,7 @@ func report(machine string, o options, results []result, micro string) string {
 }
 
 // columns are what a table can have; those that no row fills are left out.
-var columns = []string{"scenario", "process", "CPU s", "CPU µs each", "each/s", "p50 ms", "p99 ms", "resident MiB", "peak RSS MiB", "CPU ratio", "rate ratio", "p99 ratio"}
+var columns = []string{"scenario", "process", "CPU s", "CPU µs each", "each/s", "p50 ms", "p99 ms", "behind s", "sent MiB", "resident MiB", "peak RSS MiB", "CPU ratio", "rate ratio", "p99 ratio"}
 
 func sectionTable(results []result) string {
 	var rows [][]string
@@ -143,6 +144,8 @@ func row(name, process string, runs []usage, ratios []string) []string {
 		thousands(int(math.Round(median(all(runs, usage.rate))))),
 		milliseconds(func(u usage) time.Duration { return u.P50 }),
 		milliseconds(func(u usage) time.Duration { return u.P99 }),
+		unlessZero("%.1f", median(all(runs, func(u usage) float64 { return u.Behind.Seconds() }))),
+		unlessZero("%.1f", sentMiB.of(pairs{product: runs})),
 		unlessZero("%.1f", highest(runs, func(u usage) int64 { return u.Resident })),
 		unlessZero("%.1f", highest(runs, func(u usage) int64 { return u.Peak })),
 	}
@@ -215,10 +218,10 @@ func promiseTable(results []result) string {
 // growth is the memory at the most objects by that at the fewest, for backfills
 // of labels.
 func growth(results []result) (all []verdict) {
-	for _, profile := range []string{"alike", "mixed"} {
+	for _, p := range populations {
 		var sized []result
 		for _, r := range results {
-			if r.scenario.section == "Labels" && r.scenario.profile == profile {
+			if r.scenario.section == "Labels" && r.scenario.of == p {
 				sized = append(sized, r)
 			}
 		}

@@ -55,8 +55,9 @@ func (r *reviewer) end(ctx context.Context) error {
 	if err := r.daemonProcess.end(ctx); err != nil || r.process == nil {
 		return err
 	}
-	got, err := r.fixture.received(ctx)
-	if got -= r.expected; err == nil && (got < r.paced || got > r.client.Sent()) {
+	totals, err := r.fixture.received(ctx)
+	got := totals.Samples - r.expected
+	if err == nil && (got < r.paced || got > r.client.Sent()) {
 		err = fmt.Errorf("labelstream delivered %d samples of %d reviews, %d of them paced", got, r.client.Sent(), r.paced)
 	}
 	return err

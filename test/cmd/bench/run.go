@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
@@ -24,6 +25,8 @@ type usage struct {
 	Items           int // objects, events or reviews
 	Wall            time.Duration
 	P50, P99        time.Duration
+	Behind          time.Duration // from the last change to its arrival
+	Sent            int64         // bytes that the sink has received
 }
 
 // usageOf is that of a whole process, for so many objects.
@@ -72,16 +75,20 @@ func measure(ctx context.Context, s scenario, p programs, o options) (r result, 
 		}
 	}
 	sides := subjects(fixtures, p, o)
-	for run := range o.runs + 1 {
+	runs, uncounted := o.runs, 1
+	if s.axis != "" {
+		runs, uncounted = 1, 0
+	}
+	for run := range runs + uncounted {
 		usages, err := turn(ctx, sides, run, len(r.steps), o.timeout)
 		if err != nil {
 			return r, err
 		}
 		for i := range r.steps {
-			if run > 0 {
+			if run >= uncounted {
 				r.steps[i].product = append(r.steps[i].product, usages[0][i])
 			}
-			if run > 0 && len(sides) > 1 {
+			if run >= uncounted && len(sides) > 1 {
 				r.steps[i].reference = append(r.steps[i].reference, usages[1][i])
 			}
 		}
@@ -170,8 +177,9 @@ func startFixture(ctx context.Context, directory string, s scenario, p programs)
 		name, program string
 		args          []string
 	}{
-		{&f.synthetic, "synthetic", p.synthetic, append([]string{"--pods", strconv.Itoa(s.objects), "--profile", s.profile, "--kubeconfig", f.file("kubeconfig")}, s.server...)},
-		{&f.sink, "sink", p.sink, s.sink},
+		{&f.synthetic, "synthetic", p.synthetic, append([]string{
+			"--pods", strconv.Itoa(s.held), "--profile", s.of.profile, "--kinds", strconv.Itoa(s.of.kinds), "--kubeconfig", f.file("kubeconfig")}, s.server...)},
+		{&f.sink, "sink", p.sink, f.fill(s.sink)},
 	} {
 		helper, url, err := startHelper(ctx, f.file(one.name+".log"), one.program, one.args...)
 		if err != nil {
@@ -184,6 +192,15 @@ func startFixture(ctx context.Context, directory string, s scenario, p programs)
 
 func (f *fixture) file(name string) string { return filepath.Join(f.directory, name) }
 
+// fill puts the fixture's directory and the scenario's kinds into settings or flags.
+func (f *fixture) fill(texts []string) []string {
+	filled := make([]string, len(texts))
+	for i, text := range texts {
+		filled[i] = strings.NewReplacer("${CERT_DIR}", f.directory, "${DIRECTORY}", f.directory, "${RESOURCES}", f.scenario.of.resources()).Replace(text)
+	}
+	return filled
+}
+
 func (f *fixture) stop() (err error) {
 	for _, helper := range f.helpers {
 		err = errors.Join(err, helper.Stop())
@@ -191,27 +208,34 @@ func (f *fixture) stop() (err error) {
 	return err
 }
 
-// received is how many samples the sink has counted. Each must be of a series of
-// its own.
-func (f *fixture) received(ctx context.Context) (int, error) {
-	text, err := loopback.Ask(ctx, http.DefaultClient, http.MethodGet, f.sink+"/totals", nil)
+// totals are what the sink has counted.
+type totals struct {
+	Series, Samples int
+	Bytes           int64
+}
+
+// received asks the sink. Each sample must be of a series of its own.
+func (f *fixture) received(ctx context.Context) (t totals, err error) {
+	// The sink's certificate is for labelstream to check.
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	text, err := loopback.Ask(ctx, client, http.MethodGet, f.sink+"/totals", nil)
 	if err != nil {
-		return 0, err
+		return t, err
 	}
-	var totals struct{ Series, Samples int }
-	if err := json.Unmarshal(text, &totals); err != nil {
-		return 0, fmt.Errorf("read the totals of the sink: %w", err)
+	if err := json.Unmarshal(text, &t); err != nil {
+		return t, fmt.Errorf("read the totals of the sink: %w", err)
 	}
-	if totals.Series != totals.Samples {
-		return 0, fmt.Errorf("labelstream delivered %d series with %d samples", totals.Series, totals.Samples)
+	if t.Series != t.Samples {
+		return t, fmt.Errorf("labelstream delivered %d series with %d samples", t.Series, t.Samples)
 	}
-	return totals.Samples, nil
+	return t, nil
 }
 
 // await waits until the sink has received so many samples. More are an error.
 func (f *fixture) await(ctx context.Context, want int) error {
 	for {
-		got, err := f.received(ctx)
+		totals, err := f.received(ctx)
+		got := totals.Samples
 		switch {
 		case err != nil:
 			return err
@@ -231,7 +255,7 @@ func (f *fixture) await(ctx context.Context, want int) error {
 // newProduct is labelstream in the scenario's mode. A setting "-NAME" takes away
 // one that it would have.
 func newProduct(f *fixture, program string, settings []string, o options) subject {
-	all := []string{"LABELSTREAM_DESTINATION=" + f.sink + "/api/v1/write", "LABELSTREAM_LABELS_RESOURCES=pods", "LABELSTREAM_STATUS_ADDRESS=127.0.0.1:0"}
+	all := []string{"LABELSTREAM_DESTINATION=" + f.sink + "/api/v1/write", "LABELSTREAM_LABELS_RESOURCES=${RESOURCES}", "LABELSTREAM_STATUS_ADDRESS=127.0.0.1:0"}
 	if f.scenario.mode != once {
 		// What is sent is to arrive soon; batches are full without waiting.
 		all = append(all, "LABELSTREAM_SEND_INTERVAL=1s", "LABELSTREAM_RESYNC_INTERVAL=0", "LABELSTREAM_CHANGES=watch")
@@ -244,15 +268,15 @@ func newProduct(f *fixture, program string, settings []string, o options) subjec
 		name, _, _ := strings.Cut(one, "=")
 		return slices.Contains(settings, "-"+name) || strings.HasPrefix(one, "-")
 	})
-	for i, one := range all {
-		all[i] = strings.ReplaceAll(one, "${CERT_DIR}", f.directory)
-	}
+	all = f.fill(all)
 	d := daemonProcess{fixture: f, program: program, settings: all}
 	switch f.scenario.mode {
 	case daemon:
 		return &watcher{daemonProcess: d}
 	case webhook:
 		return &reviewer{daemonProcess: d, loadTime: o.loadTime}
+	case changing:
+		return &changer{daemonProcess: d, loadTime: o.loadTime}
 	}
 	return &backfill{fixture: f, program: program, settings: all}
 }
@@ -283,10 +307,12 @@ func (b *backfill) step(ctx context.Context, _ int) (usage, error) {
 	}
 	after, err := b.fixture.received(ctx)
 	s := b.fixture.scenario
-	if want := s.objects * s.series; err == nil && after-before != want {
-		err = fmt.Errorf("labelstream delivered %d samples, want %d", after-before, want)
+	if want, got := s.objects*s.series, after.Samples-before.Samples; err == nil && got != want {
+		err = fmt.Errorf("labelstream delivered %d samples, want %d", got, want)
 	}
-	return usageOf(l, s.objects), err
+	u := usageOf(l, s.objects)
+	u.Sent = after.Bytes - before.Bytes
+	return u, err
 }
 
 type metalist struct {
@@ -297,7 +323,7 @@ type metalist struct {
 
 // step demands that every object was read.
 func (m *metalist) step(ctx context.Context, _ int) (usage, error) {
-	l, err := launch(ctx, m.fixture.launcher, nil, m.program, "--kubeconfig", m.fixture.file("kubeconfig"))
+	l, err := launch(ctx, m.fixture.launcher, nil, m.program, "--kubeconfig", m.fixture.file("kubeconfig"), "--resources", m.fixture.scenario.of.lists())
 	n := m.fixture.scenario.objects
 	if got := strings.TrimSpace(l.Output); err == nil && got != strconv.Itoa(n) {
 		err = fmt.Errorf("client-go's list read %q objects, the server has %d", got, n)
@@ -319,9 +345,11 @@ func (d *daemonProcess) log() string { return d.fixture.file("labelstream.log") 
 
 func (d *daemonProcess) begin(ctx context.Context) (err error) {
 	d.cpu = 0
-	if d.expected, err = d.fixture.received(ctx); err != nil {
+	totals, err := d.fixture.received(ctx)
+	if err != nil {
 		return err
 	}
+	d.expected = totals.Samples
 	d.process, err = process.StartWith(append(cleanEnvironment(), d.settings...), d.log(), d.program, "--kubeconfig", d.fixture.file("kubeconfig"))
 	return err
 }
@@ -332,6 +360,23 @@ func (d *daemonProcess) end(context.Context) error {
 		return nil
 	}
 	return d.process.Stop()
+}
+
+// act makes something happen to the objects.
+func (d *daemonProcess) act(ctx context.Context, what string) error {
+	if _, err := loopback.Ask(ctx, http.DefaultClient, http.MethodPost, d.fixture.synthetic+"/synthetic/"+what, nil); err != nil {
+		return fmt.Errorf("%w; labelstream's log ends:\n%s", err, process.Tail(d.log(), 5))
+	}
+	return nil
+}
+
+// usage is that of the time since it was asked last.
+func (d *daemonProcess) usage(items int, begun time.Time) (usage, error) {
+	account, err := process.AccountOf(d.process.Pid())
+	u := usage{Account: account, Items: items, Wall: time.Since(begun)}
+	u.CPU -= d.cpu
+	d.cpu = account.CPU
+	return u, err
 }
 
 // await waits for so many further samples.
@@ -365,7 +410,7 @@ func (w *watcher) step(ctx context.Context, i int) (usage, error) {
 		{items: objects, samples: objects},
 		{items: objects, acts: []string{"expire"}},
 		{items: events, samples: 1, acts: []string{fmt.Sprintf("events?type=MODIFIED&count=%d", events), "events?type=ADDED&count=1"}},
-		{items: events, samples: events - 1, acts: []string{fmt.Sprintf("events?type=ADDED&count=%d", events)}},
+		{items: events, samples: events, acts: []string{fmt.Sprintf("events?type=ADDED&count=%d", events)}},
 		stageReplace: {items: objects, samples: objects, acts: []string{"replace"}},
 	}[i]
 	begun := time.Now()
@@ -375,16 +420,59 @@ func (w *watcher) step(ctx context.Context, i int) (usage, error) {
 		}
 	}
 	for _, act := range append(stage.acts, "await") {
-		if _, err := loopback.Ask(ctx, http.DefaultClient, http.MethodPost, w.fixture.synthetic+"/synthetic/"+act, nil); err != nil {
-			return usage{}, fmt.Errorf("%w; labelstream's log ends:\n%s", err, process.Tail(w.log(), 5))
+		if err := w.act(ctx, act); err != nil {
+			return usage{}, err
 		}
 	}
 	if err := w.await(ctx, stage.samples); err != nil {
 		return usage{}, fmt.Errorf("%s: %w", steps[daemon][i], err)
 	}
-	account, err := process.AccountOf(w.process.Pid())
-	u := usage{Account: account, Items: stage.items, Wall: time.Since(begun)}
-	u.CPU -= w.cpu
-	w.cpu = account.CPU
+	return w.usage(stage.items, begun)
+}
+
+// changer is a daemon whose objects change for a while at each rate.
+type changer struct {
+	daemonProcess
+	loadTime time.Duration
+}
+
+// begin waits until the backfill has arrived.
+func (c *changer) begin(ctx context.Context) error {
+	if err := c.daemonProcess.begin(ctx); err != nil {
+		return err
+	}
+	if err := c.await(ctx, c.fixture.scenario.objects); err != nil {
+		return err
+	}
+	_, err := c.usage(0, time.Now())
+	return err
+}
+
+// burst is the time between changes, which come some at a time.
+const burst = 100 * time.Millisecond
+
+// step tells of new objects, which cost what changed ones do, and waits until they
+// have arrived. Where they come too fast for labelstream or for the API server, the
+// last of them is late.
+func (c *changer) step(ctx context.Context, i int) (usage, error) {
+	each := min(changeRates[i]/int(time.Second/burst), c.fixture.scenario.objects)
+	bursts := max(int(c.loadTime/burst), 1)
+	begun := time.Now()
+	for n := range bursts {
+		select {
+		case <-time.After(time.Until(begun.Add(time.Duration(n) * burst))):
+		case <-ctx.Done():
+			return usage{}, context.Cause(ctx)
+		}
+		if err := c.act(ctx, fmt.Sprintf("events?type=ADDED&count=%d", each)); err != nil {
+			return usage{}, err
+		}
+	}
+	if err := c.await(ctx, bursts*each); err != nil {
+		return usage{}, err
+	}
+	behind := time.Since(begun.Add(time.Duration(bursts-1) * burst))
+	u, err := c.usage(bursts*each, begun)
+	u.Behind = behind
 	return u, err
 }

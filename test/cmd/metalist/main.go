@@ -1,4 +1,4 @@
-// Command metalist is what the benchmarks compare with: it lists all pods with
+// Command metalist is what the benchmarks compare with: it lists all objects of some resources with
 // client-go's own metadata client, page by page, drops them, and prints how
 // many there were.
 package main
@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -18,8 +19,9 @@ import (
 func main() {
 	kubeconfig := flag.String("kubeconfig", "", "kubeconfig of the API server")
 	limit := flag.Int64("limit", 500, "objects a page")
+	resources := flag.String("resources", "pods", "plural or plural.group, separated by commas, all of version v1")
 	flag.Parse()
-	objects, err := list(context.Background(), *kubeconfig, *limit)
+	objects, err := list(context.Background(), *kubeconfig, *resources, *limit)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "metalist:", err)
 		os.Exit(1)
@@ -27,7 +29,7 @@ func main() {
 	fmt.Println(objects)
 }
 
-func list(ctx context.Context, kubeconfig string, limit int64) (int, error) {
+func list(ctx context.Context, kubeconfig, resources string, limit int64) (int, error) {
 	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
 	if err != nil {
 		return 0, fmt.Errorf("read the kubeconfig %s: %w", kubeconfig, err)
@@ -37,17 +39,20 @@ func list(ctx context.Context, kubeconfig string, limit int64) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("make a metadata client: %w", err)
 	}
-	pods := client.Resource(schema.GroupVersionResource{Version: "v1", Resource: "pods"})
 	objects := 0
-	options := metav1.ListOptions{Limit: limit}
-	for {
-		page, err := pods.List(ctx, options)
-		if err != nil {
-			return objects, fmt.Errorf("list pods after %d objects: %w", objects, err)
-		}
-		objects += len(page.Items)
-		if options.Continue = page.Continue; options.Continue == "" {
-			return objects, nil
+	for resource := range strings.SplitSeq(resources, ",") {
+		gr := schema.ParseGroupResource(resource)
+		options := metav1.ListOptions{Limit: limit}
+		for {
+			page, err := client.Resource(gr.WithVersion("v1")).List(ctx, options)
+			if err != nil {
+				return objects, fmt.Errorf("list %s after %d objects: %w", resource, objects, err)
+			}
+			objects += len(page.Items)
+			if options.Continue = page.Continue; options.Continue == "" {
+				break
+			}
 		}
 	}
+	return objects, nil
 }

@@ -6,6 +6,8 @@ package main
 import (
 	"context"
 	"flag"
+	"fmt"
+	"os"
 
 	"labelstream/test/loopback"
 )
@@ -15,6 +17,21 @@ func main() {
 	flag.DurationVar(&s.delay, "delay", 0, "how long each request takes")
 	flag.Int64Var(&s.downEvery, "down-every", 0, "answer 503 for a while after so many requests; 0: never")
 	flag.DurationVar(&s.downFor, "down-for", 0, "how long that while is")
+	trusted := flag.String("tls", "", "serve TLS, and write the certificate that clients are to trust to this `file`")
 	flag.Parse()
-	loopback.Main("sink", func(ctx context.Context) error { return loopback.Serve(ctx, &s, nil, nil) })
+	loopback.Main("sink", func(ctx context.Context) error { return serve(ctx, &s, *trusted) })
+}
+
+func serve(ctx context.Context, s *sink, file string) error {
+	if file == "" {
+		return loopback.Serve(ctx, s, nil, nil)
+	}
+	certificate, trusted, err := loopback.Certificate()
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(file, trusted, 0o600); err != nil {
+		return fmt.Errorf("write the certificate to trust: %w", err)
+	}
+	return loopback.Serve(ctx, s, certificate, nil)
 }

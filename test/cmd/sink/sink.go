@@ -27,7 +27,10 @@ var seriesFields = map[string]protowire.Number{
 }
 
 // Totals is what arrived, of requests that were answered 204 only.
-type Totals struct{ Series, Samples int64 }
+type Totals struct {
+	Series, Samples int64
+	Bytes           int64 // of the requests' bodies
+}
 
 // sink is a remote_write receiver that keeps nothing but totals.
 type sink struct {
@@ -86,6 +89,7 @@ func (s *sink) add(got Totals) bool {
 	}
 	s.totals.Series += got.Series
 	s.totals.Samples += got.Samples
+	s.totals.Bytes += got.Bytes
 	s.requests++
 	if s.downEvery > 0 && s.requests%s.downEvery == 0 {
 		s.upAgain = time.Now().Add(s.downFor)
@@ -100,6 +104,7 @@ func read(r *http.Request, seriesField protowire.Number) (got Totals, err error)
 	if err != nil {
 		return got, fmt.Errorf("read a write request: %w", err)
 	}
+	got.Bytes = int64(len(compressed))
 	raw, err := snappy.Decode(nil, compressed)
 	if err != nil {
 		return got, fmt.Errorf("decompress a write request: %w", err)

@@ -63,6 +63,7 @@ func post(s *sink, contentType string, body []byte) *httptest.ResponseRecorder {
 func TestSinkCounts(t *testing.T) {
 	v1 := encoded(t, threeSeries)
 	s := &sink{}
+	bytes := 0
 	for i, test := range []struct {
 		contentType   string
 		body          []byte
@@ -81,9 +82,12 @@ func TestSinkCounts(t *testing.T) {
 		if written := got.Header().Get("X-Prometheus-Remote-Write-Samples-Written"); got.Code != test.want || written != test.written {
 			t.Errorf("request %d: answered %d %s, %q samples written", i, got.Code, got.Body, written)
 		}
+		if test.want == http.StatusNoContent {
+			bytes += len(test.body)
+		}
 		totals := httptest.NewRecorder()
 		s.ServeHTTP(totals, httptest.NewRequest(http.MethodGet, "/totals", nil))
-		if want := fmt.Sprintf(`{"Series":%d,"Samples":%d}`+"\n", test.series, test.inAll); totals.Body.String() != want {
+		if want := fmt.Sprintf(`{"Series":%d,"Samples":%d,"Bytes":%d}`+"\n", test.series, test.inAll, bytes); totals.Body.String() != want {
 			t.Errorf("request %d: the totals are %s, want %s", i, totals.Body, want)
 		}
 	}

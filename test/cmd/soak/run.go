@@ -288,7 +288,14 @@ func (w *world) sample(ctx context.Context) error {
 	defer file.Close()
 	rows := csv.NewWriter(file)
 	err = rows.Write(columns)
-	for next := w.begun.Add(w.interval); err == nil && wait(ctx, time.Until(next)) == nil; next = next.Add(w.interval) {
+	ticker := time.NewTicker(w.interval)
+	defer ticker.Stop()
+	for err == nil {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return nil
+		}
 		waiting, oldest, lag := w.judge.lag(time.Now())
 		s := sample{faults: w.faults(), numbers: map[string]float64{
 			"seconds": time.Since(w.begun).Seconds(), "waiting": float64(waiting), "oldest_s": oldest, "lag_s": lag,
@@ -307,7 +314,6 @@ func (w *world) sample(ctx context.Context) error {
 		// Whoever stops the run has the samples until then.
 		rows.Flush()
 	}
-	rows.Flush()
 	return errors.Join(err, rows.Error())
 }
 

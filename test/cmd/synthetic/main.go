@@ -16,6 +16,7 @@ func main() {
 	var options synthetic.Options
 	flag.IntVar(&options.Pods, "pods", 10_000, "number of pods")
 	profile := flag.String("profile", string(synthetic.Alike), "what the pods' labels are like: alike or mixed")
+	flag.IntVar(&options.Kinds, "kinds", 0, "make the pods custom resources of so many kinds of the group example.com")
 	flag.IntVar(&options.Deployments, "deployments", 0, "number of Deployments, which look like the pods")
 	flag.IntVar(&options.AnnotationBytes, "annotation-bytes", 0, "bytes of further annotations of each pod")
 	flag.IntVar(&options.Keys, "keys", 0, "number of further label keys, one for each pod")
