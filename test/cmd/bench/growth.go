@@ -21,7 +21,7 @@ var axes = []struct{ name, file, why string }{
 }
 
 const changesWhy = "Each object is new to labelstream, and is told by the watch; a batch waits for a second at most (SEND_INTERVAL=1s), so a rate is carried where\n" +
-	"the last change is no more than a second or two behind. There is one API server, one watch, one leader, and one connection to the receiver. The\n" +
+	"the last change is no more than a second behind. There is one API server, one watch, one leader, and one connection to the receiver. The\n" +
 	"number of objects does not limit the rate: a change is one look-up in the ledger. It limits how long a list takes, by the table of\n" +
 	"growth: where that is longer than the API server keeps its history, of five minutes by default, a second list follows, which\n" +
 	"sends only what has changed.\n"
