@@ -316,7 +316,7 @@ func TestFlags(t *testing.T) {
 		t.Errorf("%v, %+v", err, cfg)
 	}
 	_, err = Load(false, append(resources("*"), Flag{"namespaces", "NAMESPACES", "shop"}, Flag{"destination", "DESTINATION", "here"})...)
-	want := `--resources="*": name the kinds, or whole groups such as *.apps; want a list of plural, plural.group or *.group, such as pods or deployments.apps, at least one while labels are enabled
+	want := `--resources="*": name the kinds, or whole groups such as *.apps; want a list of plural, plural.group or *.group, such as pods or deployments.apps, each with a label selector in brackets if need be: pods[team in (a,b)], at least one while labels are enabled
 --destination="here"; ` + wantURL + `
 --namespaces and LABELSTREAM_NAMESPACES_EXCLUDE both name "shop"; want it in one of them`
 	if err == nil || err.Error() != want {

@@ -2,7 +2,6 @@ package record
 
 import (
 	"bytes"
-	"cmp"
 	"slices"
 	"unicode"
 
@@ -16,24 +15,20 @@ type rewriter struct {
 	lowercase config.Patterns
 	known     map[string]rewrite
 	// last has what was found at each index in the objects before.
-	last   []rewrite
-	ranked []rankedPair
-	pairs  []KeyValue
+	last []rewrite
+	// kept and renamed are the pairs of one object, merged both of them.
+	kept, renamed, merged []KeyValue
+	orders                []int
 }
 
 // rewrite is what becomes of a key.
 type rewrite struct {
 	key string
-	// to is the new key, nil where it keeps its own. Where keys meet, the lowest order
-	// wins.
+	// to is the new key, nil where it keeps its own. Where such keys meet, the lowest
+	// order wins.
 	to        []byte
 	order     int
 	lowercase bool
-}
-
-type rankedPair struct {
-	KeyValue
-	order int
 }
 
 // newRewriter returns a rewriter, nil where the settings need none.
@@ -51,40 +46,33 @@ func (w *rewriter) rewrite(pairs []KeyValue) []KeyValue {
 	if w == nil {
 		return pairs
 	}
-	w.pairs = w.pairs[:0]
-	isRenamed := false
+	w.kept, w.renamed, w.orders = w.kept[:0], w.renamed[:0], w.orders[:0]
 	for i, pair := range pairs {
 		r := w.at(i, pair.Key)
 		if r.lowercase && bytes.ContainsFunc(pair.Value, unicode.IsUpper) {
 			pair.Value = bytes.ToLower(pair.Value)
 		}
-		isRenamed = isRenamed || r.to != nil
-		w.pairs = append(w.pairs, pair)
+		if r.to == nil {
+			w.kept = append(w.kept, pair)
+		} else {
+			w.insert(KeyValue{r.to, pair.Value}, r.order)
+		}
 	}
-	if isRenamed {
-		w.rename()
+	if len(w.renamed) == 0 {
+		return w.kept
 	}
-	return w.pairs
+	w.merged = merge(w.merged[:0], w.kept, w.renamed)
+	return w.merged
 }
 
-// rename renames the keys, sorts them, and keeps one of those that meet.
-func (w *rewriter) rename() {
-	w.ranked = w.ranked[:0]
-	for i, pair := range w.pairs {
-		r := w.at(i, pair.Key)
-		if r.to != nil {
-			pair.Key = r.to
-		}
-		w.ranked = append(w.ranked, rankedPair{pair, r.order})
-	}
-	slices.SortStableFunc(w.ranked, func(a, b rankedPair) int {
-		return cmp.Or(bytes.Compare(a.Key, b.Key), cmp.Compare(a.order, b.order))
-	})
-	w.pairs = w.pairs[:0]
-	for i, pair := range w.ranked {
-		if i == 0 || !bytes.Equal(pair.Key, w.ranked[i-1].Key) {
-			w.pairs = append(w.pairs, pair.KeyValue)
-		}
+// insert adds a pair to those renamed, sorted by key. Of one key the lowest order stays.
+func (w *rewriter) insert(pair KeyValue, order int) {
+	at, found := slices.BinarySearchFunc(w.renamed, pair.Key, func(p KeyValue, key []byte) int { return bytes.Compare(p.Key, key) })
+	switch {
+	case !found:
+		w.renamed, w.orders = slices.Insert(w.renamed, at, pair), slices.Insert(w.orders, at, order)
+	case order < w.orders[at]:
+		w.renamed[at], w.orders[at] = pair, order
 	}
 }
 
@@ -104,7 +92,7 @@ func (w *rewriter) lookup(key []byte) rewrite {
 	if known, ok := w.known[string(key)]; ok {
 		return known
 	}
-	r := rewrite{key: string(key), order: -1}
+	r := rewrite{key: string(key)}
 	to := r.key
 	for order, rename := range w.renames {
 		if rename.From == r.key {
