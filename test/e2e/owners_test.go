@@ -90,6 +90,8 @@ func (p *plane) createWorkloads(t *testing.T, namespace string) {
 	created(t)(apps.StatefulSets(namespace).Create(ctx, &appsv1.StatefulSet{ObjectMeta: meta("db"),
 		Spec: appsv1.StatefulSetSpec{Replicas: &two, Selector: selector, Template: template, PodManagementPolicy: appsv1.ParallelPodManagement}}, opts))
 	selector, template = selects("agent")
+	// Nothing says that the node is ready.
+	template.Spec.Tolerations = []corev1.Toleration{{Operator: corev1.TolerationOpExists}}
 	created(t)(apps.DaemonSets(namespace).Create(ctx, &appsv1.DaemonSet{ObjectMeta: meta("agent"),
 		Spec: appsv1.DaemonSetSpec{Selector: selector, Template: template}}, opts))
 }
