@@ -83,25 +83,32 @@ func parseObjectMeta(encoded []byte, o *Object, owners bool) error {
 // appendOwner reads one owner reference.
 func appendOwner(owners []record.Owner, encoded []byte) ([]record.Owner, error) {
 	var owner record.Owner
-	for len(encoded) > 0 {
-		num, typ, n := protowire.ConsumeTag(encoded)
+	for m := message(encoded); len(m) > 0; {
+		if m[0]&7 == byte(protowire.BytesType) {
+			num, value, err := m.next(0)
+			switch {
+			case err != nil:
+				return owners, err
+			case num == ownerKind:
+				owner.Kind = value
+			case num == ownerName:
+				owner.Name = value
+			}
+			continue
+		}
+		num, typ, n := protowire.ConsumeTag(m)
 		if n < 0 {
 			return owners, protowire.ParseError(n)
 		}
-		encoded = encoded[n:]
-		if n = protowire.ConsumeFieldValue(num, typ, encoded); n < 0 {
+		value := m[n:]
+		if n = protowire.ConsumeFieldValue(num, typ, value); n < 0 {
 			return owners, protowire.ParseError(n)
 		}
-		switch value := encoded[:n]; {
-		case num == ownerKind && typ == protowire.BytesType:
-			owner.Kind, _ = protowire.ConsumeBytes(value)
-		case num == ownerName && typ == protowire.BytesType:
-			owner.Name, _ = protowire.ConsumeBytes(value)
-		case num == ownerController && typ == protowire.VarintType:
+		if num == ownerController && typ == protowire.VarintType {
 			is, _ := protowire.ConsumeVarint(value)
 			owner.IsController = is != 0
 		}
-		encoded = encoded[n:]
+		m = value[n:]
 	}
 	return append(owners, owner), nil
 }
