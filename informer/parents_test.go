@@ -145,13 +145,14 @@ func TestWorkloadOfCronJobs(t *testing.T) {
 		b.api.set(podsPath, early)
 		jobs, pods := make(chan []byte), make(chan []byte)
 		b.api.watches[jobsPath], b.api.watches[podsPath] = []answer{live(jobs)}, []answer{live(pods)}
-		defer b.start(t, podsKind(), jobsKind())()
+		stop := b.start(t, podsKind(), jobsKind())
 		synctest.Wait()
 		pods <- added(t, late)
 		synctest.Wait()
 		b.api.set(podsPath, early, late)
 		jobs <- added(t, ownedBy(bare("shop", "nightly-2"), "CronJob", "nightly"))
 		time.Sleep(time.Minute)
+		stop()
 		const cronJob = "__name__=pod_labels label_workload_kind=CronJob label_workload_name=nightly namespace=shop pod=%s resource_type=pod"
 		got := slices.DeleteFunc(b.sink.series, func(series string) bool { return !strings.HasPrefix(series, "__name__=pod") })
 		expect(t, "series of pods", []string{fmt.Sprintf(cronJob, "a"),
