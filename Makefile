@@ -139,7 +139,6 @@ program: ## assemble in ROOTFS the binary for GOOS and GOARCH, and the licences 
 		(cd $$dir && find . -type f ! -name '*.go' \( -iname 'licen[cs]e*' -o -iname 'copying*' -o -iname 'notice*' -o -iname 'patents*' \)) | \
 			while read -r file; do mkdir -p $$to/$${file%/*} && cp $$dir/$$file $$to/$$file || exit 1; done && \
 		test -d $$to || { echo "$$module has no licence file" >&2; exit 1; }; done
-	chmod -R u=rwX,go=rX $(ROOTFS)
 
 # No container engine is needed. IMAGE is pushed where it begins with a registry, with
 # the credentials of docker login or of a like tool.

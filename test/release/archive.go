@@ -36,7 +36,7 @@ func (r *release) writeArchive(platform v1.Platform) (err error) {
 }
 
 // addTree adds what is below root of a file system to an archive, under a prefix. The
-// files are root's and of one time, in the order of their names.
+// files are root's, of one time and readable for all, in the order of their names.
 func addTree(archive *tar.Writer, tree fs.FS, root, prefix string, date time.Time) error {
 	return fs.WalkDir(tree, root, func(name string, entry fs.DirEntry, err error) error {
 		if err != nil || name == "." {
@@ -46,8 +46,9 @@ func addTree(archive *tar.Writer, tree fs.FS, root, prefix string, date time.Tim
 		if err != nil {
 			return err
 		}
-		header := &tar.Header{
-			Typeflag: tar.TypeReg, Name: path.Join(prefix, name), Size: info.Size(), Mode: int64(info.Mode().Perm()), ModTime: date,
+		header := &tar.Header{Typeflag: tar.TypeReg, Name: path.Join(prefix, name), Size: info.Size(), Mode: 0o644, ModTime: date}
+		if info.Mode()&0o100 != 0 {
+			header.Mode = 0o755
 		}
 		if entry.IsDir() {
 			header.Typeflag, header.Size = tar.TypeDir, 0

@@ -8,10 +8,8 @@ import (
 	"errors"
 	"io"
 	"os"
-	"strings"
 
 	"github.com/google/go-containerregistry/pkg/authn"
-	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
@@ -28,7 +26,7 @@ const user = "65532:65532"
 // IMAGE names a registry, and returns the digest of its index.
 func (r *release) makeImage(ctx context.Context, platforms []v1.Platform) (v1.Hash, error) {
 	index := mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
-	var loadable tarball.Manifest
+	var docker tarball.Manifest
 	for _, platform := range platforms {
 		if platform.OS != "linux" {
 			continue
@@ -38,14 +36,14 @@ func (r *release) makeImage(ctx context.Context, platforms []v1.Platform) (v1.Ha
 			return v1.Hash{}, err
 		}
 		index = mutate.AppendManifests(index, mutate.IndexAddendum{Add: image, Descriptor: v1.Descriptor{Platform: &platform}})
-		entry, err := r.loadable(image, platform)
+		entry, err := r.dockerEntry(image, platform)
 		if err != nil {
 			return v1.Hash{}, err
 		}
-		loadable = append(loadable, entry)
+		docker = append(docker, entry)
 	}
 	index = mutate.Annotations(index, r.annotations()).(v1.ImageIndex)
-	if err := r.writeImage(index, loadable); err != nil {
+	if err := r.writeImage(index, docker); err != nil {
 		return v1.Hash{}, err
 	}
 	if r.pushes() {
@@ -96,7 +94,7 @@ func (r *release) annotations() map[string]string {
 		key + "revision":    r.commit,
 		key + "title":       product,
 		key + "description": "Sends the labels and annotations of Kubernetes objects as Prometheus remote_write.",
-		key + "licenses":    "Apache-2.0",
+		key + "licenses":    license,
 	}
 	if r.source != "" {
 		all[key+"source"] = r.source
@@ -106,9 +104,9 @@ func (r *release) annotations() map[string]string {
 
 const blobs = "blobs/sha256/"
 
-// loadable is the image's entry in manifest.json. That has one platform for each name,
+// dockerEntry is the image's entry in manifest.json. That has one platform for each name,
 // so only the image for amd64 has the release's.
-func (r *release) loadable(image v1.Image, platform v1.Platform) (tarball.Descriptor, error) {
+func (r *release) dockerEntry(image v1.Image, platform v1.Platform) (tarball.Descriptor, error) {
 	manifest, err := image.Manifest()
 	if err != nil {
 		return tarball.Descriptor{}, err
@@ -126,7 +124,7 @@ func (r *release) loadable(image v1.Image, platform v1.Platform) (tarball.Descri
 // writeImage writes one archive for two kinds of readers. An OCI layout (index.json)
 // has all platforms, and is what containerd reads. manifest.json is what docker load
 // reads where Docker does not keep its images in containerd.
-func (r *release) writeImage(index v1.ImageIndex, loadable tarball.Manifest) (err error) {
+func (r *release) writeImage(index v1.ImageIndex, docker tarball.Manifest) (err error) {
 	dir, err := os.MkdirTemp("", "layout")
 	if err != nil {
 		return err
@@ -138,11 +136,11 @@ func (r *release) writeImage(index v1.ImageIndex, loadable tarball.Manifest) (er
 	}
 	if err := root.AppendIndex(index, layout.WithAnnotations(map[string]string{
 		"org.opencontainers.image.ref.name": r.image.TagStr(),
-		"io.containerd.image.name":          r.fullName(),
+		"io.containerd.image.name":          r.fullName,
 	})); err != nil {
 		return err
 	}
-	manifest, err := json.Marshal(loadable)
+	manifest, err := json.Marshal(docker)
 	if err != nil {
 		return err
 	}
@@ -156,13 +154,4 @@ func (r *release) writeImage(index v1.ImageIndex, loadable tarball.Manifest) (er
 		return err
 	}
 	return addFile(archive, "manifest.json", string(manifest), r.date)
-}
-
-// fullName is the image's name as containerd and the kubelet complete it.
-func (r *release) fullName() string {
-	tag, err := name.NewTag(r.image.Name())
-	if err != nil {
-		return r.image.Name()
-	}
-	return strings.TrimPrefix(tag.Name(), "index.")
 }

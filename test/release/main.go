@@ -9,11 +9,9 @@ import (
 	"crypto/sha256"
 	"flag"
 	"fmt"
-	"maps"
 	"os"
 	"os/signal"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -21,7 +19,10 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-const product = "labelstream"
+const (
+	product = "labelstream"
+	license = "Apache-2.0"
+)
 
 // release is what the files are made from, and where they are put.
 type release struct {
@@ -30,6 +31,7 @@ type release struct {
 	date      time.Time // of the commit; all files get it
 	source    string    // the repository's URL; "" leaves it out
 	image     name.Tag  // without a registry where none was named
+	fullName  string    // the image's as containerd and the kubelet complete it
 	build     string    // has a directory for each platform, such as linux/amd64, and one for completions
 	manifests string
 	chart     string // "" where there is none
@@ -68,6 +70,11 @@ func run(ctx context.Context, args []string) error {
 	if r.image, err = name.NewTag(*image, name.WithDefaultRegistry(""), name.WithDefaultTag(r.version)); err != nil {
 		return fmt.Errorf("IMAGE is a name and a tag, such as registry.example.com/labelstream:%s: %w", r.version, err)
 	}
+	full, err := name.NewTag(r.image.Name())
+	if err != nil {
+		return err
+	}
+	r.fullName = strings.TrimPrefix(full.Name(), "index.")
 	return r.make(ctx)
 }
 
@@ -83,7 +90,7 @@ func (r *release) make(ctx context.Context) error {
 		if err := r.writeArchive(platform); err != nil {
 			return fmt.Errorf("the archive for %s: %w", platform, err)
 		}
-		if err := r.writeSBOM(ctx, platform); err != nil {
+		if err := r.writeSBOM(platform); err != nil {
 			return fmt.Errorf("the bill of materials for %s: %w", platform, err)
 		}
 	}
@@ -138,17 +145,13 @@ func (r *release) writeChecksums() error {
 	if err != nil {
 		return err
 	}
-	sums := map[string]string{}
+	var sums []byte
 	for _, entry := range entries {
 		content, err := os.ReadFile(filepath.Join(r.out, entry.Name()))
 		if err != nil {
 			return err
 		}
-		sums[entry.Name()] = fmt.Sprintf("%x  %s\n", sha256.Sum256(content), entry.Name())
+		sums = fmt.Appendf(sums, "%x  %s\n", sha256.Sum256(content), entry.Name())
 	}
-	var text strings.Builder
-	for _, name := range slices.Sorted(maps.Keys(sums)) {
-		text.WriteString(sums[name])
-	}
-	return os.WriteFile(filepath.Join(r.out, "SHA256SUMS"), []byte(text.String()), 0o644)
+	return os.WriteFile(filepath.Join(r.out, "SHA256SUMS"), sums, 0o644)
 }
