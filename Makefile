@@ -143,9 +143,10 @@ program: ## assemble in ROOTFS the binary for GOOS and GOARCH, and the licences 
 # No container engine is needed. IMAGE is pushed where it begins with a registry, with
 # the credentials of docker login or of a like tool.
 .PHONY: release
-release: build ## make the files of a release in dist/release: VERSION=v1.2.3; IMAGE=registry.example.com/labelstream:v1.2.3 pushes it
+release: ## make the files of a release in dist/release: VERSION=v1.2.3; IMAGE=registry.example.com/labelstream:v1.2.3 pushes it
 	@echo '$(VERSION)' | grep -Eq '^v[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?$$' || \
 		{ echo "make release needs VERSION=v1.2.3; it is '$(VERSION)'" >&2; exit 1; }
+	$(MAKE) build
 	rm -rf $(RELEASE_TMP) $(RELEASE)
 	mkdir -p $(RELEASE_TMP)/completions
 	@set -e; for shell in bash zsh fish; do $(BINARY) completion $$shell > $(RELEASE_TMP)/completions/labelstream.$$shell; done

@@ -101,7 +101,7 @@ func TestRelease(t *testing.T) {
 		for processor := range machines {
 			if text := files["labelstream-"+version+"-linux-"+processor+".cdx.json"]; !strings.Contains(text, "pkg:golang/k8s.io/client-go@v") ||
 				!strings.Contains(text, "pkg:golang/labelstream@v0.1.0?goarch="+processor+"&goos=linux") {
-				t.Errorf("the bill of materials for %s names neither client-go nor this version:\n%s", processor, text)
+				t.Errorf("the bill of materials for %s lacks client-go or this version:\n%.1500s", processor, text)
 			}
 		}
 	})

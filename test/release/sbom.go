@@ -39,7 +39,7 @@ func (r *release) writeSBOM(platform v1.Platform) error {
 	bom.SerialNumber = uuid.NewSHA1(uuid.NameSpaceURL, binary).URN()
 	var text bytes.Buffer
 	encoder := cdx.NewBOMEncoder(&text, cdx.BOMFileFormatJSON)
-	if err := encoder.SetPretty(true).Encode(bom); err != nil {
+	if err := encoder.SetPretty(true).SetEscapeHTML(false).Encode(bom); err != nil {
 		return err
 	}
 	return os.WriteFile(r.file(platform.OS+"-"+platform.Architecture+".cdx.json"), text.Bytes(), 0o644)
