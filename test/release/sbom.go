@@ -25,7 +25,8 @@ func (r *release) writeSBOM(platform v1.Platform) error {
 	// It would warn of this module and of Go itself, which no module proxy has.
 	quiet := zerolog.Nop()
 	generator, err := bin.NewGenerator(path, bin.WithLogger(quiet), bin.WithLicenseDetector(local.NewDetector(quiet)),
-		bin.WithIncludeStdlib(true), bin.WithVersionOverride(r.version))
+		bin.WithIncludeStdlib(true), bin.WithVersionOverride(r.version),
+		bin.WithShortPURLS(true)) // long ones have the platform of the process that writes them
 	if err != nil {
 		return err
 	}
