@@ -75,8 +75,9 @@ soak: build ## run the end-to-end tests of the daemon at length: some ten minute
 	cd test && LABELSTREAM_SOAK=yes LABELSTREAM_BINARY=$(BINARY) go test -v -race -count=1 -parallel 8 -timeout 90m -run '^TestDaemon' ./e2e
 
 .PHONY: docs
-docs: ## write the tables of docs/configuration.md anew from the settings
+docs: ## write the tables of docs/configuration.md anew from the settings, and the chart's from its values
 	go test -count=1 -run '^TestConfigurationDocument$$' ./config -update
+	cd test && go test -count=1 -run '^TestDocument$$' ./chart -update
 
 .PHONY: lint
 lint: $(STATICCHECK) ## check formatting, licence headers, go vet (for macOS too), go.mod, staticcheck, and the documents against the code
