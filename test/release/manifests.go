@@ -60,6 +60,7 @@ func (r *release) render(components []string, digest v1.Hash) ([]byte, error) {
 	kustomization := types.Kustomization{
 		Resources: []string{filepath.Join(manifests, "base")},
 		Images:    []types.Image{r.pinned(digest)},
+		Labels:    []types.Label{{Pairs: map[string]string{"app.kubernetes.io/version": r.version}, IncludeTemplates: true}},
 		// A name that stays can be edited; the hash of an overlay's name rolls the pods.
 		GeneratorOptions: &types.GeneratorOptions{DisableNameSuffixHash: true},
 		ConfigMapGenerator: []types.ConfigMapArgs{{GeneratorArgs: types.GeneratorArgs{

@@ -92,8 +92,9 @@ func TestRelease(t *testing.T) {
 		for file, webhooks := range map[string]int{"install.yaml": 0, "install-webhook.yaml": 1} {
 			text := files[file]
 			if !strings.Contains(text, pin) || !strings.Contains(text, "LABELSTREAM_DESTINATION: EDIT ") ||
+				!strings.Contains(text, "        app.kubernetes.io/version: "+version+"\n") ||
 				strings.Count(text, "kind: ValidatingWebhookConfiguration\n") != webhooks {
-				t.Errorf("%s has not %q, the destination to edit and %d webhooks:\n%s", file, pin, webhooks, text)
+				t.Errorf("%s has not %q, the version, the destination to edit and %d webhooks:\n%s", file, pin, webhooks, text)
 			}
 		}
 	})
