@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"labelstream/app"
+	"labelstream/app/memory"
 	"labelstream/config"
 	"labelstream/status"
 )
@@ -32,6 +33,9 @@ const (
 )
 
 func main() {
+	// The start registers every type of the Kubernetes API. Without an answer, the
+	// pages of that stay in memory.
+	_ = memory.ReleaseBinary()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	// A second signal ends the process at once.
 	context.AfterFunc(ctx, stop)

@@ -83,7 +83,7 @@ func Run(ctx context.Context, cfg *config.Config, opts Options) error {
 	case "check":
 		return runChecks(ctx, cfg, &opts)
 	}
-	memory.Save(opts.Log)
+	memory.Limit(opts.Log)
 	a, err := wire(ctx, cfg, &opts)
 	if err != nil {
 		return err
@@ -112,7 +112,11 @@ func wire(ctx context.Context, cfg *config.Config, opts *Options) (*app, error) 
 		return nil, err
 	}
 	a.discover = func(ctx context.Context, patience time.Duration) (*informer.Catalog, error) {
-		return informer.Discover(ctx, cluster, patience, a.log)
+		catalog, err := informer.Discover(ctx, cluster, patience, a.log)
+		if err := memory.ReleaseBinary(); err != nil {
+			a.log.WithError(err).Debug("Pages of the binary that only discovery needed stay in memory")
+		}
+		return catalog, err
 	}
 	if cfg.LeaderElection && !opts.once() {
 		if a.election, err = newElection(cluster, cfg, a.log); err != nil {

@@ -214,7 +214,7 @@ func FuzzEncode(f *testing.F) {
 				labels := 1 + takeInt(&data, 11)
 				rec.Series = record.AppendCount(rec.Series, labels)
 				for range labels {
-					rec.Series = record.AppendLabel(rec.Series, takeText(&data), takeText(&data))
+					rec.Series = record.AppendLabel(rec.Series, string(takeText(&data)), takeText(&data))
 				}
 			}
 			records, ticks = append(records, rec), append(ticks, int32(takeInt(&data, 200)))

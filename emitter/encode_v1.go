@@ -50,7 +50,7 @@ func (m *messageV1) set(of *entry, series record.Cursor, at int64) {
 		for range series.Count() {
 			name, value := series.Label()
 			label := m.nextLabel()
-			label.Name, label.Value = text(name), text(value)
+			label.Name, label.Value = name, text(value)
 		}
 		first, end := of.samplesOf(nth)
 		all = append(all, prompb.TimeSeries{Labels: m.labels[from:], Samples: m.samples[first:end]})
@@ -87,12 +87,12 @@ func seriesSize(series record.Cursor, count, samples int) int {
 	return size
 }
 
-// labelsSize is how many bytes the next series' labels take. The flat form of a
-// label has its lengths too, and lacks its two tags.
+// labelsSize is how many bytes the next series' labels take.
 func labelsSize(series *record.Cursor) int {
 	size := 0
 	for range series.Count() {
-		label := 2 + len(series.RawLabel())
+		name, value := series.Label()
+		label := 1 + varintLen(len(name)) + len(name) + 1 + varintLen(len(value)) + len(value)
 		size += 1 + varintLen(label) + label
 	}
 	return size

@@ -11,14 +11,17 @@ import (
 
 var (
 	// The specification has every table begin with the empty string.
-	noText = []byte{}
+	noText = ""
 	// help is the second symbol: all series share one help text.
-	help = []byte("Labels or annotations of a Kubernetes object, at the time of the sample.")
+	help = "Labels or annotations of a Kubernetes object, at the time of the sample."
 )
 
 // messageV2 is a Request, its memory used again.
 type messageV2 struct {
 	symbols *symbols
+	// names are the references of the names that have a number, zero where there is
+	// none yet.
+	names [record.MaxNames]uint32
 	// series are all that were encoded, one is the Request of the next.
 	series []byte
 	one    writev2.Request
@@ -56,6 +59,7 @@ func newMessageV2() messageV2 {
 func (e *encoder) encodeV2(p *part, first int64) {
 	m := &e.v2
 	m.symbols.reset(noText, help)
+	clear(m.names[:])
 	clear(m.last[0][:])
 	clear(m.last[1][:])
 	for i := range p.entries {
@@ -101,9 +105,24 @@ func (m *messageV2) refs(last *lastLabel, series *record.Cursor) (name, value ui
 	if len(last.flat) > 0 && series.SkipIf(last.flat) {
 		return last.name, last.value
 	}
-	flat := series.RawLabel()
-	label := record.Cursor(flat)
-	nameText, valueText := label.Label()
-	*last = lastLabel{flat: flat, name: m.symbols.ref(nameText), value: m.symbols.ref(valueText)}
+	label := *series
+	number, nameText, valueText := series.NumberedLabel()
+	*last = lastLabel{
+		flat:  label[:len(label)-len(*series)],
+		name:  m.nameRef(number, nameText),
+		value: m.symbols.ref(text(valueText)),
+	}
 	return last.name, last.value
+}
+
+// nameRef returns the reference of a name. One that has a number is looked up once.
+func (m *messageV2) nameRef(number int, name string) uint32 {
+	if ref := m.names[number]; ref != 0 {
+		return ref
+	}
+	ref := m.symbols.ref(name)
+	if number > 0 {
+		m.names[number] = ref
+	}
+	return ref
 }

@@ -67,8 +67,8 @@ func TestBatchBuffer(t *testing.T) {
 	const limit = minArena + minArena/2
 	b, rec := &batch{}, benchRecord(1)
 	var capacities []int
-	for e := newEntry(rec, false); b.size+int(e.size) <= limit; {
-		b.add(rec, e, 1, limit)
+	for len(b.arena)+len(rec.Series) <= limit {
+		b.add(rec, newEntry(rec, false), 1, limit)
 		if n := len(capacities); n == 0 || capacities[n-1] != cap(b.arena) {
 			capacities = append(capacities, cap(b.arena))
 		}

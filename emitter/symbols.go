@@ -1,7 +1,6 @@
 package emitter
 
 import (
-	"bytes"
 	"encoding/binary"
 	"hash/maphash"
 )
@@ -15,7 +14,7 @@ type symbols struct {
 	// that of the symbols.
 	slots []uint64
 	// texts point into the batch that is being encoded.
-	texts [][]byte
+	texts []string
 	// size is what all symbols take in a Request.
 	size int
 }
@@ -26,7 +25,7 @@ func newSymbols() *symbols {
 
 // reset empties the table but for the symbols given, whose references are
 // their positions.
-func (t *symbols) reset(first ...[]byte) {
+func (t *symbols) reset(first ...string) {
 	clear(t.texts)
 	clear(t.slots)
 	t.texts, t.size = t.texts[:0], 0
@@ -37,8 +36,8 @@ func (t *symbols) reset(first ...[]byte) {
 
 // ref returns the reference of the symbol, which must stay as it is until the
 // next reset.
-func (t *symbols) ref(text []byte) uint32 {
-	hash := maphash.Bytes(t.seed, text) >> 32
+func (t *symbols) ref(text string) uint32 {
+	hash := maphash.String(t.seed, text) >> 32
 	i := t.find(hash, text)
 	if slot := t.slots[i]; slot != 0 {
 		return uint32(slot) - 1
@@ -53,12 +52,12 @@ func (t *symbols) ref(text []byte) uint32 {
 }
 
 // find returns the slot of the symbol, or the empty one where it belongs.
-func (t *symbols) find(hash uint64, text []byte) int {
+func (t *symbols) find(hash uint64, text string) int {
 	mask := len(t.slots) - 1
 	i := int(hash) & mask
 	for ; t.slots[i] != 0; i = (i + 1) & mask {
 		slot := t.slots[i]
-		if slot>>32 == hash && bytes.Equal(t.texts[uint32(slot)-1], text) {
+		if slot>>32 == hash && t.texts[uint32(slot)-1] == text {
 			break
 		}
 	}
@@ -85,7 +84,7 @@ func (t *symbols) grow() {
 const tagSymbols = 4<<3 | 2
 
 // appendSymbol appends a symbol as it stands in a Request.
-func appendSymbol(dst, text []byte) []byte {
+func appendSymbol(dst []byte, text string) []byte {
 	dst = append(dst, tagSymbols)
 	dst = binary.AppendUvarint(dst, uint64(len(text)))
 	return append(dst, text...)

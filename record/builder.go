@@ -73,7 +73,8 @@ type namedLabel struct {
 	name       string
 	key, value []byte
 	rank       int
-	isCounted  bool
+	// known is what is remembered of the key, nil for an external label.
+	known *labelName
 }
 
 // always is the rank of a label that stays whatever the limit is.
@@ -197,12 +198,10 @@ func (b *Builder) addSorted(s *series, o *Object, labels []KeyValue) bool {
 		}
 		if value, ok := b.value(labels[i].Value); ok {
 			from := len(dst)
-			dst = AppendLabel(dst, l.name, value)
+			dst = appendText(append(dst, l.encodedName...), value)
 			l.put(dst[from:], len(value))
 			count++
-			if !l.isCounted {
-				s.names.count(&l.labelName)
-			}
+			s.names.count(l.labelName)
 		}
 	}
 	if s.tooMany(count-s.count()) > 0 {
@@ -221,7 +220,7 @@ func (b *Builder) addUnsorted(s *series, o *Object, labels []KeyValue) {
 	for _, l := range labels {
 		name := s.names.lookup(l.Key)
 		if name.name != "" || name.isLong {
-			all = append(all, namedLabel{name: name.name, key: l.Key, value: l.Value, rank: name.rank, isCounted: name.isCounted})
+			all = append(all, namedLabel{name: name.name, key: l.Key, value: l.Value, rank: name.rank, known: name})
 		}
 	}
 	all = dedupeKeys(all)
@@ -232,9 +231,8 @@ func (b *Builder) addUnsorted(s *series, o *Object, labels []KeyValue) {
 	s.names.disambiguate(kept)
 	kept = b.keepWithin(s, s.addExternal(kept))
 	for _, l := range kept {
-		if !l.isCounted && l.rank != always {
-			name := s.names.lookup(l.key)
-			s.names.count(&name)
+		if l.known != nil {
+			s.names.count(l.known)
 		}
 	}
 	b.sorting = kept
@@ -242,9 +240,17 @@ func (b *Builder) addUnsorted(s *series, o *Object, labels []KeyValue) {
 	dst := AppendCount(b.record.Series, s.count()+len(kept))
 	dst = appendFixed(dst, s.before, o)
 	for i := range kept {
-		dst = AppendLabel(dst, kept[i].name, kept[i].value)
+		dst = appendText(kept[i].appendName(dst), kept[i].value)
 	}
 	b.record.Series = appendFixed(dst, s.after, o)
+}
+
+// appendName appends the encoded name, which is not the key's own where keys meet.
+func (l *namedLabel) appendName(dst []byte) []byte {
+	if l.known != nil && l.known.name == l.name {
+		return append(dst, l.known.encodedName...)
+	}
+	return appendName(dst, l.name)
 }
 
 // keepValues keeps the labels whose values can be sent.

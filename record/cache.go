@@ -8,8 +8,8 @@ const maxCachedLabel = 256
 
 // indexCache remembers labels by their index in the objects before: the objects of
 // one owner have the same keys and mostly the same values, and lists have them one
-// after the other. A pod with ten labels takes 170 ns then, and 360 ns without the
-// cache. Where all values and half of the keys differ it takes 440 and 390 ns.
+// after the other. A pod with ten labels takes less than half the time then. Where all
+// values and half of the keys differ it takes a tenth more.
 type indexCache struct {
 	labels []cachedLabel
 	// ascending is how many of labels are known to have names that ascend.
@@ -20,7 +20,7 @@ type indexCache struct {
 
 // cachedLabel is the label that was last seen at an index.
 type cachedLabel struct {
-	labelName
+	*labelName
 	// encoded is a label of this name, which valueLen bytes of value end. It is
 	// empty where there was none, or a long one.
 	encoded  []byte

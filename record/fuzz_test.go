@@ -232,29 +232,25 @@ func FuzzCursor(f *testing.F) {
 		list := decodeLabels(data)
 		encoded := AppendCount(nil, len(list))
 		for _, l := range list {
-			encoded = AppendLabel(encoded, l.Key, l.Value)
+			encoded = AppendLabel(encoded, string(l.Key), l.Value)
 		}
 		cursor := Cursor(encoded)
 		if n := cursor.Count(); n != len(list) {
 			t.Fatalf("%d labels, want %d", n, len(list))
 		}
-		ahead := cursor
 		for i, l := range list {
+			passing := cursor
 			name, value := cursor.Label()
-			if cap(name) != len(name) || cap(value) != len(value) {
+			if cap(value) != len(value) {
 				t.Errorf("label %q=%q can grow into the next", name, value)
 			}
-			if !bytes.Equal(name, l.Key) || !bytes.Equal(value, l.Value) {
+			if name != string(l.Key) || !bytes.Equal(value, l.Value) {
 				t.Errorf("label %q=%q, want %q=%q", name, value, l.Key, l.Value)
 			}
-			label := AppendLabel(nil, l.Key, l.Value)
-			passing := ahead
-			if got := ahead.RawLabel(); !bytes.Equal(got, label) || len(ahead) != len(cursor) {
-				t.Errorf("label %q encoded, want %q", got, label)
-			}
+			label := AppendLabel(nil, string(l.Key), l.Value)
 			before := list[max(0, i-1)]
 			same := bytes.Equal(before.Key, l.Key) && bytes.Equal(before.Value, l.Value)
-			if got := passing.SkipIf(AppendLabel(nil, before.Key, before.Value)); got != same {
+			if got := passing.SkipIf(AppendLabel(nil, string(before.Key), before.Value)); got != same {
 				t.Errorf("label %q passes as %q=%q: %v", label, before.Key, before.Value, got)
 			}
 			if !same && !passing.SkipIf(label) || len(passing) != len(cursor) {

@@ -37,7 +37,7 @@ type labelNames struct {
 	// maxBytes is how long a name may be, zero for any length.
 	maxBytes int
 	keys     *Keys
-	known    map[string]labelName
+	known    map[string]*labelName
 	cache    indexCache
 }
 
@@ -56,6 +56,8 @@ func newLabelNames(cfg *config.Config, source *config.LabelSource, keys *Keys) l
 // the key, and where it would be too long.
 type labelName struct {
 	key, name string
+	// encodedName is the name as series have it.
+	encodedName []byte
 	// rank is that of the key, see [config.LabelSource.Rank].
 	rank int
 	// isLong says that the name would be too long, isCounted that keys has the key.
@@ -63,14 +65,14 @@ type labelName struct {
 }
 
 // lookup returns the label name of a key.
-func (n *labelNames) lookup(key []byte) labelName {
+func (n *labelNames) lookup(key []byte) *labelName {
 	if name, ok := n.known[string(key)]; ok {
 		return name
 	}
 	name := n.make(string(key))
 	if len(key) <= maxKeyBytes {
 		if n.known == nil || len(n.known) >= maxKeys {
-			n.known = make(map[string]labelName)
+			n.known = make(map[string]*labelName)
 		}
 		n.known[name.key] = name
 	}
@@ -83,16 +85,18 @@ var notInLabelName = regexp.MustCompile(`[^a-zA-Z0-9_]`)
 // wordStart is where kube-state-metrics begins a word.
 var wordStart = regexp.MustCompile(`([a-z0-9])([A-Z])`)
 
-func (n *labelNames) make(key string) labelName {
+func (n *labelNames) make(key string) *labelName {
 	rank, ok := n.rank(key)
-	l := labelName{key: key, rank: rank}
+	l := &labelName{key: key, rank: rank}
 	if !ok || slices.Contains(convertedKeys, key) {
 		return l
 	}
 	l.name = n.nameOf(key)
 	if n.isLong(l.name) {
 		l.name, l.isLong = "", true
+		return l
 	}
+	l.encodedName = appendName(nil, l.name)
 	return l
 }
 
@@ -111,10 +115,9 @@ func (n *labelNames) isLong(name string) bool { return n.maxBytes > 0 && len(nam
 
 // count notes that a label of this key is sent, unless that was noted before.
 func (n *labelNames) count(l *labelName) {
-	l.isCounted = true
-	n.keys.add(l.key)
-	if _, ok := n.known[l.key]; ok {
-		n.known[l.key] = *l
+	if !l.isCounted {
+		l.isCounted = true
+		n.keys.add(l.key)
 	}
 }
 

@@ -14,6 +14,14 @@ var (
 	workloadName = []byte(config.WorkloadName)
 )
 
+// The labels of an owner's series, as series have them.
+var (
+	isController     = AppendLabel(nil, "owner_is_controller", "true")
+	isNoController   = AppendLabel(nil, "owner_is_controller", "false")
+	encodedOwnerKind = appendName(nil, config.OwnerKind)
+	encodedOwnerName = appendName(nil, config.OwnerName)
+)
+
 // templateHashes are the labels that a controller of ReplicaSets puts on what it makes.
 // The name of such a ReplicaSet is the controller's, a dash, and the label's value.
 var templateHashes = []struct{ label, kind []byte }{
@@ -88,15 +96,15 @@ func (b *Builder) addOwner(o *Object, owner *Owner) {
 	dst := appendFixed(AppendCount(b.record.Series, b.owners.count()), b.owners.before, o)
 	count := len(b.record.Series)
 	if owner != nil {
-		is := "false"
+		is := isNoController
 		if owner.IsController {
-			is = "true"
+			is = isController
 		}
-		dst = AppendLabel(dst, "owner_is_controller", is)
+		dst = append(dst, is...)
 		dst[count]++
-		for _, label := range []KeyValue{{ownerKind, owner.Kind}, {ownerName, owner.Name}} {
-			if value, ok := b.value(label.Value); ok {
-				dst = AppendLabel(dst, label.Key, value)
+		for _, label := range []struct{ encodedName, value []byte }{{encodedOwnerKind, owner.Kind}, {encodedOwnerName, owner.Name}} {
+			if value, ok := b.value(label.value); ok {
+				dst = appendText(append(dst, label.encodedName...), value)
 				dst[count]++
 			}
 		}

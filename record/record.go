@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"hash/maphash"
+	"unsafe"
 )
 
 // Kind is how the objects of one resource appear in series.
@@ -73,8 +74,8 @@ var seed = maphash.MakeSeed()
 // are, but for one pair in 2^64. It differs from one process to the next.
 func (r *Record) Hash() uint64 { return maphash.Bytes(seed, r.Series) }
 
-// An encoded series is the uvarint count of its labels, then each label's name and
-// value, each with its length as a uvarint before it; labels are sorted by name,
+// An encoded series is the uvarint count of its labels, then each label's name, see
+// [nameTable], and its value behind its length as a uvarint; labels are sorted by name,
 // "__name__" among them. It holds no pointers: the garbage collector does not look
 // into a queue of such.
 
@@ -82,44 +83,36 @@ func (r *Record) Hash() uint64 { return maphash.Bytes(seed, r.Series) }
 func AppendCount(dst []byte, n int) []byte { return binary.AppendUvarint(dst, uint64(n)) }
 
 // AppendLabel appends one encoded label.
-func AppendLabel[N, V string | []byte](dst []byte, name N, value V) []byte {
-	dst = binary.AppendUvarint(dst, uint64(len(name)))
-	dst = append(dst, name...)
-	dst = binary.AppendUvarint(dst, uint64(len(value)))
-	return append(dst, value...)
+func AppendLabel[V string | []byte](dst []byte, name string, value V) []byte {
+	return appendText(appendName(dst, name), value)
 }
 
-// Cursor reads encoded series. The slices it gives point into the series. It trusts its input, which only this package writes.
+// Cursor reads encoded series. The texts it gives point into the series. It trusts its input, which only this package writes.
 type Cursor []byte
 
 // Count reads the number of labels of the next series.
-func (c *Cursor) Count() int {
-	n, size := binary.Uvarint(*c)
-	*c = (*c)[size:]
-	return int(n)
-}
+func (c *Cursor) Count() int { return int(c.uvarint()) }
 
 // Label reads the next label.
-func (c *Cursor) Label() (name, value []byte) { return c.text(), c.text() }
-
-// RawLabel reads the next label and returns it as AppendLabel has encoded it.
-func (c *Cursor) RawLabel() []byte {
-	series := *c
-	// Nearly every length takes a single byte.
-	if name := int(series[0]); name < 0x80 {
-		if value := int(series[1+name]); value < 0x80 {
-			end := 2 + name + value
-			*c = series[end:]
-			return series[:end:end]
-		}
-	}
-	c.Label()
-	end := len(series) - len(*c)
-	return series[:end:end]
+func (c *Cursor) Label() (name string, value []byte) {
+	_, name, value = c.NumberedLabel()
+	return name, value
 }
 
-// SkipIf moves past the next label if that is the one given, as RawLabel returned
-// it. It returns whether it is.
+// NumberedLabel reads the next label. The number, below [MaxNames], stands for the name
+// as long as the process lives. It is zero for names without one.
+func (c *Cursor) NumberedLabel() (number int, name string, value []byte) {
+	number = int(c.uvarint())
+	if number > 0 {
+		name = names.texts[number]
+	} else {
+		text := c.text()
+		name = unsafe.String(unsafe.SliceData(text), len(text))
+	}
+	return number, name, c.text()
+}
+
+// SkipIf moves past the next label if that is the one given, encoded. It returns whether it is.
 func (c *Cursor) SkipIf(label []byte) bool {
 	same := bytes.HasPrefix(*c, label)
 	if same {
@@ -132,19 +125,31 @@ func (c *Cursor) SkipIf(label []byte) bool {
 func (c *Cursor) series() []byte {
 	all := *c
 	for range c.Count() {
-		c.RawLabel()
+		c.NumberedLabel()
 	}
 	return all[:len(all)-len(*c)]
 }
 
 func (c *Cursor) text() []byte {
+	n := int(c.uvarint())
 	series := *c
-	// Nearly every length takes a single byte.
-	n, size := uint64(series[0]), 1
-	if n >= 0x80 {
-		n, size = binary.Uvarint(series)
+	*c = series[n:]
+	return series[:n:n]
+}
+
+// uvarint reads a number. Nearly every one takes one byte or two.
+func (c *Cursor) uvarint() uint64 {
+	series := *c
+	n := uint64(series[0])
+	if n < 0x80 {
+		*c = series[1:]
+		return n
 	}
-	end := size + int(n)
-	*c = series[end:]
-	return series[size:end:end]
+	if series[1] < 0x80 {
+		*c = series[2:]
+		return n&0x7f | uint64(series[1])<<7
+	}
+	n, size := binary.Uvarint(series)
+	*c = series[size:]
+	return n
 }

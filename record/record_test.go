@@ -151,17 +151,27 @@ func TestCursorReadsWhatWasAppended(t *testing.T) {
 	long := strings.Repeat("v", 300) // its length takes two bytes
 	encoded := AppendCount(nil, 2)
 	encoded = AppendLabel(encoded, "a", "1")
-	encoded = AppendLabel(encoded, []byte("b"), []byte(long))
+	encoded = AppendLabel(encoded, "b", []byte(long))
 	encoded = AppendCount(encoded, 0)
 	encoded = AppendCount(encoded, 1)
-	encoded = AppendLabel(encoded, "", []byte("3"))
+	encoded = append(encoded, "\x00\x01c\x013"...) // a name without a number
 
-	if want := "\x02\x01a\x011\x01b\xac\x02" + long + "\x00\x01\x00\x013"; string(encoded) != want {
-		t.Errorf("encoded as %q, want %q", encoded, want)
-	}
-	want := [][]label{{{"a", "1"}, {"b", long}}, nil, {{"", "3"}}}
+	want := [][]label{{{"a", "1"}, {"b", long}}, nil, {{"c", "3"}}}
 	if diff := cmp.Diff(want, readSeries(encoded), cmp.AllowUnexported(label{})); diff != "" {
 		t.Errorf("series (-want +got):\n%s", diff)
+	}
+}
+
+func TestNameTable(t *testing.T) {
+	var table nameTable
+	for number := 1; number < MaxNames; number++ {
+		name := fmt.Sprint(number)
+		if got, again := table.of(name), table.of(name); got != number || again != number || table.texts[number] != name {
+			t.Fatalf("numbers %d and %d of %q, want %d both times", got, again, table.texts[number], number)
+		}
+	}
+	if got := table.of("late"); got != 0 {
+		t.Errorf("number %d of a name that came when all numbers were given", got)
 	}
 }
 

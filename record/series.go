@@ -25,13 +25,17 @@ type series struct {
 // fixedLabel is a label that every series of the metric has.
 type fixedLabel struct {
 	name string
-	// encoded is the label where its value is fixed too. Else it is of the object.
+	// encoded is the label, or where of gives its value, the name alone.
 	encoded []byte
 	of      func(*Object) []byte
 }
 
 func constant(name, value string) fixedLabel {
 	return fixedLabel{name: name, encoded: AppendLabel(nil, name, value)}
+}
+
+func ofObject(name string, of func(*Object) []byte) fixedLabel {
+	return fixedLabel{name: name, encoded: appendName(nil, name), of: of}
 }
 
 var notInMetricName = regexp.MustCompile(`[^a-zA-Z0-9_:]`)
@@ -41,16 +45,16 @@ func newSeries(kind *Kind, cfg *config.Config, suffix string, names labelNames) 
 	metric := cfg.MetricPrefix + notInMetricName.ReplaceAllLiteralString(kind.Metric, "_") + suffix
 	fixed := []fixedLabel{
 		constant("__name__", metric),
-		{name: kind.NameLabel, of: func(o *Object) []byte { return o.Name }},
+		ofObject(kind.NameLabel, func(o *Object) []byte { return o.Name }),
 	}
 	if kind.Type != "" {
 		fixed = append(fixed, constant("resource_type", kind.Type))
 	}
 	if kind.Namespaced {
-		fixed = append(fixed, fixedLabel{name: namespaceLabel, of: func(o *Object) []byte { return o.Namespace }})
+		fixed = append(fixed, ofObject(namespaceLabel, func(o *Object) []byte { return o.Namespace }))
 	}
 	if kind.UID {
-		fixed = append(fixed, fixedLabel{name: "uid", of: func(o *Object) []byte { return o.UID }})
+		fixed = append(fixed, ofObject("uid", func(o *Object) []byte { return o.UID }))
 	}
 	for name, value := range cfg.ExternalLabels {
 		switch {
@@ -82,10 +86,10 @@ func (s *series) tooMany(count int) int {
 
 func appendFixed(dst []byte, labels []fixedLabel, o *Object) []byte {
 	for i := range labels {
-		if l := &labels[i]; l.of == nil {
-			dst = append(dst, l.encoded...)
-		} else {
-			dst = AppendLabel(dst, l.name, valid(l.of(o)))
+		l := &labels[i]
+		dst = append(dst, l.encoded...)
+		if l.of != nil {
+			dst = appendText(dst, valid(l.of(o)))
 		}
 	}
 	return dst

@@ -8,6 +8,7 @@ tool (
 )
 
 require (
+	github.com/creack/pty v1.1.18
 	github.com/golang/snappy v1.0.0
 	github.com/google/go-cmp v0.7.0
 	github.com/prometheus/client_model v0.6.3

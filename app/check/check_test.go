@@ -326,7 +326,7 @@ func TestFaults(t *testing.T) {
 		{"credentials", func(s *setting) { s.cluster.fails["/version"] = 401 },
 			[]string{"fail API server: ask API for its version: the server has asked for the client to provide credentials"}},
 		{"discovery", func(s *setting) { s.cluster.fails["/api"] = 403 },
-			[]string{"fail resources: ask the API server at API for its resources: unknown"}},
+			[]string{"fail resources: ask the API server at API for its resources: unknown (Forbidden)"}},
 		{"kinds", func(s *setting) { s.values["LABELS_RESOURCES"] = "pods,pod,componentstatuses,bindings" }, []string{
 			`fail resources: LABELSTREAM_LABELS_RESOURCES: "pod": no such resource; write "pods"`,
 			`fail resources: LABELSTREAM_LABELS_RESOURCES: "bindings": the server does not let this resource be listed`,

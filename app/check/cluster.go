@@ -39,6 +39,10 @@ func (c *checker) reach(ctx context.Context, host string) bool {
 func (c *checker) resources(ctx context.Context, cluster *rest.Config) []*informer.Kind {
 	catalog, err := informer.Discover(ctx, cluster, 0, c.Log)
 	if err != nil {
+		// The error's own text is "unknown" where the server refuses.
+		if reason := apierrors.ReasonForError(err); reason != metav1.StatusReasonUnknown {
+			err = fmt.Errorf("%w (%s)", err, reason)
+		}
 		c.fail(resources, err, noServer)
 		return nil
 	}

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -8,9 +9,10 @@ import (
 
 	"labelstream/config"
 	"labelstream/emitter"
+	"labelstream/status/outage"
 )
 
-const noDestination = "look whether it runs and can be reached from here: a run would try again"
+const noDestination = "look whether a receiver of remote_write runs there and can be reached from here, and at the URL's scheme and port"
 
 // maxSkew is how far clocks may be apart before receivers drop or misplace samples.
 const maxSkew = 30 * time.Second
@@ -24,15 +26,12 @@ func (c *checker) destination(ctx context.Context) {
 		c.fail(destination, err, "")
 		return
 	}
-	used := c.used(answers)
 	if older, newer := answers[1].Err, answers[0].Err; older != nil && newer != nil && older.Error() == newer.Error() {
 		// Nothing that one version would mend.
 		c.fail(destination, newer, noDestination)
 		answers = answers[:1]
 	} else {
-		for _, a := range answers {
-			c.answer(name, a, used)
-		}
+		c.versions(name, answers)
 	}
 	if a := answers[0]; a.TLS != nil {
 		c.destinationTLS(a.TLS)
@@ -42,28 +41,40 @@ func (c *checker) destination(ctx context.Context) {
 	}
 }
 
-// used is the version that a run would send in, "" for none.
-func (c *checker) used(answers []emitter.CheckAnswer) config.Protocol {
+// versions reports what each version gave. It fails where none of those that a run
+// may use is accepted.
+func (c *checker) versions(name string, answers []emitter.CheckAnswer) {
+	var used, other config.Protocol
 	for _, a := range answers {
-		if a.Err == nil && (c.Config.Protocol == config.ProtocolAuto || c.Config.Protocol == a.Protocol) {
-			return a.Protocol
+		switch {
+		case a.Err != nil:
+		case c.mayUse(a.Protocol):
+			used = cmp.Or(used, a.Protocol)
+		default:
+			other = a.Protocol
 		}
 	}
-	return ""
+	for _, a := range answers {
+		switch {
+		case a.Protocol == used:
+			c.ok(destination, "%s accepts remote_write %s, which is used", name, a.Protocol)
+		case a.Err == nil:
+			c.ok(destination, "%s accepts remote_write %s", name, a.Protocol)
+		case used != "" || !c.mayUse(a.Protocol):
+			c.ok(destination, "remote_write %s is not needed: %v", a.Protocol, a.Err)
+		default:
+			err := fmt.Errorf("remote_write %s: %w", a.Protocol, a.Err)
+			if other != "" {
+				err = outage.WithHint(err, "set LABELSTREAM_PROTOCOL to auto or "+string(other))
+			}
+			c.fail(destination, err, noDestination)
+		}
+	}
 }
 
-// answer reports what one version gave. It fails where that version is needed.
-func (c *checker) answer(name string, a emitter.CheckAnswer, used config.Protocol) {
-	switch {
-	case a.Protocol == used:
-		c.ok(destination, "%s accepts remote_write %s, which is used", name, a.Protocol)
-	case a.Err == nil:
-		c.ok(destination, "%s accepts remote_write %s", name, a.Protocol)
-	case used == "" && (c.Config.Protocol == config.ProtocolAuto || c.Config.Protocol == a.Protocol):
-		c.fail(destination, fmt.Errorf("remote_write %s: %w", a.Protocol, a.Err), noDestination)
-	default:
-		c.ok(destination, "remote_write %s is not needed: %v", a.Protocol, a.Err)
-	}
+// mayUse reports whether a run may send in a version.
+func (c *checker) mayUse(version config.Protocol) bool {
+	return c.Config.Protocol == config.ProtocolAuto || c.Config.Protocol == version
 }
 
 func (c *checker) destinationTLS(state *tls.ConnectionState) {

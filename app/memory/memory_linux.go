@@ -11,11 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// releaseStartup gives back the pages of the binary's code and constants. The
-// start of the process registers every type of the Kubernetes API and so touches
-// nearly all of them, some 20 MiB; what is needed again is read from the page
-// cache.
-func releaseStartup() error {
+func releaseBinary() error {
 	binary, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find the running binary: %w", err)

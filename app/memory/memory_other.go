@@ -2,4 +2,4 @@
 
 package memory
 
-func releaseStartup() error { return nil }
+func releaseBinary() error { return nil }

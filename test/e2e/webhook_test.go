@@ -193,9 +193,12 @@ func newCertificate(t *testing.T, host string) *certificate {
 func (c *certificate) issue(t *testing.T, end time.Time) (bundle []byte) {
 	t.Helper()
 	description := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: c.host}, IPAddresses: []net.IP{net.ParseIP(c.host)},
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: c.host}, DNSNames: []string{c.host},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: end,
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	if ip := net.ParseIP(c.host); ip != nil {
+		description.DNSNames, description.IPAddresses = nil, []net.IP{ip}
 	}
 	der, err := x509.CreateCertificate(rand.Reader, description, description, c.key.Public(), c.key)
 	if err != nil {

@@ -1,9 +1,9 @@
-// Package synthetic is an API server for reading object metadata at sizes that
-// a real one cannot hold on one machine. It computes every object from its
-// index when a page is written, so a million pods cost it nothing but the
-// copying of bytes.
+// Package synthetic has two API servers for object metadata. A Cluster holds a few
+// objects that clients write. A Server has as many as a real one cannot hold on one
+// machine: it computes every object from its index when a page is written, so a
+// million pods cost it nothing but the copying of bytes.
 //
-// It answers discovery, lists of pods and Deployments with limit and continue, and
+// A Server answers discovery, lists of pods and Deployments with limit and continue, and
 // watches of pods, as metadata in the very bytes that apimachinery's serializers
 // write. Lists are in protobuf or JSON, watches in protobuf.
 package synthetic
@@ -179,7 +179,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.Serve
 func (s *Server) serve(w http.ResponseWriter, r *http.Request, kind *resourceKind) {
 	form, err := negotiate(r.Header.Get("Accept"), s.options.JSONOnly)
 	if err != nil {
-		fail(w, apierrors.NewGenericServerResponse(http.StatusNotAcceptable, r.Method, schema.GroupResource{}, "", err.Error(), 0, true))
+		fail(w, notAcceptable(r, err))
 		return
 	}
 	query := r.URL.Query()
@@ -233,6 +233,10 @@ func negotiate(accept string, jsonOnly bool) (encoding, error) {
 		}
 	}
 	return inJSON, fmt.Errorf("only %s and %s are served, as PartialObjectMetadata of meta.k8s.io/v1, not %q", inProtobuf, inJSON, accept)
+}
+
+func notAcceptable(r *http.Request, err error) *apierrors.StatusError {
+	return apierrors.NewGenericServerResponse(http.StatusNotAcceptable, r.Method, schema.GroupResource{}, "", err.Error(), 0, true)
 }
 
 func fail(w http.ResponseWriter, err *apierrors.StatusError) {

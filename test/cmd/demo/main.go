@@ -1,12 +1,15 @@
-// Command demo shows a backfill: it starts a real control plane on loopback,
-// fills it with what examples/ describes, runs labelstream against a receiver,
-// and prints what arrived. Where KUBECONFIG is set it reads that cluster
-// instead, sends nothing, and prints what would be sent.
+// Command demo shows labelstream at work: it fills a small API server of its own
+// with what examples/ describes, runs labelstream's commands against that and a
+// receiver, and prints what they say and what arrives. With -cluster=real it shows
+// a backfill of a real control plane. Where KUBECONFIG is set it reads that cluster,
+// sends nothing, and prints what would be sent.
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -17,7 +20,6 @@ import (
 	"syscall"
 	"time"
 
-	"labelstream/test/controlplane"
 	"labelstream/test/loopback"
 	"labelstream/test/receiver"
 )
@@ -25,14 +27,15 @@ import (
 // examples lies beside this module.
 const examples = "../examples"
 
-// account is the user that examples/access.yaml gives rights to.
-const account = "labelstream"
-
 func main() {
-	loopback.Main("demo", func(ctx context.Context) error { return run(ctx, os.Stdout, os.Stderr) })
+	cluster := flag.String("cluster", "", "real for a real control plane, which takes minutes to build")
+	flag.Parse()
+	loopback.Main("demo", func(ctx context.Context) error { return run(ctx, *cluster, os.Stdout, os.Stderr) })
 }
 
-func run(ctx context.Context, stdout, stderr io.Writer) error {
+// run prints to files as they are, so that labelstream finds out whether they are a
+// terminal.
+func run(ctx context.Context, cluster string, stdout, stderr io.Writer) error {
 	dir, err := os.MkdirTemp("", "labelstream-demo-")
 	if err != nil {
 		return fmt.Errorf("make a directory for the demo: %w", err)
@@ -43,10 +46,15 @@ func run(ctx context.Context, stdout, stderr io.Writer) error {
 		return err
 	}
 	d := &demo{binary: binary, dir: dir, stdout: stdout, stderr: stderr}
-	if os.Getenv("KUBECONFIG") != "" {
-		return d.print(ctx)
+	switch {
+	case os.Getenv("KUBECONFIG") != "":
+		return d.readOwn(ctx)
+	case cluster == "real":
+		return d.showReal(ctx)
+	case cluster == "":
+		return d.tell(ctx)
 	}
-	return d.show(ctx)
+	return fmt.Errorf("cluster %q: write CLUSTER=real for a real control plane, KUBECONFIG=file for your own, or neither", cluster)
 }
 
 // product returns the path of labelstream: LABELSTREAM_BINARY, or one that is
@@ -71,95 +79,49 @@ func (d *demo) say(format string, args ...any) {
 	fmt.Fprintf(d.stdout, "\n==> "+format+"\n", args...)
 }
 
-// print shows what would be sent of the cluster that KUBECONFIG names.
-func (d *demo) print(ctx context.Context) error {
+// readOwn shows what would be sent of the cluster that KUBECONFIG names.
+func (d *demo) readOwn(ctx context.Context) error {
 	d.say("reading the cluster of %s; nothing is changed and nothing is sent", os.Getenv("KUBECONFIG"))
 	// What is the demo's own is no setting, which labelstream would refuse.
 	env := slices.DeleteFunc(os.Environ(), func(variable string) bool {
 		return strings.HasPrefix(variable, "LABELSTREAM_BINARY=")
 	})
-	return d.labelstream(ctx, env, "--once", "--dry-run")
+	return d.execute(d.command(ctx, env, d.binary, "--once", "--dry-run"))
 }
 
-// show runs the whole demo, and stops what it has started.
-func (d *demo) show(ctx context.Context) (err error) {
-	begun := time.Now()
-	d.say("starting etcd and kube-apiserver %s on loopback", controlplane.Version)
-	plane, err := controlplane.Start(ctx, controlplane.Options{Users: []string{account}})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, plane.Stop()) }()
-	r, err := receiver.Start(receiver.New(receiver.Options{}))
-	if err != nil {
-		return err
-	}
-	defer r.Down()
-
-	d.say("creating the cluster that examples/ describes")
-	if err := d.populate(ctx, plane); err != nil {
-		return err
-	}
-	kubeconfig := filepath.Join(d.dir, "kubeconfig")
-	if err := plane.WriteKubeconfig(kubeconfig, account); err != nil {
-		return err
-	}
-	if err := d.backfill(ctx, kubeconfig, r.URL()); err != nil {
-		return err
-	}
-	if err := d.report(r); err != nil {
-		return err
-	}
-	d.say("done in %v; stopping the control plane", time.Since(begun).Round(100*time.Millisecond))
-	return nil
-}
-
-// settings are those that the demo is run with. The destination comes last,
-// since its port is another each time.
-var settings = []string{
-	"LABELSTREAM_LABELS_RESOURCES=pods,namespaces,nodes,services,deployments,cronjobs,rollouts.argoproj.io",
-	"LABELSTREAM_LABELS_FILTERS=^app$,^team$,^environment$,^topology",
-	"LABELSTREAM_ANNOTATIONS_ENABLED=true",
-	"LABELSTREAM_ANNOTATIONS_RESOURCES=pods,namespaces",
-	"LABELSTREAM_ANNOTATIONS_FILTERS=^owner$",
-	"LABELSTREAM_NAMESPACES_EXCLUDE=default,kube-system,kube-public,kube-node-lease",
-	"LABELSTREAM_ONCE_TIMEOUT=1m",
-	"LABELSTREAM_STATUS_ADDRESS=127.0.0.1:0",
-	"LABELSTREAM_LOG_FORMAT=text",
-}
-
-func (d *demo) backfill(ctx context.Context, kubeconfig, destination string) error {
-	d.say("running labelstream --once")
-	chosen := append(settings[:len(settings):len(settings)], "LABELSTREAM_DESTINATION="+destination)
-	for _, setting := range chosen {
-		fmt.Fprintln(d.stdout, "   ", setting)
-	}
-	fmt.Fprintln(d.stdout)
-	return d.labelstream(ctx, append(chosen, "KUBECONFIG="+kubeconfig, "HOME="+d.dir), "--once")
-}
-
-func (d *demo) labelstream(ctx context.Context, env []string, args ...string) error {
-	cmd := exec.CommandContext(ctx, d.binary, args...)
+// command is one that prints where the demo does.
+func (d *demo) command(ctx context.Context, env []string, program string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Env = env
 	cmd.Stdout, cmd.Stderr = d.stdout, d.stderr
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	// It may take 20 s to send what it holds.
+	// labelstream may take 20 s to send what it holds.
 	cmd.WaitDelay = 30 * time.Second
+	return cmd
+}
+
+func (d *demo) execute(cmd *exec.Cmd) error {
 	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("run labelstream: %w", err)
+		return fmt.Errorf("run %s: %w", strings.Join(cmd.Args, " "), err)
 	}
 	return nil
 }
 
-// report prints what was received. It is an error to have received nothing, or
-// anything that breaks the protocol.
-func (d *demo) report(r *receiver.Server) error {
+// mustBeValid returns an error where nothing was received, or anything that breaks
+// the protocol.
+func mustBeValid(r *receiver.Server) error {
 	if violations := r.Violations(); len(violations) > 0 {
 		return fmt.Errorf("the receiver met remote_write that is not valid: %w", errors.Join(violations...))
 	}
 	if r.Samples() == 0 {
 		return errors.New("labelstream succeeded, but the receiver got nothing")
 	}
-	d.say("received: %d series in %d requests", len(r.Series()), r.Accepted())
-	return r.Print(d.stdout)
+	return nil
+}
+
+// environment is that of labelstream's processes: these settings, and what tells a
+// terminal's abilities.
+func (d *demo) environment(settings []string) []string {
+	return append(settings[:len(settings):len(settings)], "HOME="+d.dir,
+		"PATH="+filepath.Dir(d.binary)+":"+os.Getenv("PATH"), "TERM="+cmp.Or(os.Getenv("TERM"), "dumb"), "NO_COLOR="+os.Getenv("NO_COLOR"))
 }

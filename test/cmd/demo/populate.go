@@ -16,30 +16,26 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/dynamic"
-
-	"labelstream/test/controlplane"
+	"k8s.io/client-go/rest"
 )
 
-func (d *demo) populate(ctx context.Context, plane *controlplane.ControlPlane) error {
-	config, err := plane.Config(controlplane.Admin)
-	if err != nil {
-		return err
-	}
+// populate creates the objects of examples/, and returns the client that did so.
+func (d *demo) populate(ctx context.Context, config *rest.Config) (*dynamic.DynamicClient, error) {
 	client, err := dynamic.NewForConfig(config)
 	if err != nil {
-		return fmt.Errorf("make a client: %w", err)
+		return nil, fmt.Errorf("make a client: %w", err)
 	}
 	objects, err := manifests(examples)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, object := range objects {
 		if err := apply(ctx, client, object); err != nil {
-			return fmt.Errorf("create %s: %w", title(object), err)
+			return nil, fmt.Errorf("create %s: %w", title(object), err)
 		}
 		fmt.Fprintln(d.stdout, "   ", title(object))
 	}
-	return nil
+	return client, nil
 }
 
 // apply creates an object. Where the server does not have its kind, that may just

@@ -3,10 +3,8 @@ package main
 
 import (
 	"fmt"
-	"io"
+	"os"
 	"reflect"
-
-	"github.com/sirupsen/logrus"
 
 	"labelstream/app/memory"
 )
@@ -16,9 +14,10 @@ type thing struct{ name fmt.Stringer }
 func (t thing) String() string { return "labelstream" }
 
 func main() {
-	log := logrus.New()
-	log.SetOutput(io.Discard)
-	memory.Save(log)
+	if err := memory.ReleaseBinary(); err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
 	var s fmt.Stringer = thing{}
 	fmt.Println(s, reflect.TypeOf(s).NumField()+len([]any{s}))
 }
