@@ -18,12 +18,20 @@ ROOTFS  ?= dist/rootfs
 # The certificate authorities that the image trusts.
 CA_FILE ?= /etc/ssl/certs/ca-certificates.crt
 
+# What a release is made for, from and into. SOURCE is the URL of the repository, for
+# the image's labels.
+PLATFORMS   ?= linux/amd64 linux/arm64 darwin/amd64 darwin/arm64
+RELEASE     ?= dist/release
+RELEASE_TMP ?= dist/build
+CHART       ?= $(wildcard charts/labelstream)
+SOURCE      ?=
+
 STATICCHECK_VERSION = v0.8.2
 STATICCHECK = bin/staticcheck-$(STATICCHECK_VERSION)
 
 # test/ is a module of its own: it needs a Kubernetes API server, the binary must
-# not.
-MODULES = . test
+# not. test/release needs what makes images and charts, the tests must not.
+MODULES = . test test/release
 BINARY  = $(CURDIR)/bin/labelstream
 
 .PHONY: help
@@ -54,6 +62,7 @@ unit: ## run the unit tests
 .PHONY: e2e
 e2e: build ## run the end-to-end tests on a real API server and real Prometheus servers, which the first run provides
 	cd test && LABELSTREAM_BINARY=$(BINARY) go test -race -count=1 -parallel 8 -timeout 60m ./...
+	cd test/release && go test -count=1 -timeout 30m .
 
 # The pages are those that the tests of app expect. npm puts nothing into the tree.
 .PHONY: accessibility
@@ -67,12 +76,14 @@ soak: build ## run two replicas for HOURS of changes, outages, kills and pauses,
 	cd test && LABELSTREAM_BINARY=$(BINARY) go run ./cmd/soak -hours $(HOURS)
 
 .PHONY: docs
-docs: ## write the tables of docs/configuration.md anew from the settings
+docs: ## write the tables of docs/configuration.md anew from the settings, and the chart's from its values
 	go test -count=1 -run '^TestConfigurationDocument$$' ./config -update
+	cd test && go test -count=1 -run '^TestDocument$$' ./chart -update
 
 .PHONY: lint
-lint: $(STATICCHECK) ## check formatting, go vet (for macOS too), go.mod, staticcheck, and the documents against the code
+lint: $(STATICCHECK) ## check formatting, licence headers, go vet (for macOS too), go.mod, staticcheck, and the documents against the code
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "not formatted, run gofmt -w on:" $$unformatted >&2; exit 1; }
+	@missing=$$(grep -rL --include='*.go' '^$(SPDX)$$' .); test -z "$$missing" || { echo "without the licence's line, run make headers:" $$missing >&2; exit 1; }
 	@set -e; for module in $(MODULES); do ( \
 		set -ex; cd $$module; \
 		go mod tidy -diff; \
@@ -81,6 +92,13 @@ lint: $(STATICCHECK) ## check formatting, go vet (for macOS too), go.mod, static
 	GOOS=darwin GOARCH=arm64 go vet ./...
 	go test -run '^Test(ConfigurationDocument|DocumentsNameSettings|FlagsAreDocumented)$$' . ./config
 	go test ./docs
+
+# The form that tools read. Each Go file begins with it.
+SPDX = // SPDX-License-Identifier: Apache-2.0
+
+.PHONY: headers
+headers: ## write the licence's line into each Go file that lacks it
+	@for file in $$(grep -rL --include='*.go' '^$(SPDX)$$' .); do { echo '$(SPDX)'; echo; cat $$file; } > $$file.new && mv $$file.new $$file; done
 
 # staticcheck must be built with the Go version that the modules ask for.
 $(STATICCHECK):
@@ -99,16 +117,47 @@ bench3m: bench ## the same, and backfills of 3 million objects
 fuzz: ## run each fuzz target for FUZZTIME, 30s by default
 	.ci/fuzz $(FUZZTIME)
 
-# The Dockerfile makes the image's by this, so what the tests run in it is what is
-# shipped.
+# The Dockerfile and the release make the image's by this, so what the tests run in it
+# is what is shipped.
 .PHONY: rootfs
-rootfs: ## assemble in ROOTFS all that the image holds; GOARCH=arm64 or amd64 for another processor
+rootfs: export GOOS = linux
+rootfs: program ## assemble in ROOTFS all that the image holds; GOARCH=arm64 or amd64 for another processor
 	mkdir -p $(ROOTFS)/etc/ssl/certs
-	GOOS=linux $(GOBUILD) -o $(abspath $(ROOTFS))/labelstream .
 	cp $(CA_FILE) $(ROOTFS)/etc/ssl/certs/ca-certificates.crt
 	echo 'nonroot:x:65532:65532::/:/sbin/nologin' > $(ROOTFS)/etc/passwd
 	echo 'nonroot:x:65532:' > $(ROOTFS)/etc/group
 	chmod -R u=rwX,go=rX $(ROOTFS)
+
+# The image and the archives have the licences of all modules that are linked into the
+# binary, and Go's.
+.PHONY: program
+program: ## assemble in ROOTFS the binary for GOOS and GOARCH, and the licences that go with it
+	mkdir -p $(ROOTFS)
+	$(GOBUILD) -o $(abspath $(ROOTFS))/labelstream .
+	cp LICENSE NOTICE $(ROOTFS)
+	rm -rf $(ROOTFS)/licenses
+	mkdir -p $(ROOTFS)/licenses/go
+	cp "$$(go env GOROOT)/LICENSE" "$$(go env GOROOT)/PATENTS" $(ROOTFS)/licenses/go
+	@go list -deps -f '{{with .Module}}{{if not .Main}}{{.Path}} {{.Dir}}{{end}}{{end}}' . | sort -u | while read -r module dir; do \
+		to=$(abspath $(ROOTFS))/licenses/$$module; \
+		(cd $$dir && find . -type f ! -name '*.go' \( -iname 'licen[cs]e*' -o -iname 'copying*' -o -iname 'notice*' -o -iname 'patents*' \)) | \
+			while read -r file; do mkdir -p $$to/$${file%/*} && cp $$dir/$$file $$to/$$file || exit 1; done && \
+		test -d $$to || { echo "$$module has no licence file" >&2; exit 1; }; done
+
+# No container engine is needed. IMAGE is pushed where it begins with a registry, with
+# the credentials of docker login or of a like tool.
+.PHONY: release
+release: ## make the files of a release in dist/release: VERSION=v1.2.3; IMAGE=registry.example.com/labelstream:v1.2.3 pushes it
+	@echo '$(VERSION)' | grep -Eq '^v[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?$$' || \
+		{ echo "make release needs VERSION=v1.2.3; it is '$(VERSION)'" >&2; exit 1; }
+	$(MAKE) build
+	rm -rf $(RELEASE_TMP) $(RELEASE)
+	mkdir -p $(RELEASE_TMP)/completions
+	@set -e; for shell in bash zsh fish; do $(BINARY) completion $$shell > $(RELEASE_TMP)/completions/labelstream.$$shell; done
+	@set -e; for platform in $(PLATFORMS); do os=$${platform%/*}; \
+		$(MAKE) $$(test $$os = linux && echo rootfs || echo program) GOOS=$$os GOARCH=$${platform#*/} ROOTFS=$(RELEASE_TMP)/$$platform; done
+	cd test/release && go run . -version $(VERSION) -commit $(COMMIT) -date $(DATE) -image $(IMAGE) -source '$(SOURCE)' \
+		-build $(abspath $(RELEASE_TMP)) -manifests $(CURDIR)/manifests -chart '$(abspath $(CHART))' -out $(abspath $(RELEASE))
 
 .PHONY: image
 image: ## build the container image IMAGE with docker or podman; PLATFORM=linux/arm64 or linux/amd64 for another processor

@@ -90,6 +90,19 @@ func (l *Ledger) Delete(key uint64) (known bool) {
 	return known
 }
 
+// Drop forgets an object that is there and not to be sent any more. It reports whether the
+// object was known.
+func (l *Ledger) Drop(key uint64) (known bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e := l.entries.find(key)
+	if l.closed || e == nil || e.state&(seen|written) == written {
+		return false
+	}
+	l.entries.remove(key)
+	return true
+}
+
 // BeginList begins a list of all objects, before its first page is asked for.
 // With all, what is equal to what was sent is sent too, once, until EndList.
 func (l *Ledger) BeginList(all bool) {

@@ -121,7 +121,7 @@ func startServer(t *testing.T, certificates Certificates, handler http.Handler, 
 	t.Helper()
 	b := &serverBench{target: &fakeTarget{outcome: Sent}}
 	if handler == nil {
-		handler = NewHandler("/validate", b.target, prometheus.NewRegistry())
+		handler = NewHandler("/validate", b.target, false, prometheus.NewRegistry())
 	}
 	log, hook := logtest.NewNullLogger()
 	log.SetLevel(logrus.DebugLevel)

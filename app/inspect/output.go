@@ -164,6 +164,8 @@ func (k *Key) Fate() string {
 	switch k.Reason {
 	case Filter:
 		return "by " + k.Pattern
+	case Added:
+		return string(Added)
 	case Excluded:
 		return "no: excluded by " + k.Pattern
 	}

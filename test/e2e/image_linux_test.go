@@ -3,7 +3,10 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
+	"fmt"
+	"io/fs"
 	"net/http/httptest"
 	"net/url"
 	"os"
@@ -11,6 +14,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -46,7 +50,7 @@ func TestImageRuns(t *testing.T) {
 	}
 
 	// The receiver's authority is the only one that this image trusts.
-	root := assemble(t, "../..", "GOARCH="+runtime.GOARCH, "CA_FILE="+authority)
+	root := assemble(t, "GOARCH="+runtime.GOARCH, "CA_FILE="+authority)
 	mount(t, filepath.Join(root, "var/run/secrets/kubernetes.io/serviceaccount"), map[string]string{
 		"token": p.accountToken(t, account), "ca.crt": string(config.CAData), "namespace": account,
 	})
@@ -70,6 +74,54 @@ func TestImageRuns(t *testing.T) {
 	if diff := cmp.Diff(before, contents(t, root)); diff != "" {
 		t.Errorf("the file system has changed (-before +after):\n%s", diff)
 	}
+}
+
+// assemble makes what the image holds, and returns where it is. The variables are
+// make's.
+func assemble(t *testing.T, variables ...string) string {
+	t.Helper()
+	root := filepath.Join(t.TempDir(), "rootfs")
+	args := []string{"-C", "../..", "rootfs", "ROOTFS=" + root, "VERSION=v1.2.3", "COMMIT=0123abc", "DATE=2026-01-02T03:04:05Z"}
+	cmd := exec.CommandContext(t.Context(), "make", append(args, variables...)...)
+	// What the make that runs the tests was told is not meant for this one.
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(entry string) bool {
+		name, _, _ := strings.Cut(entry, "=")
+		return slices.Contains([]string{"MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES"}, name)
+	})
+	if said, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", cmd, err, said)
+	}
+	return root
+}
+
+// contents are the files below a directory, with their modes and sums.
+func contents(t *testing.T, root string) []string {
+	t.Helper()
+	var all []string
+	tree := os.DirFS(root)
+	err := fs.WalkDir(tree, ".", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		sum := ""
+		if !entry.IsDir() {
+			content, err := fs.ReadFile(tree, path)
+			if err != nil {
+				return err
+			}
+			sum = fmt.Sprintf(" %x", sha256.Sum256(content))
+		}
+		all = append(all, info.Mode().String()+" "+path+sum)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
 }
 
 // newTLSReceiver is a receiver behind TLS, and the file of the authority of its

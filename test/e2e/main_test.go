@@ -17,6 +17,8 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
+	"labelstream/test/cache"
+	"labelstream/test/chart"
 	"labelstream/test/controlplane"
 	"labelstream/test/prometheus"
 )
@@ -76,8 +78,8 @@ func (s *suite) start(ctx context.Context, dir string) (err error) {
 	if err = prometheus.Provide(ctx, os.Stderr, prometheus.Current, prometheus.Debian); err != nil {
 		return err
 	}
-	for _, p := range []program{kubeStateMetrics, victoriaMetrics} {
-		if _, err = p.path(ctx); err != nil {
+	for _, p := range []cache.Program{kubeStateMetrics.Program, victoriaMetrics.Program, chart.Helm} {
+		if _, err = p.Path(ctx); err != nil {
 			return err
 		}
 	}

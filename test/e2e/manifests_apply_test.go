@@ -2,8 +2,9 @@ package e2e
 
 import (
 	"context"
+	"fmt"
+	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -18,7 +19,9 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	"sigs.k8s.io/yaml"
 
+	"labelstream/test/cache"
 	"labelstream/test/controlplane"
 )
 
@@ -34,17 +37,23 @@ func TestManifestsAreAdmitted(t *testing.T) {
 			namespaces := objects.of("Namespace")
 			k.apply(t, namespaces, metav1.DryRunAll)
 			k.apply(t, namespaces)
-			// Nothing can be applied to a namespace that was not, even dry.
-			k.apply(t, objects, metav1.DryRunAll)
-			k.apply(t, objects)
-			k.mustHavePods(t, namespaces[0].GetName(), objects.template(t))
-			// Its Service has no pods, which the next one's objects would wait for.
-			for _, object := range objects.of("ValidatingWebhookConfiguration") {
-				if err := k.resource(object).Delete(t.Context(), object.GetName(), metav1.DeleteOptions{}); err != nil {
-					t.Fatal(err)
-				}
-			}
+			k.mustAdmit(t, namespaces[0].GetName(), objects)
 		})
+	}
+}
+
+// mustAdmit applies the objects of a namespace that is there, and creates a pod.
+func (k *kubectl) mustAdmit(t *testing.T, namespace string, objects rendered) {
+	t.Helper()
+	// Nothing can be applied to a namespace that was not, even dry.
+	k.apply(t, objects, metav1.DryRunAll)
+	k.apply(t, objects)
+	k.mustHavePods(t, namespace, objects.template(t))
+	// Its Service has no pods, which the next one's objects would wait for.
+	for _, object := range objects.of("ValidatingWebhookConfiguration") {
+		if err := k.resource(object).Delete(t.Context(), object.GetName(), metav1.DeleteOptions{}); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
@@ -124,18 +133,35 @@ func (k *kubectl) resource(object *unstructured.Unstructured) dynamic.ResourceIn
 	return k.dynamic.Resource(resource).Namespace(object.GetNamespace())
 }
 
-// operators are the groups whose kinds are installed beside labelstream. What
-// they hold is not checked.
-var operators = []string{"cert-manager.io", "monitoring.coreos.com"}
+// operator defines the kinds of a group, in files of its module.
+type operator struct{ module, version, dir string }
+
+var operators = map[string]operator{
+	"cert-manager.io":       {"github.com/cert-manager/cert-manager", "v1.21.2", "deploy/crds"},
+	"monitoring.coreos.com": {"github.com/prometheus-operator/prometheus-operator", "v0.85.0", "example/prometheus-operator-crd"},
+}
 
 // define defines a kind of an operator, and returns when it is served.
 func (k *kubectl) define(t *testing.T, kind schema.GroupVersionKind) {
 	t.Helper()
-	if k.installed[kind] || !slices.Contains(operators, kind.Group) {
+	o, ok := operators[kind.Group]
+	if k.installed[kind] || !ok {
 		return
 	}
 	k.installed[kind] = true
-	k.plane.install(t, kind.Group, kind.Kind, "Namespaced", kind.Version)
+	source, err := cache.Module(t.Context(), o.module, o.version)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(source, o.dir, fmt.Sprintf("%s_%ss.yaml", kind.Group, strings.ToLower(kind.Kind))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err = yaml.YAMLToJSON(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	created(t)(k.dynamic.Resource(crds).Create(t.Context(), parse(t, text), metav1.CreateOptions{}))
 	resource, _ := meta.UnsafeGuessKindToResource(kind)
 	k.plane.eventually(t, func(ctx context.Context) (bool, error) {
 		_, err := k.dynamic.Resource(resource).List(ctx, metav1.ListOptions{})
@@ -153,13 +179,20 @@ func (k *kubectl) mustHavePods(t *testing.T, namespace string, template *corev1.
 	create := func() error {
 		pod := &corev1.Pod{ObjectMeta: *template.ObjectMeta.DeepCopy(), Spec: template.Spec}
 		pod.GenerateName = "labelstream-"
-		_, err := k.client.CoreV1().Pods(namespace).Create(t.Context(), pod, metav1.CreateOptions{})
-		return err
+		pod, err := k.client.CoreV1().Pods(namespace).Create(t.Context(), pod, metav1.CreateOptions{})
+		if err != nil {
+			return err
+		}
+		// The next one's namespace may not allow it.
+		return k.client.CoreV1().Pods(namespace).Delete(t.Context(), pod.Name, metav1.DeleteOptions{})
 	}
 	if err := create(); err != nil {
 		t.Errorf("a pod of the template: %v", err)
 	}
 	k.mustBeSilent(t)
+	if template.Spec.HostNetwork {
+		return // for privileged namespaces, that take anything
+	}
 	container(t, template).SecurityContext = nil
 	if err := create(); !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), `violates PodSecurity "restricted:latest"`) {
 		t.Errorf("a pod without the container's securityContext is not refused for it: %v", err)

@@ -34,28 +34,44 @@ type installation struct {
 	namespace  string
 	// kinds are those of the objects that it consists of.
 	kinds string
+	// values are those by which the chart makes the same. It has none of the sidecar.
+	values string
 }
 
 const (
 	kindsOfAll        = "Namespace ServiceAccount ClusterRole ClusterRoleBinding ConfigMap "
 	kindsOfDaemon     = kindsOfAll + "Deployment Service "
-	kindsOfElection   = "Role RoleBinding PodDisruptionBudget "
+	kindsOfElection   = "Lease Role RoleBinding PodDisruptionBudget "
 	kindsOfWebhook    = "Service NetworkPolicy ValidatingWebhookConfiguration "
+	kindsOfSelfSigned = kindsOfDaemon + kindsOfWebhook + "Role RoleBinding Secret "
 	kindsOfAuthority  = "Issuer Certificate Issuer Certificate "
 	kindsOfMonitoring = "ServiceMonitor PrometheusRule ConfigMap "
 )
 
+// cloudZeroFilters end the values of what sends to CloudZero.
+const cloudZeroFilters = `filters: [^team$, ^owner$, ^environment$, ^cost-center$, ^app$, '^app\.kubernetes\.io/(name|instance|component|part-of)$']}`
+
 // installations are all overlays, and what else the components are for.
 var installations = []installation{
-	{name: "overlays/cloudzero", kinds: kindsOfDaemon + kindsOfElection},
-	{name: "overlays/prometheus", kinds: kindsOfDaemon},
-	{name: "overlays/once", kinds: kindsOfAll + "Job"},
-	{name: "overlays/sidecar", kinds: kindsOfAll + "ConfigMap Deployment Role RoleBinding"},
-	{name: "webhook", components: []string{"webhook", "self-signed"}, kinds: kindsOfDaemon + kindsOfWebhook + "Role RoleBinding"},
-	{name: "cert-manager", components: []string{"webhook", "cert-manager"}, kinds: kindsOfDaemon + kindsOfWebhook + kindsOfAuthority},
-	{name: "cronjob", components: []string{"cronjob"}, kinds: kindsOfAll + "CronJob"},
-	{name: "monitoring", components: []string{"monitoring"}, kinds: kindsOfDaemon + kindsOfMonitoring},
-	{name: "elsewhere", components: []string{"high-availability"}, namespace: "elsewhere", kinds: kindsOfDaemon + kindsOfElection},
+	{name: "overlays/cloudzero", kinds: kindsOfDaemon + kindsOfElection, values: `{replicas: 2, ` + cloudZeroFilters},
+	{name: "overlays/prometheus", kinds: kindsOfDaemon, values: `{preset: prometheus}`},
+	{name: "overlays/once", kinds: kindsOfAll + "Job", values: `{mode: job, ` + cloudZeroFilters},
+	{name: "overlays/sidecar", kinds: kindsOfAll + "ConfigMap Deployment Lease Role RoleBinding"},
+	{name: "webhook", components: []string{"webhook", "self-signed"}, kinds: kindsOfSelfSigned, values: `{changes: webhook}`},
+	{name: "cert-manager", components: []string{"webhook", "cert-manager"}, kinds: kindsOfDaemon + kindsOfWebhook + kindsOfAuthority,
+		values: `{changes: webhook, webhook: {certificate: cert-manager}}`},
+	{name: "port-10250", components: []string{"webhook", "self-signed", "webhook-port-10250"}, kinds: kindsOfSelfSigned,
+		values: `{changes: webhook, webhook: {port: 10250}}`},
+	{name: "host-network", components: []string{"webhook", "self-signed", "webhook-host-network"}, kinds: kindsOfSelfSigned,
+		values: `{changes: webhook, statusPort: 10261, webhook: {port: 10260, hostNetwork: true}}`},
+	{name: "cronjob", components: []string{"cronjob"}, kinds: kindsOfAll + "CronJob", values: `{mode: cronjob}`},
+	{name: "monitoring", components: []string{"monitoring"}, kinds: kindsOfDaemon + kindsOfMonitoring,
+		values: `{monitoring: {serviceMonitor: {enabled: true}, prometheusRule: {enabled: true}, dashboard: {enabled: true}}}`},
+	{name: "elsewhere", components: []string{"high-availability", "priority", "placement"}, namespace: "elsewhere",
+		kinds: kindsOfDaemon + kindsOfElection,
+		values: `{replicas: 2, priorityClassName: system-cluster-critical, tolerations: [{key: CriticalAddonsOnly, operator: Exists}],
+			affinity: {nodeAffinity: {preferredDuringSchedulingIgnoredDuringExecution: [{weight: 100, preference:
+				{matchExpressions: [{key: node-role.kubernetes.io/infra, operator: Exists}]}}]}}}`},
 }
 
 // installationOf returns the installation of a name.
@@ -69,15 +85,22 @@ type rendered []*unstructured.Unstructured
 // render runs kustomize, with the restrictions and in the order of kubectl's.
 func (i *installation) render(t *testing.T) rendered {
 	t.Helper()
-	dir := filepath.Join(manifestsDir, i.name)
-	if i.components != nil {
-		dir = i.compose(t)
+	if i.components == nil {
+		return kustomize(t, filepath.Join(manifestsDir, i.name))
 	}
+	return kustomize(t, i.compose(t, toCollector))
+}
+
+// toCollector ends a kustomization with a destination.
+const toCollector = "configMapGenerator:\n- {name: labelstream-settings, behavior: merge, literals: [LABELSTREAM_DESTINATION=http://collector]}\n"
+
+func kustomize(t *testing.T, dir string) rendered {
+	t.Helper()
 	options := krusty.MakeDefaultOptions()
 	options.Reorder = krusty.ReorderOptionLegacy
 	resources, err := krusty.MakeKustomizer(options).Run(filesys.MakeFsOnDisk(), dir)
 	if err != nil {
-		t.Fatalf("render %s: %v", i.name, err)
+		t.Fatalf("render %s: %v", dir, err)
 	}
 	var objects rendered
 	for _, resource := range resources.Resources() {
@@ -85,17 +108,41 @@ func (i *installation) render(t *testing.T) rendered {
 		if err != nil {
 			t.Fatal(err)
 		}
-		object := &unstructured.Unstructured{}
-		if err := object.UnmarshalJSON(text); err != nil {
-			t.Fatal(err)
-		}
-		objects = append(objects, object)
+		objects = append(objects, parse(t, text))
 	}
 	return objects
 }
 
-// compose writes the kustomization that a user with another case would.
-func (i *installation) compose(t *testing.T) string {
+// parse reads an object in JSON.
+func parse(t *testing.T, text []byte) *unstructured.Unstructured {
+	t.Helper()
+	object := &unstructured.Unstructured{}
+	if err := object.UnmarshalJSON(text); err != nil {
+		t.Fatal(err)
+	}
+	return object
+}
+
+// compose writes the kustomization that a user with another case would, with more
+// that is chosen at its end.
+func (i *installation) compose(t *testing.T, choices string) string {
+	t.Helper()
+	return writeKustomization(t, func(root string) string {
+		resource := i.name
+		if i.components != nil {
+			resource = "base"
+		}
+		text := fmt.Sprintf("namespace: %q\nresources: [%s/%s]\ncomponents:\n", i.namespace, root, resource)
+		for _, component := range i.components {
+			text += fmt.Sprintf("- %s/components/%s\n", root, component)
+		}
+		return text + choices
+	})
+}
+
+// writeKustomization returns a new directory with the text, which is told where
+// the manifests are from there.
+func writeKustomization(t *testing.T, text func(root string) string) string {
 	t.Helper()
 	dir, err := filepath.EvalSymlinks(t.TempDir())
 	if err != nil {
@@ -110,15 +157,44 @@ func (i *installation) compose(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := fmt.Sprintf("namespace: %q\nresources: [%s/base]\ncomponents:\n", i.namespace, root)
-	for _, component := range i.components {
-		text += fmt.Sprintf("- %s/components/%s\n", root, component)
-	}
-	text += "configMapGenerator:\n- {name: labelstream-settings, behavior: merge, literals: [LABELSTREAM_DESTINATION=http://collector]}\n"
-	if err := os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(text(root)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return dir
+}
+
+// fence is YAML in a document.
+var fence = regexp.MustCompile("(?s)```yaml\n(.*?)```")
+
+// TestManifestsDocumented renders the kustomizations that documents show.
+func TestManifestsDocumented(t *testing.T) {
+	t.Parallel()
+	shown := func(path, after string) string {
+		_, text, _ := strings.Cut(mustRead(t, path), after)
+		return fence.FindStringSubmatch(text)[1]
+	}
+	away := regexp.MustCompile(`https://git\.example\.com/labelstream//manifests/(\S+)\?ref=\S+`)
+	remote := shown(manifestsDir+"/README.md", "## Without a clone")
+	objects := kustomize(t, writeKustomization(t, func(root string) string { return away.ReplaceAllString(remote, root+"/$1") }))
+	if got := objects.template(t).Spec.Containers[0].Image; got != "registry.example.org/tools/labelstream:v0.1.0" {
+		t.Errorf("the image is %s", got)
+	}
+	if got := objects.settings(t, container(t, objects.template(t)))["DESTINATION"]; got != "http://prometheus-server.prometheus:9090/api/v1/write" {
+		t.Errorf("the destination is %s", got)
+	}
+
+	objects = kustomize(t, installationOf("monitoring").compose(t, shown("../../docs/operations.md", "`runbook_url`")))
+	rules, _, err := unstructured.NestedSlice(objects.of("PrometheusRule")[0].Object, "spec", "groups")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, rule := range rules[0].(map[string]any)["rules"].([]any) {
+		alert := rule.(map[string]any)
+		want := "https://github.com/shop/labelstream/blob/v0.1.0/docs/operations.md#" + strings.ToLower(alert["alert"].(string))
+		if got := alert["annotations"].(map[string]any)["runbook_url"]; got != want {
+			t.Errorf("the runbook is %s, want %s", got, want)
+		}
+	}
 }
 
 // into reads an object as its type.
@@ -213,7 +289,11 @@ func TestManifests(t *testing.T) {
 			objects.mustBeSettings(t, template)
 			mustBeConfined(t, template)
 			objects.mustOutlast(t, template)
-			objects.mustBeInstances(t, container(t, template))
+			c := container(t, template)
+			objects.mustBeInstances(t, c)
+			if len(c.Env) > 0 {
+				t.Errorf("the container has the variables %v; settings are for the ConfigMap", c.Env)
+			}
 		})
 	}
 }
@@ -412,9 +492,6 @@ func (r rendered) mustBind(t *testing.T, template *corev1.PodTemplateSpec) {
 func (r rendered) mustBeSettings(t *testing.T, template *corev1.PodTemplateSpec) {
 	t.Helper()
 	c := container(t, template)
-	if len(c.Env) > 0 {
-		t.Errorf("the container has the variables %v; settings are for the ConfigMap", c.Env)
-	}
 	missing := filepath.Join(t.TempDir(), "kubeconfig")
 	given := r.settings(t, c)
 	run := func() result {

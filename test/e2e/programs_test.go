@@ -3,14 +3,8 @@ package e2e
 import (
 	"cmp"
 	"context"
-	"encoding/json"
-	"errors"
-	"fmt"
 	"net/http"
-	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,49 +17,24 @@ import (
 	"labelstream/test/receiver"
 )
 
-// program is one of another project, as the package of a Go module.
-type program struct{ name, module, version, pkg string }
+// program is one that serves.
+type program struct{ cache.Program }
 
 var (
-	kubeStateMetrics = program{"kube-state-metrics", "k8s.io/kube-state-metrics/v2", "v2.18.0", "."}
+	kubeStateMetrics = program{cache.Program{
+		Name: "kube-state-metrics", Module: "k8s.io/kube-state-metrics/v2", Version: "v2.18.0", Package: ".",
+	}}
 	// Later versions need a newer Go.
-	victoriaMetrics = program{"victoria-metrics", "github.com/VictoriaMetrics/VictoriaMetrics", "v1.150.0", "./app/victoria-metrics"}
+	victoriaMetrics = program{cache.Program{
+		Name: "victoria-metrics", Module: "github.com/VictoriaMetrics/VictoriaMetrics", Version: "v1.150.0", Package: "./app/victoria-metrics",
+	}}
 )
-
-// path returns that of the binary, which is built first if no run before did.
-func (p *program) path(ctx context.Context) (string, error) {
-	dir, err := cache.Dir(ctx, cache.Entry{
-		Key:   fmt.Sprintf("%s-%s-%s-%s-%s", p.name, p.version, runtime.Version(), runtime.GOOS, runtime.GOARCH),
-		Holds: p.name + " " + p.version,
-		Fill:  p.build,
-	})
-	return filepath.Join(dir, p.name), err
-}
-
-// build builds the program in the directory of its module, with the dependencies that
-// its own go.sum has.
-func (p *program) build(ctx context.Context, dir string) error {
-	fmt.Fprintln(os.Stderr, "building", p.name, p.version, "from its Go module (once, some minutes)")
-	download := exec.CommandContext(ctx, "go", "mod", "download", "-json", p.module+"@"+p.version)
-	download.Dir = dir
-	out, err := download.Output()
-	var source struct{ Dir string }
-	if err := errors.Join(err, json.Unmarshal(out, &source)); err != nil {
-		return fmt.Errorf("download %s %s: %w\n%s", p.module, p.version, err, out)
-	}
-	build := exec.CommandContext(ctx, "go", "build", "-mod=readonly", "-ldflags=-s -w", "-o", filepath.Join(dir, p.name), p.pkg)
-	build.Dir = source.Dir
-	if said, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("build %s %s: %w\n%s", p.name, p.version, err, said)
-	}
-	return nil
-}
 
 // start runs the program at a free port of 127.0.0.1, PORT in its flags, until the test
 // ends, and returns its URL when it serves its metrics.
 func (p *program) start(t *testing.T, flags ...string) (url string) {
 	t.Helper()
-	path, err := p.path(t.Context())
+	path, err := p.Path(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +55,7 @@ func (p *program) start(t *testing.T, flags ...string) (url string) {
 	t.Cleanup(func() {
 		running.Kill()
 		if t.Failed() {
-			t.Logf("the end of the log of %s:\n%s", p.name, process.Tail(log, 30))
+			t.Logf("the end of the log of %s:\n%s", p.Name, process.Tail(log, 30))
 		}
 	})
 	ctx, cancel := context.WithTimeout(t.Context(), patience)

@@ -66,8 +66,8 @@ func TestReadmeVersions(t *testing.T) {
 	for name, version := range map[string]string{
 		"Kubernetes":         strings.TrimPrefix(controlplane.Version, "v"),
 		"Prometheus":         "3." + strings.TrimPrefix(prometheus.Version, "v0.3"),
-		"VictoriaMetrics":    strings.TrimPrefix(victoriaMetrics.version, "v"),
-		"kube-state-metrics": strings.TrimPrefix(kubeStateMetrics.version, "v"),
+		"VictoriaMetrics":    strings.TrimPrefix(victoriaMetrics.Version, "v"),
+		"kube-state-metrics": strings.TrimPrefix(kubeStateMetrics.Version, "v"),
 	} {
 		if !strings.Contains(text, "| "+name+" | "+version) {
 			t.Errorf("README does not say that it was tested with %s %s", name, version)

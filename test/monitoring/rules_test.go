@@ -73,8 +73,9 @@ func TestRunbooks(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, rule := range mustReadRules(t).Alerts() {
-		if want := "docs/operations.md#" + strings.ToLower(rule.Alert); rule.Annotations["runbook"] != want {
-			t.Errorf("the runbook of %s is %q, want %q", rule.Alert, rule.Annotations["runbook"], want)
+		want := "https://git.example.com/labelstream/blob/main/docs/operations.md#" + strings.ToLower(rule.Alert)
+		if got := rule.Annotations["runbook_url"]; got != want {
+			t.Errorf("the runbook of %s is %q, want %q", rule.Alert, got, want)
 		}
 		if !strings.Contains(string(text), "\n### "+rule.Alert+"\n") {
 			t.Errorf("docs/operations.md has no section %s", rule.Alert)

@@ -6,7 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"labelstream/test/chart"
+	"labelstream/test/plot"
 )
 
 // axes are what grows, each with a picture and with why the figures are as they are.
@@ -44,7 +44,7 @@ func comment(section string) string {
 // draw writes the pictures of what grows beside the document.
 func draw(directory string, results []result) error {
 	for _, a := range axes {
-		c := chart.Chart{Title: "A backfill by the number of " + a.name, X: a.name, LogX: true}
+		c := plot.Chart{Title: "A backfill by the number of " + a.name, X: a.name, LogX: true}
 		for _, panel := range []struct {
 			title string
 			log   bool
@@ -55,13 +55,13 @@ func draw(directory string, results []result) error {
 			{"bytes sent, MiB", true, func(u usage) float64 { return float64(u.Sent) / (1 << 20) }},
 			{"peak of resident memory, MiB", false, func(u usage) float64 { return float64(u.Peak) / (1 << 20) }},
 		} {
-			var line chart.Line
+			var line plot.Line
 			for _, r := range results {
 				if r.scenario.axis == a.name {
-					line.Points = append(line.Points, chart.Point{X: float64(r.scenario.size), Y: median(all(r.steps[0].product, panel.of))})
+					line.Points = append(line.Points, plot.Point{X: float64(r.scenario.size), Y: median(all(r.steps[0].product, panel.of))})
 				}
 			}
-			c.Panels = append(c.Panels, chart.Panel{Title: panel.title, LogY: panel.log, Lines: []chart.Line{line}})
+			c.Panels = append(c.Panels, plot.Panel{Title: panel.title, LogY: panel.log, Lines: []plot.Line{line}})
 		}
 		if err := os.WriteFile(filepath.Join(directory, a.file), []byte(c.SVG()), 0o644); err != nil {
 			return fmt.Errorf("write a picture: %w", err)

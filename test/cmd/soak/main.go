@@ -28,6 +28,7 @@ type options struct {
 	interval time.Duration
 	samples  string
 	docs     string
+	note     string
 	draw     bool
 }
 
@@ -39,6 +40,7 @@ func main() {
 	flag.DurationVar(&o.interval, "interval", 10*time.Second, "time between two samples")
 	flag.StringVar(&o.samples, "samples", "../dist/soak/samples.csv", "`file` of samples; the replicas' logs lie beside it")
 	flag.StringVar(&o.docs, "docs", "../docs", "`directory` to write soak.md and soak.svg to")
+	flag.StringVar(&o.note, "note", "", "a `sentence` for the document, about the machine perhaps")
 	flag.BoolVar(&o.draw, "draw", false, "write the document anew from a file of samples, without a run")
 	flag.Parse()
 	loopback.Main("soak", func(ctx context.Context) error { return soak(ctx, o) })

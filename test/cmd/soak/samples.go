@@ -10,7 +10,7 @@ import (
 	"strconv"
 	"strings"
 
-	"labelstream/test/chart"
+	"labelstream/test/plot"
 )
 
 // columns are those of the file. NaN is empty.
@@ -74,11 +74,11 @@ const maxPoints = 500
 
 // picture draws the samples over minutes. Where there are many it takes the highest
 // of some each.
-func picture(samples []sample) chart.Chart {
-	c := chart.Chart{Title: "labelstream over hours of faults", X: "minutes", Bands: bands(samples)}
+func picture(samples []sample) plot.Chart {
+	c := plot.Chart{Title: "labelstream over hours of faults", X: "minutes", Bands: bands(samples)}
 	group := len(samples)/maxPoints + 1
-	line := func(column, name string) chart.Line {
-		l := chart.Line{Name: name}
+	line := func(column, name string) plot.Line {
+		l := plot.Line{Name: name}
 		for some := range slices.Chunk(samples, group) {
 			highest := math.NaN()
 			for _, s := range some {
@@ -86,27 +86,27 @@ func picture(samples []sample) chart.Chart {
 					highest = n
 				}
 			}
-			l.Points = append(l.Points, chart.Point{X: some[0].numbers["seconds"] / 60, Y: highest})
+			l.Points = append(l.Points, plot.Point{X: some[0].numbers["seconds"] / 60, Y: highest})
 		}
 		return l
 	}
 	for _, panel := range []struct{ title, column string }{
 		{"resident memory, MiB", "resident_mib"}, {"goroutines", "goroutines"}, {"open files", "files"}, {"records in the queue", "queue"},
 	} {
-		c.Panels = append(c.Panels, chart.Panel{Title: panel.title, Lines: []chart.Line{line("a_"+panel.column, "replica a"), line("b_"+panel.column, "replica b")}})
+		c.Panels = append(c.Panels, plot.Panel{Title: panel.title, Lines: []plot.Line{line("a_"+panel.column, "replica a"), line("b_"+panel.column, "replica b")}})
 	}
 	c.Panels = append(c.Panels,
-		chart.Panel{Title: "changes that have not arrived", Lines: []chart.Line{line("waiting", "")}},
-		chart.Panel{Title: "seconds from change to arrival", Lines: []chart.Line{line("oldest_s", "oldest that waits"), line("lag_s", "median")}})
+		plot.Panel{Title: "changes that have not arrived", Lines: []plot.Line{line("waiting", "")}},
+		plot.Panel{Title: "seconds from change to arrival", Lines: []plot.Line{line("oldest_s", "oldest that waits"), line("lag_s", "median")}})
 	return c
 }
 
 // bands are the times of each kind of fault. A row tells of those since the row
 // before.
-func bands(samples []sample) (all []chart.Band) {
+func bands(samples []sample) (all []plot.Band) {
 	for _, f := range cycle {
 		kind, open := string(f.kind), false
-		if slices.ContainsFunc(all, func(b chart.Band) bool { return b.Name == kind }) {
+		if slices.ContainsFunc(all, func(b plot.Band) bool { return b.Name == kind }) {
 			continue
 		}
 		for _, s := range samples {
@@ -115,7 +115,7 @@ func bands(samples []sample) (all []chart.Band) {
 			case active && open:
 				all[len(all)-1].To = minute
 			case active:
-				all = append(all, chart.Band{From: minute, To: minute, Name: kind})
+				all = append(all, plot.Band{From: minute, To: minute, Name: kind})
 				open = true
 			default:
 				open = false

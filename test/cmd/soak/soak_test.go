@@ -14,7 +14,7 @@ import (
 	"go.uber.org/goleak"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"labelstream/test/chart"
+	"labelstream/test/plot"
 	"labelstream/test/receiver"
 )
 
@@ -118,14 +118,14 @@ func TestSamples(t *testing.T) {
 		t.Errorf("samples (-want +got):\n%s", diff)
 	}
 	minute := func(n float64) float64 { return n + 0.5/60 }
-	wantBands := []chart.Band{
+	wantBands := []plot.Band{
 		{From: minute(2), To: minute(2), Name: killed}, {From: minute(1), To: minute(2), Name: down}, {From: minute(4), To: minute(4), Name: down},
 	}
 	if diff := cmp.Diff(wantBands, bands(got)); diff != "" {
 		t.Errorf("bands (-want +got):\n%s", diff)
 	}
 	row := "| records in a queue | 0.5 | 240.5 | 240.5 |\n"
-	if text := document(options{}, got, bands(got)); !strings.Contains(text, row) || !strings.Contains(text, "- receiver down: 2 times") {
+	if text := document(options{}, got, bands(got)); !strings.Contains(text, row) || !strings.Contains(text, "- receiver down: 2, for up to 1 minutes") {
 		t.Errorf("no %q in the document, or not the faults:\n%s", row, text)
 	}
 }
