@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package informer reads the metadata of a cluster's objects through shared
 // informers whose lists are streamed, so that no list is ever held in memory.
 package informer

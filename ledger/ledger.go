@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package ledger remembers what was last sent of each object, so that only what
 // is new is sent. It does no I/O and has no clock.
 package ledger

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package record turns an object's metadata into the series that are sent for
 // it. It is pure: no I/O, no clock, no Kubernetes API machinery.
 package record

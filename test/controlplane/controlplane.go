@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package controlplane runs a real etcd and a real kube-apiserver on loopback
 // ports, built from their Go modules, for tests and demonstrations.
 package controlplane

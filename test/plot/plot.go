@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package plot draws lines over one axis as SVG, in panels below each other.
 package plot
 

@@ -1,6 +1,8 @@
-// Command metalist is what the benchmarks compare with: it lists all objects of some resources with
-// client-go's own metadata client, page by page, drops them, and prints how
-// many there were.
+// SPDX-License-Identifier: Apache-2.0
+
+// Command metalist is what the benchmarks compare with: it lists all objects of some
+// resources with client-go's own metadata client, page by page, drops them, and
+// prints how many there were.
 package main
 
 import (

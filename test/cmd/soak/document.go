@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -31,32 +33,21 @@ func document(o options, samples []sample, bands []plot.Band) string {
 	var faults strings.Builder
 	for _, f := range cycle {
 		kind := string(f.kind)
-		if n := countBands(bands, kind); n > 0 && !strings.Contains(faults.String(), kind) {
-			fmt.Fprintf(&faults, "- %s: %d", kind, n)
-			if longest := longestBand(bands, kind); longest >= 1 {
-				fmt.Fprintf(&faults, ", for up to %.0f minutes", longest)
+		n, longest := 0, 0.0
+		for _, b := range bands {
+			if b.Name == kind {
+				n, longest = n+1, max(longest, b.To-b.From)
 			}
-			faults.WriteByte('\n')
 		}
+		if n == 0 || strings.Contains(faults.String(), kind) {
+			continue
+		}
+		fmt.Fprintf(&faults, "- %s: %d", kind, n)
+		if longest >= 1 {
+			fmt.Fprintf(&faults, ", for up to %.0f minutes", longest)
+		}
+		faults.WriteByte('\n')
 	}
 	minutes := samples[len(samples)-1].numbers["seconds"] / 60
 	return fmt.Sprintf(documentFormat, o.hours, o.objects, o.changes, minutes, &faults, o.note, table(samples))
-}
-
-func countBands(bands []plot.Band, kind string) (n int) {
-	for _, b := range bands {
-		if b.Name == kind {
-			n++
-		}
-	}
-	return n
-}
-
-func longestBand(bands []plot.Band, kind string) (longest float64) {
-	for _, b := range bands {
-		if b.Name == kind {
-			longest = max(longest, b.To-b.From)
-		}
-	}
-	return longest
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command soak runs two replicas of labelstream for hours, against a synthetic
 // cluster whose pods change all the time and a receiver, while both fail, replicas
 // are killed and paused, and certificates are replaced. It samples what the replicas
