@@ -44,7 +44,7 @@ func document(o options, samples []sample, bands []plot.Band) string {
 		}
 		fmt.Fprintf(&faults, "- %s: %d", kind, n)
 		if longest >= 1 {
-			fmt.Fprintf(&faults, ", for up to %.0f minutes", longest)
+			fmt.Fprintf(&faults, ", for up to %.0f min", longest)
 		}
 		faults.WriteByte('\n')
 	}

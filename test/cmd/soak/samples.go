@@ -132,20 +132,22 @@ func table(samples []sample) string {
 	text := "| | first tenth, median | last tenth, median | highest |\n|---|--:|--:|--:|\n"
 	tenth := max(len(samples)/10, 1)
 	for _, row := range []struct {
-		title   string
-		columns []string
+		title, column string
+		leader        float64 // whose column, 1 for the leader's
 	}{
-		{"resident memory of a replica, MiB", []string{"a_resident_mib", "b_resident_mib"}},
-		{"goroutines of a replica", []string{"a_goroutines", "b_goroutines"}},
-		{"open files of a replica", []string{"a_files", "b_files"}},
-		{"records in a queue", []string{"a_queue", "b_queue"}},
-		{"seconds from change to arrival, median of 10 s", []string{"lag_s"}},
-		{"seconds that the oldest change waits", []string{"oldest_s"}},
+		{"leader: resident memory, MiB", "resident_mib", 1},
+		{"leader: goroutines", "goroutines", 1},
+		{"leader: open files", "files", 1},
+		{"leader: records in the queue", "queue", 1},
+		{"follower: resident memory, MiB", "resident_mib", 0},
+		{"seconds from change to arrival, median of 10 s", "lag_s", 0},
+		{"seconds that the oldest change waits", "oldest_s", 0},
 	} {
 		numbers := func(some []sample) (all []float64) {
 			for _, s := range some {
-				for _, column := range row.columns {
-					if n := s.numbers[column]; !math.IsNaN(n) {
+				for _, replica := range []string{"", "a_", "b_"} {
+					n, known := s.numbers[replica+row.column]
+					if known && !math.IsNaN(n) && (replica == "" || s.numbers[replica+"leader"] == row.leader) {
 						all = append(all, n)
 					}
 				}

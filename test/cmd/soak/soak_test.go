@@ -104,7 +104,7 @@ func TestSamples(t *testing.T) {
 				s.numbers[column] = float64(60*i) + 0.5
 			}
 		}
-		s.numbers["a_queue"] = math.NaN()
+		s.numbers["b_leader"], s.numbers["a_queue"] = 1, math.NaN()
 		want = append(want, s)
 		_ = rows.Write(s.row())
 	}
@@ -126,8 +126,8 @@ func TestSamples(t *testing.T) {
 	if diff := cmp.Diff(wantBands, bands(got)); diff != "" {
 		t.Errorf("bands (-want +got):\n%s", diff)
 	}
-	row := "| records in a queue | 0.5 | 240.5 | 240.5 |\n"
-	if text := document(options{}, got, bands(got)); !strings.Contains(text, row) || !strings.Contains(text, "- receiver down: 2, for up to 1 minutes") {
+	row := "| leader: records in the queue | 0.5 | 240.5 | 240.5 |\n"
+	if text := document(options{}, got, bands(got)); !strings.Contains(text, row) || !strings.Contains(text, "- receiver down: 2, for up to 1 min") {
 		t.Errorf("no %q in the document, or not the faults:\n%s", row, text)
 	}
 }
