@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command labelstream sends the labels and annotations of a cluster's objects as
 // Prometheus remote_write.
 package main

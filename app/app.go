@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package app is where the parts of labelstream meet, and how they run: once, or
 // as a daemon.
 package app

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package app
 
 import (
@@ -45,9 +47,13 @@ func (a *app) inspect(ctx context.Context) error {
 		return errors.Join(err, stopCause(ctx))
 	}
 	kinds, errs := catalog.Kinds(a.cfg)
-	kinds = slices.DeleteFunc(kinds, func(k *informer.Kind) bool { return !a.opts.Inspect.Reads(&k.Kind) })
-	if len(kinds) == 0 && len(errs) == 0 {
+	shown := func(k *informer.Kind) bool { return a.opts.Inspect.Reads(&k.Kind) && k.HasSeries() }
+	if !slices.ContainsFunc(kinds, shown) && len(errs) == 0 {
 		return fmt.Errorf("--kind=%s is none of the kinds that the settings choose", a.opts.Inspect.Kind)
+	}
+	kinds = slices.DeleteFunc(kinds, func(k *informer.Kind) bool { return !shown(k) && !k.IsParent(a.cfg) })
+	for _, k := range kinds {
+		k.Labels, k.Annotations = k.Labels && shown(k), k.Annotations && shown(k)
 	}
 	a.informers.Add(kinds)
 	stopProgress := a.showProgress(ctx)

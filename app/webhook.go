@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package app
 
 import (
@@ -52,7 +54,7 @@ func newWebhookServer(cluster *rest.Config, cfg *config.Config, target webhook.T
 	if err != nil {
 		return nil, err
 	}
-	server, err := webhook.Listen(cfg.WebhookAddress, webhook.NewHandler(cfg.WebhookPath, target, registry), certificates, registry, log)
+	server, err := webhook.Listen(cfg.WebhookAddress, webhook.NewHandler(cfg.WebhookPath, target, cfg.OwnerLabels, registry), certificates, registry, log)
 	if err != nil {
 		// They free what they hold when they end.
 		ended, end := context.WithCancel(context.Background())

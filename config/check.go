@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package config
 
 import (
@@ -22,15 +24,22 @@ const dnsLabel = `[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?`
 // shapes are the shapes by their names in match tags.
 var shapes = map[string]shape{
 	"address":   {"host:port or :port, with port 0 for any free one", isAddress},
+	"key":       {"a label's key", matching(`[^"'\x60\s=,]{0,253}`)},
 	"label":     {"a name of lower case letters, digits and -", matching(dnsLabel)},
 	"metric":    {"a metric name: letters, digits, _ and :, no digit first", matching(`([a-zA-Z_:][a-zA-Z0-9_:]*)?`)},
 	"namespace": {"the name of a namespace", matching(dnsLabel)},
 	"path":      {"a path that begins with /, without space, ?, # and %", matching(`/[!"$&->@-~]*`)},
-	"resource": {"a list of plural, plural.group or *.group, such as pods or deployments.apps",
-		// Upper case gets through, so that discovery can name the plural of a kind.
-		matching(`(?i:` + dnsLabel + `)(\.` + dnsLabel + `)*|\*(\.` + dnsLabel + `)+`)},
+	"resource": {"a list of plural, plural.group or *.group, such as pods or deployments.apps, each with a label selector in brackets if need be: pods[team in (a,b)]",
+		func(item string) bool {
+			name, selector := SplitResource(item)
+			return isResource(name) && (selector == "" || parseSelector(selector) == nil)
+		}},
 	"subdomain": {"a name of lower case letters, digits, - and .", matching(dnsLabel + `(\.` + dnsLabel + `)*`)},
 }
+
+// isResource accepts the name of a resource. Upper case gets through, so that discovery
+// can name the plural of a kind.
+var isResource = matching(`(?i:` + dnsLabel + `)(\.` + dnsLabel + `)*|\*(\.` + dnsLabel + `)+`)
 
 // matching accepts what a regular expression matches as a whole.
 func matching(expression string) func(string) bool {
@@ -107,9 +116,12 @@ func (v *validation) check(s *setting) {
 // that belongs elsewhere.
 func (s *setting) advice(item string) string {
 	topic, isResources := strings.CutSuffix(s.name, "_RESOURCES")
+	name, selector := SplitResource(item)
 	switch {
 	case !isResources:
 		return ""
+	case selector != "" && isResource(name):
+		return strings.TrimPrefix(parseSelector(selector).Error(), "="+strconv.Quote(selector)+": ")
 	case item == "*":
 		return "name the kinds, or whole groups such as *.apps"
 	case strings.ContainsAny(item, "=:[({/_"):

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package config reads labelstream's settings from the environment.
 package config
 
@@ -25,6 +27,16 @@ type Config struct {
 
 	Namespaces        List `split_words:"true" desc:"namespaces to read, each listed by itself, more than 100 by one list of all namespaces; all where empty" match:"namespace" accepts:"a list of namespace names"`
 	NamespacesExclude List `split_words:"true" desc:"namespaces whose objects are left out" match:"namespace" accepts:"a list of namespace names"`
+
+	LabelSelector     Selector `split_words:"true" desc:"labels of the objects to read, of all kinds, as kubectl's --selector has them; the API server selects" accepts:"a label selector, such as team in (a,b),!test"`
+	NamespaceSelector Selector `split_words:"true" desc:"labels of the namespaces whose objects are read, and which are read themselves" accepts:"a label selector, such as tenant!=internal"`
+
+	OwnerLabels bool `split_words:"true" default:"false" desc:"add the labels owner_kind and owner_name, the controller of each object, and workload_kind and workload_name, the top of its chain of owners; with SERIES=kube-state-metrics, kube_pod_owner and its like in place of the first two"`
+
+	InheritNamespaceLabels Patterns `split_words:"true" desc:"label keys that an object takes from its Namespace where it has none of that key itself: those that any of the patterns matches somewhere"`
+	InheritedLabel         string   `split_words:"true" desc:"key of one more label that names the keys which an object has inherited, with commas between them; none where empty" match:"key"`
+	Rename                 Renames  `split_words:"true" desc:"keys of labels and annotations that are given another key before anything else is done with them; of several that meet in one, the one that is spelled so counts, then the first of the list" accepts:"a list of key=key, each key renamed once"`
+	LowercaseValues        Patterns `split_words:"true" desc:"label and annotation keys, after RENAME, whose values are sent in lower case: those that any of the patterns matches somewhere"`
 
 	// Preset's values, by the setting's name, are in PresetValues.
 	Preset       Preset         `split_words:"true" default:"cloudzero" desc:"the receiver whose limits and habits the defaults of other settings follow; what is set wins over them" oneof:"cloudzero,prometheus,mimir,victoriametrics"`

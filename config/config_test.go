@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package config
 
 import (
@@ -90,6 +92,14 @@ func patterns(texts ...string) Patterns {
 	return p
 }
 
+func selected(t *testing.T, text string) (s Selector) {
+	t.Helper()
+	if err := s.Decode(text); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
 // TestLoad has the default of every setting, and another value. Those of
 // authentication exclude each other, see TestLoadAuth.
 func TestLoad(t *testing.T) {
@@ -106,13 +116,20 @@ func TestLoad(t *testing.T) {
 		{"LABELS_ENABLED", "Labels.Enabled", true, "false", false},
 		{"LABELS_FILTERS", "Labels.Filters", patterns(`.*`), "^app$, ^.{1,20}$,team", patterns(`^app$`, `^.{1,20}$`, `team`)},
 		{"LABELS_EXCLUDE", "Labels.Exclude", Patterns(nil), "internal", patterns(`internal`)},
-		{"LABELS_RESOURCES", "Labels.Resources", List{"pods", "namespaces"}, "pods, apps.example.com, *.batch", List{"pods", "apps.example.com", "*.batch"}},
+		{"LABELS_RESOURCES", "Labels.Resources", List{"pods", "namespaces"}, "pods[team in (a,b),!x], apps.example.com, *.batch", List{"pods[team in (a,b),!x]", "apps.example.com", "*.batch"}},
 		{"ANNOTATIONS_ENABLED", "Annotations.Enabled", false, "true", true},
 		{"ANNOTATIONS_FILTERS", "Annotations.Filters", patterns(`.*`), "owner\ncost-center", patterns(`owner`, `cost-center`)},
 		{"ANNOTATIONS_EXCLUDE", "Annotations.Exclude", patterns(`^kubectl\.kubernetes\.io/last-applied-configuration$`), "", Patterns(nil)},
 		{"ANNOTATIONS_RESOURCES", "Annotations.Resources", List{"pods", "namespaces"}, "nodes", List{"nodes"}},
 		{"NAMESPACES", "Namespaces", List(nil), "production,staging", List{"production", "staging"}},
 		{"NAMESPACES_EXCLUDE", "NamespacesExclude", List(nil), "kube-system", List{"kube-system"}},
+		{"LABEL_SELECTOR", "LabelSelector", Selector{}, "team in (a, b),!test", selected(t, "team in (a,b),!test")},
+		{"NAMESPACE_SELECTOR", "NamespaceSelector", Selector{}, "a!=b", selected(t, "a!=b")},
+		{"OWNER_LABELS", "OwnerLabels", false, "true", true},
+		{"INHERIT_NAMESPACE_LABELS", "InheritNamespaceLabels", Patterns(nil), "^team$,cost", patterns(`^team$`, `cost`)},
+		{"INHERITED_LABEL", "InheritedLabel", "", "inherited", "inherited"},
+		{"RENAME", "Rename", Renames(nil), "team.example.com/owner=owner, Team=team", Renames{{"team.example.com/owner", "owner"}, {"Team", "team"}}},
+		{"LOWERCASE_VALUES", "LowercaseValues", Patterns(nil), "^team$", patterns(`^team$`)},
 		{"PRESET", "Preset", PresetCloudZero, "mimir", PresetMimir},
 		{"SERIES", "Series", FormCloudZero, "cloudzero", FormCloudZero},
 		{"MAX_LABELS_PER_SERIES", "MaxLabelsPerSeries", 0, "8", 8},
@@ -301,7 +318,7 @@ func TestFlags(t *testing.T) {
 		t.Errorf("%v, %+v", err, cfg)
 	}
 	_, err = Load(false, append(resources("*"), Flag{"namespaces", "NAMESPACES", "shop"}, Flag{"destination", "DESTINATION", "here"})...)
-	want := `--resources="*": name the kinds, or whole groups such as *.apps; want a list of plural, plural.group or *.group, such as pods or deployments.apps, at least one while labels are enabled
+	want := `--resources="*": name the kinds, or whole groups such as *.apps; want a list of plural, plural.group or *.group, such as pods or deployments.apps, each with a label selector in brackets if need be: pods[team in (a,b)], at least one while labels are enabled
 --destination="here"; ` + wantURL + `
 --namespaces and LABELSTREAM_NAMESPACES_EXCLUDE both name "shop"; want it in one of them`
 	if err == nil || err.Error() != want {

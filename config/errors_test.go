@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package config
 
 import (
@@ -12,7 +14,7 @@ import (
 // What the errors of several cases end in.
 const (
 	wantPatterns  = "want a list of Go regular expressions, at least one while labels are enabled"
-	wantResources = "want a list of plural, plural.group or *.group, such as pods or deployments.apps, at least one while labels are enabled"
+	wantResources = "want a list of plural, plural.group or *.group, such as pods or deployments.apps, each with a label selector in brackets if need be: pods[team in (a,b)], at least one while labels are enabled"
 	wantNames     = "want a list of namespace names"
 	wantPairs     = "want a list of name=value, each name once and without a leading __, no value empty; with NAMES=underscore, names of letters, digits and _, no digit first"
 	wantURL       = "want an absolute http or https URL, such as https://collector.example.com/api/v1/write"
@@ -43,13 +45,13 @@ func TestLoadRefuses(t *testing.T) {
 			`LABELS_RESOURCES=".apps"; ` + wantResources,
 			`LABELS_RESOURCES="pods": is there twice; ` + wantResources,
 		}},
-		{"LABELS_RESOURCES", "pods=[*],nodes=[app,team],*=[*],pods=app,pods[app],pods:app", []string{
+		{"LABELS_RESOURCES", "pods=[*],nodes=[app,team],*=[*],pods=app,pods[team in a],pods[app,pods:app", []string{
 			`LABELS_RESOURCES="pods=[*]": keys go to LABELSTREAM_LABELS_FILTERS; ` + wantResources,
 			`LABELS_RESOURCES="nodes=[app,team]": keys go to LABELSTREAM_LABELS_FILTERS; ` + wantResources,
 			`LABELS_RESOURCES="*=[*]": keys go to LABELSTREAM_LABELS_FILTERS; ` + wantResources,
 			`LABELS_RESOURCES="pods=app": keys go to LABELSTREAM_LABELS_FILTERS; ` + wantResources,
-			`LABELS_RESOURCES="pods[app]": keys go to LABELSTREAM_LABELS_FILTERS; ` + wantResources,
-			`LABELS_RESOURCES="pods:app": keys go to LABELSTREAM_LABELS_FILTERS; ` + wantResources,
+			`LABELS_RESOURCES="pods[team in a]": unable to parse requirement: found 'a' expected: '('; ` + wantResources,
+			`LABELS_RESOURCES="pods[app,pods:app": keys go to LABELSTREAM_LABELS_FILTERS; ` + wantResources,
 		}},
 		{"ANNOTATIONS_RESOURCES", "pods(owner", []string{
 			`ANNOTATIONS_RESOURCES="pods(owner": keys go to LABELSTREAM_ANNOTATIONS_FILTERS; ` + strings.ReplaceAll(wantResources, "labels", "annotations"),
@@ -69,6 +71,13 @@ func TestLoadRefuses(t *testing.T) {
 			`EXTERNAL_LABELS="e=\xff": is not UTF-8; ` + wantPairs,
 			`EXTERNAL_LABELS="\"f=5": has a name with a quote or a space; ` + wantPairs,
 		}},
+		{"RENAME", "a=b,a=c,d,e=e", []string{
+			`RENAME="a=c": has a name that was given before; want a list of key=key, each key renamed once`,
+			`RENAME="d": is not name=value; want a list of key=key, each key renamed once`,
+			`RENAME="e=e": changes nothing; want a list of key=key, each key renamed once`,
+		}},
+		{"NAMESPACE_SELECTOR", "a in b", []string{`NAMESPACE_SELECTOR="a in b": unable to parse requirement: found 'b' expected: '('; want a label selector, such as tenant!=internal`}},
+		{"INHERITED_LABEL", "a b", []string{`INHERITED_LABEL="a b"; want a label's key`}},
 		{"NAMES", "Raw", []string{`NAMES="Raw"; want raw or underscore`}},
 		{"UNSAFE_VALUES", "", []string{`UNSAFE_VALUES=""; want drop or keep`}},
 		{"VALUE_MAX_BYTES", "15", []string{`VALUE_MAX_BYTES="15"; want a whole number from 16 to 262144`}},

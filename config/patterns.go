@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package config
 
 import (
@@ -33,6 +35,9 @@ func (p Patterns) first(key string) int {
 	return first
 }
 
+// Match reports whether any of the patterns matches somewhere in a key.
+func (p Patterns) Match(key string) bool { return p.first(key) >= 0 }
+
 // Unmatched returns the patterns of what is enabled that have matched no key so far,
 // by their variable. It leaves out the defaults.
 func (c *Config) Unmatched() map[string][]string {
@@ -43,6 +48,7 @@ func (c *Config) Unmatched() map[string][]string {
 	if c.Annotations.Enabled {
 		env.Annotations = annotationSource(c.Annotations)
 	}
+	env.Config.InheritNamespaceLabels, env.Config.LowercaseValues = c.InheritNamespaceLabels, c.LowercaseValues
 	unmatched := make(map[string][]string)
 	for _, s := range settingsOf(&env) {
 		patterns, _ := s.value.Interface().(Patterns)

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package config
 
 import (
@@ -26,6 +28,12 @@ func checkTogether(cfg *Config, dryRun bool, v *validation) {
 	}
 	if cfg.Series == FormKubeStateMetrics {
 		cfg.useKubeStateMetrics(v)
+	}
+	if cfg.OwnerLabels {
+		cfg.Labels.Added = []string{OwnerKind, OwnerName, WorkloadKind, WorkloadName}
+	}
+	if cfg.InheritedLabel != "" {
+		cfg.Labels.Added = append(cfg.Labels.Added, cfg.InheritedLabel)
 	}
 	if cfg.Names == NamesUnderscore {
 		checkClassicLabels(cfg.ExternalLabels, v)

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package docs has no code. Its tests check what the documents say of the
 // program, and of each other.
 package docs

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package emitter delivers records to the destination by remote_write: a
 // bounded queue, batches, their encoding, and the attempts until each batch is
 // accepted or refused.

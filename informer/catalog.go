@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package informer reads the metadata of a cluster's objects through shared
 // informers whose lists are streamed, so that no list is ever held in memory.
 package informer
@@ -30,6 +32,8 @@ type Kind struct {
 	GVK schema.GroupVersionKind
 	// Watchable says that the server lets the resource be watched.
 	Watchable bool
+	// Selector is a label selector that is valid; where it is "", all objects are read.
+	Selector string
 }
 
 // Scope limits a list to a namespace or to one object; empty fields mean all.
@@ -142,18 +146,30 @@ func (c *Catalog) Kinds(cfg *config.Config) ([]*Kind, []error) {
 		if !source.Enabled {
 			return
 		}
-		for _, name := range source.Resources {
+		for _, item := range source.Resources {
+			name, selector := config.SplitResource(item)
 			resources, err := c.resolve(name)
 			if err != nil {
 				errs = append(errs, fmt.Errorf("%s: %q: %w", variable, name, err))
 			}
 			for _, gr := range resources {
-				mark(&c.kind(gr, &kinds, cfg.Series).Kind)
+				k := c.kind(gr, &kinds, cfg.Series)
+				if k.HasSeries() && k.Selector != selector {
+					errs = append(errs, fmt.Errorf("%s: %q: %s is selected in another way, too; want one selector for it, also in the other setting of resources", variable, item, gr))
+				}
+				k.Selector = selector
+				mark(&k.Kind)
 			}
 		}
 	}
-	resolve(&cfg.Labels, "LABELSTREAM_LABELS_RESOURCES", func(k *record.Kind) { k.Labels = true })
+	resolve(&cfg.Labels, "LABELSTREAM_LABELS_RESOURCES", func(k *record.Kind) {
+		k.Labels = true
+		k.Owners = cfg.OwnerLabels && cfg.Series == config.FormKubeStateMetrics && slices.Contains(withOwners, k.Resource)
+	})
 	resolve(&cfg.Annotations, "LABELSTREAM_ANNOTATIONS_RESOURCES", func(k *record.Kind) { k.Annotations = true })
+	if _, ok := c.resources[namespacesResource]; ok && cfg.ReadsNamespaces() {
+		c.kind(namespacesResource, &kinds, cfg.Series)
+	}
 	return kinds, errs
 }
 
@@ -162,7 +178,10 @@ func chosenNames(cfg *config.Config) []string {
 	var names []string
 	for _, source := range []*config.LabelSource{&cfg.Labels, &cfg.Annotations} {
 		if source.Enabled {
-			names = append(names, source.Resources...)
+			for _, item := range source.Resources {
+				name, _ := config.SplitResource(item)
+				names = append(names, name)
+			}
 		}
 	}
 	return names

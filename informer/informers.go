@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package informer
 
 import (
@@ -64,6 +66,9 @@ type Options struct {
 	// ReviewTime is how long a list waits before it is read where reviews tell of
 	// changes: as long as an API server may hold a write; 0 means 30 seconds.
 	ReviewTime time.Duration
+	// ParentDelay is how long after a change of a namespace, or of a job, what takes from
+	// it is listed again: once for all changes meanwhile; 0 means 30 seconds.
+	ParentDelay time.Duration
 	// Rediscover, if set, is called when the server does not find a kind's
 	// resource. It must not block. [Informers.Add] takes what is found.
 	Rediscover func()
@@ -108,6 +113,8 @@ type Informers struct {
 	// chosen are the namespaces that are read where they are too many to be read
 	// one by one, else nil.
 	chosen map[string]bool
+	// namespaces and jobs are what others take something from, nil where they do not.
+	namespaces, jobs *parents
 	// ctx ends with Run.
 	ctx     context.Context
 	stop    context.CancelFunc
@@ -128,16 +135,34 @@ type kindState struct {
 	sources []*Source
 	// records counts those that were handed over.
 	records map[reason]prometheus.Counter
+	// selector selects the objects that are sent.
+	selector config.Selector
+	// gives is what others take from the kind, nil where they take nothing.
+	gives *parents
 	// mu is held while builder builds a record, until it has been handed over.
 	mu      sync.Mutex
-	builder *record.Builder
+	builder builder
 	// reviewMu and reviewer are the same for reviews, which do not wait.
 	reviewMu sync.Mutex
-	reviewer *record.Builder
+	reviewer builder
 	// old has the series of a review's old object.
 	old []byte
 	// told has what the log has said of the kind.
 	told [len(limits)]atomic.Bool
+}
+
+// builder builds the records of a kind.
+type builder struct {
+	*record.Builder
+	*record.Enricher
+}
+
+func (in *Informers) newBuilder(kind *Kind) builder {
+	var above record.Parents
+	if in.jobs != nil && kind.GVR.GroupResource() == podsResource {
+		above = in.jobs
+	}
+	return builder{record.NewBuilder(&kind.Kind, in.cfg, in.keys), record.NewEnricher(in.cfg, above)}
 }
 
 // New returns informers without a kind.
@@ -146,6 +171,7 @@ func New(client rest.Interface, cfg *config.Config, sink Sink, options Options,
 ) *Informers {
 	options.IdleTimeout = cmp.Or(options.IdleTimeout, time.Minute)
 	options.FinalAfter = cmp.Or(options.FinalAfter, 30*time.Second)
+	options.ParentDelay = cmp.Or(options.ParentDelay, 30*time.Second)
 	options.ReviewTime = cmp.Or(options.ReviewTime, 30*time.Second)
 	if options.Once {
 		options.ResyncInterval = 0
@@ -169,9 +195,10 @@ func New(client rest.Interface, cfg *config.Config, sink Sink, options Options,
 			in.chosen[namespace] = true
 		}
 	}
+	in.addParents(registerer)
 	in.ctx, in.stop = context.WithCancel(context.Background())
 	for range listsInFlight {
-		in.slots <- decode.NewListDecoder()
+		in.slots <- decode.NewListDecoder(cfg.OwnerLabels)
 	}
 	registerer.MustRegister(collector{in})
 	return in
@@ -201,7 +228,7 @@ func (in *Informers) Add(kinds []*Kind) {
 func (in *Informers) add(kind *Kind) {
 	k := &kindState{
 		Kind: kind, records: make(map[reason]prometheus.Counter),
-		builder: record.NewBuilder(&kind.Kind, in.cfg, in.keys), reviewer: record.NewBuilder(&kind.Kind, in.cfg, in.keys),
+		selector: in.cfg.LabelSelector.With(kind.Selector), gives: in.given(kind), builder: in.newBuilder(kind), reviewer: in.newBuilder(kind),
 	}
 	// What there can be is there from the beginning.
 	for why, source := range in.options.recordSources() {
@@ -212,8 +239,56 @@ func (in *Informers) add(kind *Kind) {
 		s := in.newSource(k, scope)
 		k.sources = append(k.sources, s)
 		in.sources = append(in.sources, s)
+		if k.gives != nil {
+			k.gives.await(s)
+		}
+	}
+	for _, s := range k.sources {
 		if in.begun {
 			in.running.Go(s.run)
+		}
+	}
+}
+
+// addParents makes what the settings need of parents.
+func (in *Informers) addParents(registerer prometheus.Registerer) {
+	if in.cfg.ReadsNamespaces() {
+		in.namespaces = newParents(parent{unselected: !in.cfg.NamespaceSelector.Empty()}, in.options.ParentDelay,
+			func() { in.requestLists(func(k *kindState) bool { return k.Namespaced }) }, in.log.WithField("kind", "namespaces"))
+		in.namespaces.register("namespaces", registerer)
+	}
+	if in.cfg.OwnerLabels {
+		in.jobs = newParents(parent{}, in.options.ParentDelay,
+			func() { in.requestLists(func(k *kindState) bool { return k.GVR.GroupResource() == podsResource }) }, in.log.WithField("kind", "jobs.batch"))
+		in.jobs.register("jobs.batch", registerer)
+	}
+}
+
+// given is what others take from a kind, nil where they take nothing.
+func (in *Informers) given(kind *Kind) *parents {
+	switch kind.GVR.GroupResource() {
+	case namespacesResource:
+		return in.namespaces
+	case jobsResource:
+		return in.jobs
+	}
+	return nil
+}
+
+// reads reports whether a resource is read.
+func (in *Informers) reads(resource schema.GroupResource) bool {
+	in.mu.RLock()
+	defer in.mu.RUnlock()
+	return in.kinds[resource] != nil
+}
+
+// requestLists lists kinds again, each once.
+func (in *Informers) requestLists(of func(*kindState) bool) {
+	in.mu.RLock()
+	defer in.mu.RUnlock()
+	for _, s := range in.sources {
+		if of(s.kind) {
+			s.requestList()
 		}
 	}
 }
@@ -233,23 +308,26 @@ func (in *Informers) newSource(k *kindState, scope Scope) *Source {
 		log = log.WithField("namespace", scope.String())
 	}
 	s := &Source{
-		in:        in,
-		kind:      k,
-		scope:     scope,
-		log:       log,
-		listing:   outage.New(log, "Cannot list", "Listing again"),
-		watching:  outage.New(log, "Cannot watch", "Watching again"),
-		requested: make(chan struct{}, 1),
-		next:      reasonFirst,
+		in:       in,
+		kind:     k,
+		scope:    scope,
+		log:      log,
+		listing:  outage.New(log, "Cannot list", "Listing again"),
+		watching: outage.New(log, "Cannot watch", "Watching again"),
+		next:     reasonFirst,
 	}
 	s.informer = in.informer(s)
 	s.path, s.params = location(k.Kind, scope)
+	if k.gives == nil && !k.selector.Empty() {
+		s.params["labelSelector"] = k.selector.String()
+	}
 	s.ctx, s.stop = context.WithCancel(in.ctx)
 	s.status.changed = in.changed
 	s.status.status = Status{Resource: k.Resource, Namespace: scope.String(), Total: -1}
 	if !in.options.Once {
 		s.ledger = ledger.New()
 		s.observe = func(r *record.Record) bool { return s.ledger.Observe(r.Key, r.Hash()) }
+		s.drop = func(r *record.Record) bool { return s.ledger.Drop(r.Key) }
 		s.forget = func(r *record.Record) bool { return s.ledger.Delete(r.Key) }
 		s.end = func(r *record.Record) bool { s.ledger.Delete(r.Key); return true }
 		s.write = func(r *record.Record) bool { return s.ledger.Write(r.Key, r.Hash()) }
@@ -367,6 +445,7 @@ func (in *Informers) Alive(now time.Time, queueFull bool) error {
 
 // location is the path of a kind's list and its parameters.
 func location(kind *Kind, scope Scope) (path string, params map[string]string) {
+	params = make(map[string]string)
 	path = "/apis/" + kind.GVR.Group + "/" + kind.GVR.Version
 	if kind.GVR.Group == "" {
 		path = "/api/" + kind.GVR.Version
@@ -375,7 +454,7 @@ func location(kind *Kind, scope Scope) (path string, params map[string]string) {
 		path += "/namespaces/" + scope.Namespace
 	}
 	if scope.Name != "" {
-		params = map[string]string{"fieldSelector": "metadata.name=" + scope.Name}
+		params["fieldSelector"] = "metadata.name=" + scope.Name
 	}
 	return path + "/" + kind.GVR.Resource, params
 }

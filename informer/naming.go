@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package informer
 
 import (
@@ -88,6 +90,10 @@ var kubeStateMetricsLabels = map[string]string{"jobs.batch": "job_name", "endpoi
 
 // withUID are the resources whose series have a label "uid" in kube-state-metrics.
 var withUID = []string{"pods", "serviceaccounts", "services"}
+
+// withOwners are the resources whose owners kube-state-metrics has in the form of
+// kube_pod_owner.
+var withOwners = []string{"pods", "replicasets.apps", "replicationcontrollers", "jobs.batch"}
 
 // notInLabelName is what the classic Prometheus label name does not allow.
 var notInLabelName = regexp.MustCompile(`[^a-zA-Z0-9_]`)

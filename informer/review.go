@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package informer
 
 import (
@@ -85,34 +87,60 @@ func (s *Source) chooses(o *record.Object) bool {
 	return s.kind.NameLabel != namespaceLabel || s.in.chosen[string(o.Name)]
 }
 
+// reviewed is what a review shows of an object that is selected, or was until now: then
+// that is its end. before is what it was, where its old series must be ended. shown is nil
+// where nothing is to be sent.
+func (s *Source) reviewed(c *Change) (shown, before *record.Object, ends bool) {
+	if c.Old != nil && (s.in.cfg.StaleMarkers || !s.kind.selector.Empty()) {
+		if before = c.Old(); !s.selects(before, true) {
+			before = nil
+		}
+	}
+	switch {
+	case s.selects(c.Object, true):
+		if !s.in.cfg.StaleMarkers {
+			before = nil
+		}
+		return c.Object, before, c.Deleted
+	case before != nil:
+		return before, nil, true
+	}
+	return nil, nil, false
+}
+
 func (s *Source) review(c *Change, queue Queue) ReviewOutcome {
 	k := s.kind
 	k.reviewMu.Lock()
 	defer k.reviewMu.Unlock()
+	s.give(&k.reviewer, c.Object, c.Deleted)
+	if !k.HasSeries() {
+		return NotChosen
+	}
+	shown, before, ends := s.reviewed(c)
+	if shown == nil {
+		return Excluded
+	}
 	k.old = k.old[:0]
-	if c.Old != nil && s.in.cfg.StaleMarkers {
-		if r, ok := k.reviewer.Build(c.Old()); ok {
+	if before != nil {
+		if r, ok := k.reviewer.Build(s.enrich(&k.reviewer, before)); ok {
 			k.old = append(k.old, r.Series...)
 		}
 		k.reviewer.TakeDrops()
 	}
-	r, ok := k.reviewer.Build(c.Object)
-	s.dropped(k.reviewer.TakeDrops(), c.Object)
+	r, ok := k.reviewer.Build(s.enrich(&k.reviewer, shown))
+	s.dropped(k.reviewer.TakeDrops(), shown)
 	if !ok {
 		return Excluded
 	}
 	r.End(k.old)
 	want := s.write
-	if c.Deleted {
+	if ends {
 		// The time of its last sample is when it was last there.
 		r.Deleted, want = true, s.end
 	}
 	switch sent, room := queue.TryPut(r, want); {
 	case !room:
-		select {
-		case s.requested <- struct{}{}:
-		default:
-		}
+		s.requestList()
 		return NoRoom
 	case !sent:
 		return Unchanged

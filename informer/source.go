@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package informer
 
 import (
@@ -9,6 +11,7 @@ import (
 	"math/rand/v2"
 	"runtime/debug"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -56,7 +59,8 @@ const (
 	reasonRelist reason = "relist"
 	// reasonResync is that it is time to send all again.
 	reasonResync reason = "resync"
-	// reasonRequested is that there was no room for the record of a review.
+	// reasonRequested is that there was no room for the record of a review, or that a
+	// parent of the objects has changed.
 	reasonRequested reason = "requested"
 
 	reasonWatch  reason = "watch"
@@ -77,14 +81,16 @@ type Source struct {
 	// listing and watching are the failures of lists and watches.
 	listing, watching *outage.Outage
 
-	// ledger is what was sent, and observe and forget are what a sink asks it; nil
+	// ledger is what was sent, and observe, forget and drop are what a sink asks it; nil
 	// where all that is read is sent.
-	ledger          *ledger.Ledger
-	observe, forget func(*record.Record) bool
+	ledger                *ledger.Ledger
+	observe, forget, drop func(*record.Record) bool
 	// write and end are what a queue asks for a review.
 	write, end func(*record.Record) bool
-	// requested holds one request to list again.
-	requested chan struct{}
+	// requested says that the kind must be listed again, and following ends what it
+	// does between two lists.
+	requested atomic.Bool
+	following atomic.Pointer[context.CancelCauseFunc]
 
 	// ctx ends with Run, or when the kind is served differently.
 	ctx      context.Context
@@ -129,6 +135,9 @@ func keepTrace() {
 // list reads all objects once and returns the version of the first page. The
 // error is the context's.
 func (s *Source) list(ctx context.Context) (version string, err error) {
+	if err := s.awaitParents(ctx); err != nil {
+		return "", err
+	}
 	l := s.beginList()
 	if s.in.options.reviews() {
 		// What was shown before can be read then, or never will be; what is shown
@@ -144,6 +153,20 @@ func (s *Source) list(ctx context.Context) (version string, err error) {
 	return l.version, nil
 }
 
+// awaitParents waits until it is known what the kind's objects take from others, or
+// that this cannot be known. The error is the context's.
+func (s *Source) awaitParents(ctx context.Context) error {
+	if s.kind.Namespaced && s.in.namespaces != nil && s.in.reads(namespacesResource) {
+		if err := s.in.namespaces.wait(ctx); err != nil {
+			return err
+		}
+	}
+	if s.kind.GVR.GroupResource() == podsResource && s.in.jobs != nil && s.in.reads(jobsResource) {
+		return s.in.jobs.wait(ctx)
+	}
+	return nil
+}
+
 // beginList notes why there is a list, and when the next that sends all is due.
 func (s *Source) beginList() *list {
 	now := time.Now()
@@ -157,12 +180,12 @@ func (s *Source) beginList() *list {
 		// receivers let series go stale after a fixed time.
 		s.due = now.Add(interval - rand.N(interval/10+1))
 	}
-	select {
-	case <-s.requested:
-	default:
-	}
+	s.requested.Store(false)
 	if s.ledger != nil {
 		s.ledger.BeginList(why == reasonResync)
+	}
+	if s.kind.gives != nil {
+		s.kind.gives.beginList(s)
 	}
 	s.status.progress(func(st *Status) { st.Read, st.Excluded, st.Total = 0, 0, -1 })
 	return &list{
@@ -177,6 +200,10 @@ func (s *Source) endList(l *list) {
 	vanished := 0
 	if s.ledger != nil {
 		vanished = s.ledger.EndList()
+	}
+	if s.kind.gives != nil {
+		s.kind.gives.endList(s)
+		s.kind.gives.settle(s)
 	}
 	s.status.update(func(st *Status) {
 		st.Synced, st.Current, st.Listed, st.Took, st.Err, st.Final = true, now, now, now.Sub(l.began), nil, false
@@ -317,11 +344,11 @@ func (l *list) deliver(ctx context.Context, o *decode.Object) error {
 	switch {
 	case err != nil:
 		return err
-	case excluded:
-		l.excluded++
 	case sent:
 		l.sent++
 		l.records.Inc()
+	case excluded:
+		l.excluded++
 	}
 	l.ordered = l.ordered && bytes.Compare(l.name, l.last) > 0
 	l.name, l.last = l.last, l.name
@@ -332,7 +359,8 @@ func (l *list) deliver(ctx context.Context, o *decode.Object) error {
 }
 
 // put builds one object's record and hands it over, if the ledger lets it be
-// sent. It waits as long as the sink does.
+// sent. It waits as long as the sink does. Of an object that is not selected any more,
+// the last record is sent.
 func (s *Source) put(ctx context.Context, o *record.Object, deleted bool) (excluded, sent bool, err error) {
 	if !s.chooses(o) {
 		return true, false, nil
@@ -340,6 +368,13 @@ func (s *Source) put(ctx context.Context, o *record.Object, deleted bool) (exclu
 	k := s.kind
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	s.give(&k.builder, o, deleted)
+	// The API server selects the objects of other kinds.
+	isSelected := s.selects(o, k.gives != nil)
+	if !k.HasSeries() || !isSelected && s.ledger == nil {
+		return true, false, nil
+	}
+	o = s.enrich(&k.builder, o)
 	r, ok := k.builder.Build(o)
 	drops := k.builder.TakeDrops()
 	s.dropped(drops, o)
@@ -355,7 +390,10 @@ func (s *Source) put(ctx context.Context, o *record.Object, deleted bool) (exclu
 		observe(o, r, drops)
 	}
 	want := s.observe
-	if deleted {
+	switch {
+	case !isSelected:
+		r.Deleted, want = true, s.drop
+	case deleted:
 		r.Deleted, want = true, s.forget
 	}
 	sent, err = s.in.sink.Put(ctx, r, want)
@@ -363,7 +401,7 @@ func (s *Source) put(ctx context.Context, o *record.Object, deleted bool) (exclu
 		// A sink that is closed takes nothing more; what closed it ends ctx too.
 		<-ctx.Done()
 	}
-	return false, sent, err
+	return !isSelected, sent, err
 }
 
 // count publishes what an attempt to read a page has come to.
@@ -413,6 +451,9 @@ func (l *list) retry(ctx context.Context, err error) error {
 		st.Err, st.Final = described, final
 		st.Synced = st.Synced && !(missing && final)
 	})
+	if final && s.kind.gives != nil {
+		s.kind.gives.settle(s)
+	}
 	if missing && s.in.options.Rediscover != nil {
 		s.in.options.Rediscover()
 	}
@@ -470,17 +511,35 @@ func (s *Source) follow(ctx context.Context, version string) error {
 		ctx, cancel = context.WithDeadlineCause(ctx, s.due, errResync)
 		defer cancel()
 	}
+	ctx, interrupt := context.WithCancelCause(ctx)
+	defer interrupt(nil)
+	s.following.Store(&interrupt)
+	if s.requested.Load() {
+		interrupt(errRequested)
+	}
+	err := s.followUntil(ctx, version)
+	if errors.Is(err, errRequested) {
+		s.next = reasonRequested
+	}
+	return err
+}
+
+// followUntil follows until ctx ends, or the watch cannot go on.
+func (s *Source) followUntil(ctx context.Context, version string) error {
 	if s.in.options.watches() {
 		w := &watcher{source: s, version: version}
 		defer func() { s.reached = w.version }()
 		return w.run(ctx)
 	}
-	select {
-	case <-s.requested:
-		s.next = reasonRequested
-		return errRequested
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	<-ctx.Done()
+	return context.Cause(ctx)
+}
+
+// requestList lists the kind again, as soon as it is not being listed.
+func (s *Source) requestList() {
+	s.requested.Store(true)
+	if interrupt := s.following.Load(); interrupt != nil {
+		(*interrupt)(errRequested)
 	}
 }
 
@@ -550,7 +609,7 @@ func (w *watcher) watch(ctx context.Context) error {
 	}
 	defer s.status.progress(func(st *Status) { st.Watching = false })
 	began := time.Now()
-	seen, err := w.events(attempt, decode.NewWatchDecoder(b))
+	seen, err := w.events(attempt, decode.NewWatchDecoder(b, s.in.cfg.OwnerLabels))
 	lasted := time.Since(began)
 	s.log.WithError(causeOf(attempt, err)).WithField("after", readable(lasted)).Debug("The watch has ended")
 	switch {

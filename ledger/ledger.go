@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package ledger remembers what was last sent of each object, so that only what
 // is new is sent. It does no I/O and has no clock.
 package ledger
@@ -88,6 +90,19 @@ func (l *Ledger) Delete(key uint64) (known bool) {
 		e.state = written | used
 	}
 	return known
+}
+
+// Drop forgets an object that is there and not to be sent any more. It reports whether the
+// object was known.
+func (l *Ledger) Drop(key uint64) (known bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e := l.entries.find(key)
+	if l.closed || e == nil || e.state&(seen|written) == written {
+		return false
+	}
+	l.entries.remove(key)
+	return true
 }
 
 // BeginList begins a list of all objects, before its first page is asked for.

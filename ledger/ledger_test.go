@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package ledger
 
 import (
@@ -52,6 +54,8 @@ func run(t *testing.T, l *Ledger, steps []step) {
 			got = l.Write(key, hash)
 		case "delete":
 			got = l.Delete(key)
+		case "drop":
+			got = l.Drop(key)
 		case "begin":
 			l.BeginList(false)
 		case "begin-all":
@@ -82,6 +86,10 @@ func TestLedger(t *testing.T) {
 			{"begin", nil}, {"observe 1 1", true}, {"end", 0},
 			{"delete 1", true}, {"delete 1", false}, {"delete 2", false}, {"len", 0},
 			{"observe 1 1", true}, {"len", 1},
+		},
+		"what is dropped leaves nothing in a list": {
+			{"begin", nil}, {"observe 1 1", true}, {"observe 2 1", true}, {"end", 0},
+			{"begin", nil}, {"drop 1", true}, {"drop 1", false}, {"drop 3", false}, {"len", 1}, {"delete 2", true}, {"drop 2", false}, {"observe 1 1", true}, {"end", 0},
 		},
 		"a list forgets what it does not show": {
 			{"begin", nil}, {"observe 1 1", true}, {"observe 2 1", true}, {"observe 3 1", true}, {"end", 0},

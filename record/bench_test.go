@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package record
 
 import (
@@ -118,6 +120,32 @@ func BenchmarkBuild(b *testing.B) {
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
 				builder.Build(bench.pods[i%len(bench.pods)])
+			}
+		})
+	}
+}
+
+// BenchmarkEnrich is what each setting adds to BenchmarkBuild/alike.
+func BenchmarkEnrich(b *testing.B) {
+	pods, tenant := workloads(), labels("tenant", "a")
+	for i, pod := range pods {
+		pod.Owners = []Owner{owner("ReplicaSet", fmt.Sprintf("checkout-api-7d9f8c6b5%d", i/10), true)}
+	}
+	for name, change := range map[string]func(*config.Config){
+		"owners":    withOwners,
+		"inherited": func(cfg *config.Config) { cfg.InheritNamespaceLabels = patterns("tenant") },
+		"renamed":   func(cfg *config.Config) { cfg.Rename = config.Renames{{From: "team", To: "owner"}} },
+	} {
+		b.Run(name, func(b *testing.B) {
+			cfg := testConfig(change)
+			e, builder := NewEnricher(cfg, nil), NewBuilder(only(podKind, true, false), cfg, nil)
+			inherited := tenant
+			if len(cfg.InheritNamespaceLabels) == 0 {
+				inherited = nil
+			}
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				builder.Build(e.Enrich(pods[i%len(pods)], inherited))
 			}
 		})
 	}

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package record
 
 import (
@@ -12,6 +14,15 @@ import (
 type Object struct {
 	Namespace, Name, UID []byte
 	Labels, Annotations  []KeyValue
+	// Owners are the owner references, where they are read.
+	Owners []Owner
+}
+
+// Owner is an owner reference.
+type Owner struct {
+	Kind, Name []byte
+	// IsController says that the owner has made the object, and manages it.
+	IsController bool
 }
 
 // KeyValue is one label or annotation of an object.
@@ -48,7 +59,7 @@ type Builder struct {
 	maxBytes   int
 	dropUnsafe bool
 
-	labels, annotations series
+	labels, annotations, owners series
 
 	record Record
 	drops  Drops
@@ -81,6 +92,7 @@ func NewBuilder(kind *Kind, cfg *config.Config, keys *Keys) *Builder {
 		dropUnsafe:  cfg.UnsafeValues != config.UnsafeValuesKeep,
 		labels:      newSeries(kind, cfg, "_labels", newLabelNames(cfg, &cfg.Labels, keys)),
 		annotations: newSeries(kind, cfg, "_annotations", newLabelNames(cfg, &cfg.Annotations, keys)),
+		owners:      newSeries(kind, cfg, "_owner", labelNames{prefix: "owner_"}),
 		id:          []byte(kind.Resource + "\x00"),
 		idStart:     len(kind.Resource) + 1,
 	}
@@ -121,6 +133,9 @@ func (b *Builder) Build(o *Object) (*Record, bool) {
 	}
 	if b.kind.Annotations {
 		b.add(&b.annotations, o, o.Annotations)
+	}
+	if b.kind.Owners {
+		b.addOwners(o)
 	}
 	return &b.record, true
 }

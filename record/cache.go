@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package record
 
 // maxIndexes bounds what is remembered by index. Few objects have as many labels.

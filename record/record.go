@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package record turns an object's metadata into the series that are sent for
 // it. It is pure: no I/O, no clock, no Kubernetes API machinery.
 package record
@@ -25,9 +27,13 @@ type Kind struct {
 	Namespaced bool
 	// UID says that there is a label "uid", too.
 	UID bool
-	// Labels and Annotations tell which of the two series the kind has.
-	Labels, Annotations bool
+	// Labels, Annotations and Owners tell which series the kind has.
+	Labels, Annotations, Owners bool
 }
+
+// HasSeries reports whether the kind is sent. One that is not may be read all the same,
+// for what other kinds take from it.
+func (k *Kind) HasSeries() bool { return k.Labels || k.Annotations }
 
 // Record is the identity of one object and its series. A Record handed to a
 // function is valid only until that function returns, unless it says otherwise: its

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package webhook
 
 import (
@@ -42,16 +44,19 @@ var (
 //	415  another Content-Type than application/json, or an encoding
 //	503  no room beside the reviews that are being read
 type Handler struct {
-	path     []byte
-	target   Target
+	path   []byte
+	target Target
+	// owners says whether owner references are wanted.
+	owners   bool
 	metrics  *metrics
 	inFlight atomic.Int64
 	buffered atomic.Int64
 }
 
-// NewHandler returns a handler for POST requests to the path.
-func NewHandler(path string, target Target, registerer prometheus.Registerer) *Handler {
-	h := &Handler{path: []byte(path), target: target}
+// NewHandler returns a handler for POST requests to the path. owners says whether the
+// target wants owner references.
+func NewHandler(path string, target Target, owners bool, registerer prometheus.Registerer) *Handler {
+	h := &Handler{path: []byte(path), target: target, owners: owners}
 	h.metrics = newMetrics(registerer, &h.inFlight, &h.buffered)
 	return h
 }
@@ -118,6 +123,9 @@ func (h *Handler) reserve(n int64) bool {
 func (h *Handler) review(r *request) (kind string, outcome Outcome, err error) {
 	if outcome := r.skip(); outcome != "" {
 		return "", outcome, nil
+	}
+	if !h.owners {
+		r.object.owners, r.oldObject.owners = nil, nil
 	}
 	held := r.cost()
 	if !h.reserve(held) {

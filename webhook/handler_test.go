@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package webhook
 
 import (
@@ -44,6 +46,9 @@ func (f *fakeTarget) Review(c *Change) (kind string, outcome Outcome) {
 	}
 	o := c.Object
 	text := fmt.Sprintf("%s/%s %s/%s %s %s", c.Group, c.Resource, o.Namespace, o.Name, o.Labels, o.Annotations)
+	for _, owner := range o.Owners {
+		text += fmt.Sprintf(" of %s %s %t", owner.Kind, owner.Name, owner.IsController)
+	}
 	if c.Deleted {
 		text += " deleted"
 	}
@@ -68,7 +73,7 @@ type handlerBench struct {
 
 func newBench() *handlerBench {
 	b := &handlerBench{target: &fakeTarget{outcome: Sent}, registry: prometheus.NewRegistry()}
-	b.Handler = NewHandler("/validate", b.target, b.registry)
+	b.Handler = NewHandler("/validate", b.target, true, b.registry)
 	return b
 }
 
@@ -133,6 +138,9 @@ func TestReviews(t *testing.T) {
 		{name: "identity of the object", review: short(pods + `,"operation":"CREATE","name":"x","namespace":"y","object":` + web2), shows: showB, count: `pods CREATE sent`},
 		{name: "a Namespace", review: short(`"resource":{"resource":"namespaces"},"operation":"UPDATE","name":"shop","namespace":"shop","object":{"metadata":{"name":"shop"}}`), shows: "/namespaces /shop [] []", count: `namespaces UPDATE sent`},
 		{name: "sorted", review: short(pods + `,"operation":"CREATE","object":{"metadata":{"name":"a","labels":{"c":"1","a":"2","b":"3","":"4"},"annotations":{"z":"","y/x":"\u003c"}}}`), shows: "/pods /a [{ 4} {a 2} {b 3} {c 1}] [{y/x <} {z }]", count: `pods CREATE sent`},
+		{name: "owners", review: short(pods + `,"operation":"CREATE","object":{"metadata":{"name":"a","ownerReferences":[{"kind":"Job","name":"j","controller":true,"uid":"1"},{"kind":"Node"}]}}`), shows: "/pods /a [] [] of Job j true of Node  false", count: `pods CREATE sent`},
+		{name: "owners that are none", review: short(pods + `,"operation":"CREATE","object":{"metadata":{"name":"a","ownerReferences":[{"kind":"Job"},7]}}`), shows: "/pods /a [] []", count: `pods CREATE sent`},
+		{name: "too many owners", review: short(pods + `,"operation":"CREATE","object":{"metadata":{"name":"a","ownerReferences":[{}` + strings.Repeat(",{}", 25000) + `]}}`), shows: "/pods /a [] []", count: `pods CREATE sent`},
 		{name: "no object", review: short(pods + `,"operation":"UPDATE","oldObject":` + web), count: `other UPDATE unnamed`},
 		{name: "delete without old object", review: short(pods + `,"operation":"DELETE","object":` + web), count: `other DELETE unnamed`},
 		{name: "a made up operation", review: short(pods + `,"operation":"` + kilo + `","object":` + web), shows: showA, count: `pods other sent`},
@@ -310,7 +318,7 @@ func podReview(operation string) []byte {
 func BenchmarkHandler(b *testing.B) {
 	for _, operation := range []string{"CREATE", "UPDATE"} {
 		b.Run(operation, func(b *testing.B) {
-			h := NewHandler("/validate", discard{}, prometheus.NewRegistry())
+			h := NewHandler("/validate", discard{}, false, prometheus.NewRegistry())
 			text := podReview(operation)
 			reader := bytes.NewReader(text)
 			r, w := post(reader), discard{header: make(http.Header)}

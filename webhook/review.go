@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package webhook
 
 import (
@@ -8,6 +10,7 @@ import (
 	"slices"
 	"unsafe"
 
+	decoder "labelstream/informer/decode"
 	"labelstream/record"
 )
 
@@ -29,7 +32,11 @@ type request struct {
 
 // metadata has its labels and annotations in JSON: those of an old object are
 // seldom wanted, and many short ones take much more memory once they are decoded.
-type metadata struct{ name, namespace, uid, labels, annotations []byte }
+type metadata struct{ name, namespace, uid, labels, annotations, owners []byte }
+
+// maxOwnersBytes is more than the owner references of an object take. Longer ones are not
+// read: a hostile caller could have many more of them decoded than their text has bytes.
+const maxOwnersBytes = 64 << 10
 
 // maxUIDBytes is far more than a uid has: an answer repeats it.
 const maxUIDBytes = 253
@@ -126,6 +133,8 @@ func (m *metadata) read(r *reader) {
 				m.labels = r.skip()
 			case "annotations":
 				m.annotations = r.skip()
+			case "ownerReferences":
+				m.owners = r.skip()
 			}
 		})
 	})
@@ -168,6 +177,9 @@ func (q *request) change() *Change {
 // decode returns one of the request's objects.
 func (q *request) decode(m *metadata) *record.Object {
 	o := &record.Object{Name: m.name, Namespace: m.namespace, UID: m.uid, Labels: decode(m.labels), Annotations: decode(m.annotations)}
+	if len(m.owners) > 0 && len(m.owners) <= maxOwnersBytes && decoder.ParseOwners(m.owners, o) != nil {
+		o.Owners = nil
+	}
 	if len(o.Name) == 0 {
 		o.Name = q.name
 	}
@@ -178,6 +190,10 @@ func (q *request) decode(m *metadata) *record.Object {
 	return o
 }
 
+// ownerCost is the memory for a byte of owner references, which may be as short as "{},":
+// once as they are decoded, and once as they are kept.
+const ownerCost = 2 * int64(unsafe.Sizeof(record.Owner{})) / int64(len("{},"))
+
 // cost is the memory that change takes at most. What labels and annotations say is
 // in the body, or takes less than it does there.
 func (q *request) cost() int64 {
@@ -185,7 +201,8 @@ func (q *request) cost() int64 {
 	for _, m := range []*metadata{&q.object, &q.oldObject} {
 		pairs += mostPairs(m.labels) + mostPairs(m.annotations)
 	}
-	return int64(unsafe.Sizeof(record.KeyValue{})) * int64(pairs)
+	owners := min(len(q.object.owners), maxOwnersBytes) + min(len(q.oldObject.owners), maxOwnersBytes)
+	return int64(unsafe.Sizeof(record.KeyValue{}))*int64(pairs) + ownerCost*int64(owners)
 }
 
 // mostPairs is how many labels or annotations a text can have: each key has two

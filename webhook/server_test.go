@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package webhook
 
 import (
@@ -121,7 +123,7 @@ func startServer(t *testing.T, certificates Certificates, handler http.Handler, 
 	t.Helper()
 	b := &serverBench{target: &fakeTarget{outcome: Sent}}
 	if handler == nil {
-		handler = NewHandler("/validate", b.target, prometheus.NewRegistry())
+		handler = NewHandler("/validate", b.target, false, prometheus.NewRegistry())
 	}
 	log, hook := logtest.NewNullLogger()
 	log.SetLevel(logrus.DebugLevel)

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package webhook is the admission webhook: the API server shows it each write
 // as it comes. It allows them all, and none waits.
 package webhook

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package check tells before a start whether labelstream will work with its settings:
 // each thing that it needs is asked for, and a line says what came of it.
 package check

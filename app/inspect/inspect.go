@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package inspect counts the keys of labels and annotations that a backfill reads,
 // says which are worth sending, and what they would break at the receiver. It is
 // pure: no I/O but the writer that a report is given, no clock.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package inspect
 
 import (
@@ -164,6 +166,8 @@ func (k *Key) Fate() string {
 	switch k.Reason {
 	case Filter:
 		return "by " + k.Pattern
+	case Added:
+		return string(Added)
 	case Excluded:
 		return "no: excluded by " + k.Pattern
 	}

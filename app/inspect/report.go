@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package inspect
 
 import (
@@ -102,6 +104,7 @@ const (
 	Filter      Reason = "filter"
 	Excluded    Reason = "exclude"
 	NoFilter    Reason = "no filter"
+	Added       Reason = "added by a setting"
 	NotChosen   Reason = "source not chosen"
 	NameTooLong Reason = "name too long"
 	Converted   Reason = "made by the API server"
@@ -170,7 +173,7 @@ func (r *Report) addKeys(k *kind, cfg *config.Config) {
 			named, tooLong := names.name(source(from), name)
 			row.NameTooLong = tooLong
 			row.Reason, row.Pattern = decide(settings, name, isChosen, named, tooLong)
-			row.Sent = row.Reason == Filter
+			row.Sent = row.Reason == Filter || row.Reason == Added
 			r.Keys = append(r.Keys, row)
 		}
 	}
@@ -191,6 +194,8 @@ func decide(source *config.LabelSource, key string, isChosen, isNamed, isLong bo
 		return NameTooLong, ""
 	case !isNamed:
 		return Converted, ""
+	case slices.Contains(source.Added, key):
+		return Added, ""
 	}
 	return Filter, source.Filters[rank].String()
 }

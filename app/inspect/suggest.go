@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package inspect
 
 import (
@@ -62,7 +64,7 @@ func suggestFilters(keys []Key) string {
 		k := &keys[i]
 		filter := "^" + regexp.QuoteMeta(k.Key) + "$"
 		switch isOwner := meaning(k.Key) != ""; {
-		case k.Source != "label" || k.Reason == Excluded || k.NameTooLong || slices.Contains(owners, filter) || slices.Contains(others, filter):
+		case k.Source != "label" || k.Reason == Excluded || k.Reason == Added || k.NameTooLong || slices.Contains(owners, filter) || slices.Contains(others, filter):
 		case isOwner && k.Coverage >= ownerCoverage:
 			owners = append(owners, filter)
 		case !isOwner && k.Coverage >= goodCoverage && k.Exactness == Exact && k.Distinct > 1 && k.Distinct <= lowCardinality && !perObject.MatchString(k.Key):
@@ -90,7 +92,7 @@ type SpelledKey struct {
 func spellings(keys []Key) []Spelling {
 	uses := make(map[string]map[string]int64)
 	for i := range keys {
-		if word := meaning(keys[i].Key); word != "" {
+		if word := meaning(keys[i].Key); word != "" && keys[i].Reason != Added {
 			if uses[word] == nil {
 				uses[word] = make(map[string]int64)
 			}

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package decode
 
 import (
@@ -33,7 +35,7 @@ func ignore(*Object) error { return nil }
 // TestListAllocatesNothing compares pages: what a page in protobuf costs does not
 // depend on how many objects it holds.
 func TestListAllocatesNothing(t *testing.T) {
-	d := NewListDecoder()
+	d := NewListDecoder(false)
 	allocations := func(n int) float64 {
 		body := encode(t, "protobuf", page(n))
 		reader := bytes.NewReader(body)
@@ -53,7 +55,7 @@ func TestListAllocatesNothing(t *testing.T) {
 // buffers grow.
 func TestEventsAllocateNothing(t *testing.T) {
 	const first, counted = 20, 100
-	d := NewWatchDecoder(bytes.NewReader(events(t, "protobuf", first+1+counted)))
+	d := NewWatchDecoder(bytes.NewReader(events(t, "protobuf", first+1+counted)), false)
 	next := func() {
 		if _, _, _, err := d.Next(); err != nil {
 			t.Fatal(err)
@@ -71,13 +73,13 @@ func TestEventsAllocateNothing(t *testing.T) {
 // BenchmarkDecode reads a page, and a watch, of 500 objects in each form.
 func BenchmarkDecode(b *testing.B) {
 	const objects = 500
-	list := NewListDecoder()
+	list := NewListDecoder(false)
 	readPage := func(body io.Reader) error {
 		_, err := list.Decode(body, ignore)
 		return err
 	}
 	readWatch := func(body io.Reader) (err error) {
-		d := NewWatchDecoder(body)
+		d := NewWatchDecoder(body, false)
 		for n := 0; n < objects && err == nil; n++ {
 			_, _, _, err = d.Next()
 		}

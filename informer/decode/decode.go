@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package decode reads the metadata of objects from what an API server answers to
 // a list or a watch, in protobuf or JSON, one object at a time.
 package decode

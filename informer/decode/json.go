@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package decode
 
 import (
@@ -22,24 +24,47 @@ type jsonObject struct {
 		ResourceVersion string            `json:"resourceVersion"`
 		Labels          map[string]string `json:"labels"`
 		Annotations     map[string]string `json:"annotations"`
+		// Owners are decoded only where they are asked for.
+		Owners json.RawMessage `json:"ownerReferences"`
 	} `json:"metadata"`
 }
 
-func (o *jsonObject) object() Object {
+func (o *jsonObject) object(owners bool) (Object, error) {
 	meta := &o.Metadata
-	return Object{
+	object := Object{
 		Object: record.Object{
 			Namespace: []byte(meta.Namespace), Name: []byte(meta.Name), UID: []byte(meta.UID),
 			Labels: sorted(meta.Labels), Annotations: sorted(meta.Annotations),
 		},
 		ResourceVersion: []byte(meta.ResourceVersion),
 	}
+	if owners && len(meta.Owners) > 0 {
+		return object, ParseOwners(meta.Owners, &object.Object)
+	}
+	return object, nil
 }
 
-func parseObjectJSON(encoded []byte, o *Object) error {
+// ParseOwners reads owner references in JSON.
+func ParseOwners(encoded []byte, o *record.Object) error {
+	var owners []struct {
+		Kind       string `json:"kind"`
+		Name       string `json:"name"`
+		Controller bool   `json:"controller"`
+	}
+	err := json.Unmarshal(encoded, &owners)
+	for _, owner := range owners {
+		o.Owners = append(o.Owners, record.Owner{Kind: []byte(owner.Kind), Name: []byte(owner.Name), IsController: owner.Controller})
+	}
+	return err
+}
+
+func parseObjectJSON(encoded []byte, o *Object, owners bool) error {
 	var parsed jsonObject
-	err := json.Unmarshal(encoded, &parsed)
-	*o = parsed.object()
+	if err := json.Unmarshal(encoded, &parsed); err != nil {
+		return err
+	}
+	var err error
+	*o, err = parsed.object(owners)
 	return err
 }
 
@@ -60,8 +85,10 @@ type jsonList struct {
 	in   *json.Decoder
 	page *Page
 	each func(*Object) error
-	kind string
-	meta metav1.ListMeta
+	// owners says whether owner references are read.
+	owners bool
+	kind   string
+	meta   metav1.ListMeta
 	// found says that the list has the member items.
 	found bool
 }
@@ -138,7 +165,10 @@ func (l *jsonList) items() error {
 			return fmt.Errorf("decode object %d of the list: %w", l.page.Items+1, unexpectedEOF(err))
 		}
 		l.page.Items++
-		o := item.object()
+		o, err := item.object(l.owners)
+		if err != nil {
+			return fmt.Errorf("decode the owners of object %d of the list: %w", l.page.Items, err)
+		}
 		if err := l.each(&o); err != nil {
 			return err
 		}

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package decode
 
 import (
@@ -28,14 +30,15 @@ type ListDecoder struct {
 	counter countingReader
 	scratch []byte
 	object  Object
+	owners  bool
 }
 
 // readBuffer holds most objects whole, so that they are parsed in place.
 const readBuffer = 64 << 10
 
-// NewListDecoder returns a decoder.
-func NewListDecoder() *ListDecoder {
-	d := &ListDecoder{}
+// NewListDecoder returns a decoder. owners says whether it reads owner references.
+func NewListDecoder(owners bool) *ListDecoder {
+	d := &ListDecoder{owners: owners}
 	d.in = bufio.NewReaderSize(&d.counter, readBuffer)
 	return d
 }
@@ -66,7 +69,7 @@ func (d *ListDecoder) Decode(body io.Reader, each func(*Object) error) (Page, er
 	if string(head) == protobufMagic {
 		err = d.envelope(&p, each)
 	} else {
-		err = (&jsonList{in: json.NewDecoder(d.in), page: &p, each: each}).read()
+		err = (&jsonList{in: json.NewDecoder(d.in), page: &p, each: each, owners: d.owners}).read()
 	}
 	p.Bytes = d.counter.n
 	if err == nil {
@@ -191,7 +194,7 @@ func parseListMeta(encoded []byte, p *Page) error {
 }
 
 func (d *ListDecoder) item(message []byte, p *Page, each func(*Object) error) error {
-	if err := parseObject(message, &d.object); err != nil {
+	if err := parseObject(message, &d.object, d.owners); err != nil {
 		return fmt.Errorf("decode object %d of the list: %w", p.Items+1, err)
 	}
 	p.Items++

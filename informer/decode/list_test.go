@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package decode
 
 import (
@@ -20,7 +22,7 @@ import (
 // TestListEqualsApimachinery reads what apimachinery's encoders write, in any pieces.
 func TestListEqualsApimachinery(t *testing.T) {
 	for name := range serializers {
-		d := NewListDecoder()
+		d := NewListDecoder(true)
 		for _, list := range []*metav1.PartialObjectMetadataList{newList(metav1.ListMeta{ResourceVersion: "1"}), varied(0), varied(150_000)} {
 			body := encode(t, name, list)
 			for _, pieces := range []func(io.Reader) io.Reader{iotest.OneByteReader, iotest.HalfReader, iotest.DataErrReader} {
@@ -41,7 +43,7 @@ func TestListSizes(t *testing.T) {
 	full := readBuffer - (item.Size() - readBuffer)
 	sizes := []int{0, 1, 127, 128, full - 1, full, full + 1, readBuffer, readBuffer + 200, 2 * readBuffer, 1 << 20, 1<<20 + readBuffer}
 	for _, name := range forms {
-		d := NewListDecoder()
+		d := NewListDecoder(true)
 		for _, size := range sizes {
 			list := newList(metav1.ListMeta{ResourceVersion: "1"}, named("a", "before"), large(size), named("a", "between"), large(size), named("z", "after"))
 			expectList(t, d, bytes.NewReader(encode(t, name, list)), list)
@@ -54,7 +56,7 @@ func TestListSizes(t *testing.T) {
 func TestListKeepsNoLargeObject(t *testing.T) {
 	body := encode(t, "protobuf", newList(metav1.ListMeta{}, large(2<<20)))
 	for _, end := range []int{len(body), len(body) / 2} {
-		d := NewListDecoder()
+		d := NewListDecoder(true)
 		_, _, _ = decodeAll(d, bytes.NewReader(body[:end]))
 		if cap(d.scratch) > 0 || cap(d.object.Annotations) > 0 || d.counter.Reader != nil {
 			t.Errorf("after %d of %d bytes: %d bytes are kept, %d annotations, body %v", end, len(body), cap(d.scratch), cap(d.object.Annotations), d.counter.Reader)
@@ -69,7 +71,7 @@ func TestListOrderOfKeys(t *testing.T) {
 	item.Labels = map[string]string{"c": "3", "a": "1", "d": "4", "b": "2"}
 	for name := range serializers {
 		keys := ""
-		_, err := NewListDecoder().Decode(bytes.NewReader(encode(t, name, newList(metav1.ListMeta{}, item))), func(o *Object) error {
+		_, err := NewListDecoder(true).Decode(bytes.NewReader(encode(t, name, newList(metav1.ListMeta{}, item))), func(o *Object) error {
 			for _, pair := range o.Labels {
 				keys += string(pair.Key)
 			}
@@ -96,7 +98,7 @@ func TestListOtherJSON(t *testing.T) {
 		if err := json.NewDecoder(strings.NewReader(text)).Decode(want); err != nil {
 			t.Fatal(err)
 		}
-		expectList(t, NewListDecoder(), strings.NewReader(text), want)
+		expectList(t, NewListDecoder(true), strings.NewReader(text), want)
 	}
 }
 
@@ -121,7 +123,7 @@ func TestListUnknownFields(t *testing.T) {
 	}
 	item := field(2, field(1, meta))
 	body := slices.Concat(unknown, item, unknown, field(1, listMeta), item, unknown)
-	expectList(t, NewListDecoder(), bytes.NewReader(envelope(body)), list)
+	expectList(t, NewListDecoder(true), bytes.NewReader(envelope(body)), list)
 }
 
 // end is where the last announced byte of an encoded list is: what follows is
@@ -143,7 +145,7 @@ func TestListEnds(t *testing.T) {
 	_, want := reference(list)
 	reset := errors.New("connection reset")
 	for name := range serializers {
-		d, body := NewListDecoder(), encode(t, name, list)
+		d, body := NewListDecoder(true), encode(t, name, list)
 		complete := end(body)
 		for cut := range len(body) + 1 {
 			for _, then := range []error{io.EOF, reset} {
@@ -170,7 +172,7 @@ func TestListReturnsTheErrorOfEach(t *testing.T) {
 	list := newList(metav1.ListMeta{ResourceVersion: "1"}, named("a", "1"), named("a", "2"), named("a", "3"), named("a", "4"))
 	for name := range serializers {
 		n := 0
-		p, err := NewListDecoder().Decode(bytes.NewReader(encode(t, name, list)), func(*Object) error {
+		p, err := NewListDecoder(true).Decode(bytes.NewReader(encode(t, name, list)), func(*Object) error {
 			if n++; n == 3 {
 				return full
 			}
@@ -219,7 +221,7 @@ func TestListRefuses(t *testing.T) {
 		"broken list metadata":  {envelope(field(1, protowire.BytesType, 1, 0xff)), "decode the list's metadata"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := NewListDecoder()
+			d := NewListDecoder(true)
 			_, objects, err := decodeAll(d, bytes.NewReader(test.body))
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("error %v after %d objects, want one with %q", err, len(objects), test.want)
@@ -252,7 +254,7 @@ func FuzzList(f *testing.F) {
 		f.Add(encode(f, "protobuf", list))
 	}
 	f.Add([]byte{0x12, 0xff, 0xff, 0xff, 0x1f, 0x0a})
-	d := NewListDecoder()
+	d := NewListDecoder(true)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		p, objects, _ := decodeAll(d, bytes.NewReader(data))
 		if p.Items < len(objects) || p.Bytes > int64(len(data)) || cap(d.scratch) > 1<<20 {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package decode
 
 import (
@@ -16,6 +18,11 @@ const (
 	metaResourceVersion = 6
 	metaLabels          = 11
 	metaAnnotations     = 12
+	metaOwners          = 13
+
+	ownerKind       = 1
+	ownerName       = 3
+	ownerController = 6
 )
 
 // fields is a set of field numbers below 64, the number n as bit n.
@@ -28,24 +35,24 @@ const (
 )
 
 // parseObject reads a PartialObjectMetadata in place of what o was. What it gives
-// points into encoded; all that nobody needs (owners, managed fields) is passed
-// over.
-func parseObject(encoded []byte, o *Object) error {
-	*o = Object{Object: record.Object{Labels: o.Labels[:0], Annotations: o.Annotations[:0]}}
+// points into encoded; all that nobody needs (managed fields) is passed over, and so
+// are the owners unless they are asked for.
+func parseObject(encoded []byte, o *Object, owners bool) error {
+	*o = Object{Object: record.Object{Labels: o.Labels[:0], Annotations: o.Annotations[:0], Owners: o.Owners[:0]}}
 	for m := message(encoded); ; {
 		num, value, err := m.next(objectFields)
 		if num == 0 || err != nil {
 			return err
 		}
 		if num == 1 {
-			if err := parseObjectMeta(value, o); err != nil {
+			if err := parseObjectMeta(value, o, owners); err != nil {
 				return err
 			}
 		}
 	}
 }
 
-func parseObjectMeta(encoded []byte, o *Object) error {
+func parseObjectMeta(encoded []byte, o *Object, owners bool) error {
 	for m := message(encoded); ; {
 		num, value, err := m.next(metaFields)
 		if num == 0 || err != nil {
@@ -64,11 +71,48 @@ func parseObjectMeta(encoded []byte, o *Object) error {
 			o.Labels, err = appendPair(o.Labels, value)
 		case metaAnnotations:
 			o.Annotations, err = appendPair(o.Annotations, value)
+		case metaOwners:
+			if owners {
+				o.Owners, err = appendOwner(o.Owners, value)
+			}
 		}
 		if err != nil {
 			return err
 		}
 	}
+}
+
+// appendOwner reads one owner reference.
+func appendOwner(owners []record.Owner, encoded []byte) ([]record.Owner, error) {
+	var owner record.Owner
+	for m := message(encoded); len(m) > 0; {
+		if m[0]&7 == byte(protowire.BytesType) {
+			num, value, err := m.next(0)
+			switch {
+			case err != nil:
+				return owners, err
+			case num == ownerKind:
+				owner.Kind = value
+			case num == ownerName:
+				owner.Name = value
+			}
+			continue
+		}
+		num, typ, n := protowire.ConsumeTag(m)
+		if n < 0 {
+			return owners, protowire.ParseError(n)
+		}
+		value := m[n:]
+		if n = protowire.ConsumeFieldValue(num, typ, value); n < 0 {
+			return owners, protowire.ParseError(n)
+		}
+		if num == ownerController && typ == protowire.VarintType {
+			is, _ := protowire.ConsumeVarint(value)
+			owner.IsController = is != 0
+		}
+		m = value[n:]
+	}
+	return append(owners, owner), nil
 }
 
 // appendPair reads one entry of a map.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package decode
 
 import (
@@ -87,6 +89,8 @@ func varied(size int) *metav1.PartialObjectMetadataList {
 	odd := large(size)
 	odd.Annotations[""], odd.Annotations[text], odd.Annotations[strings.Repeat("k", 130)] = "", text, "v"
 	odd.Labels = nil
+	yes, no := true, false
+	odd.OwnerReferences = []metav1.OwnerReference{{Kind: text, Controller: &yes, BlockOwnerDeletion: &no}, {Name: strings.Repeat("n", 130), Controller: &no}}
 	deleted := named("", "gone")
 	deleted.DeletionTimestamp, deleted.Labels = &metav1.Time{Time: time.Unix(1_770_000_000, 0)}, map[string]string{}
 	remaining := int64(1 << 40)
@@ -98,13 +102,21 @@ func varied(size int) *metav1.PartialObjectMetadataList {
 type decoded struct {
 	Namespace, Name, ResourceVersion string
 	Labels, Annotations              map[string]string
+	Owners                           []record.Owner
 }
 
 func fromObject(o *Object) decoded {
 	return decoded{
 		Namespace: string(o.Namespace), Name: string(o.Name), ResourceVersion: string(o.ResourceVersion),
-		Labels: pairs(o.Labels), Annotations: pairs(o.Annotations),
+		Labels: pairs(o.Labels), Annotations: pairs(o.Annotations), Owners: cloneOwners(o.Owners),
 	}
+}
+
+func cloneOwners(all []record.Owner) (owners []record.Owner) {
+	for _, o := range all {
+		owners = append(owners, record.Owner{Kind: bytes.Clone(o.Kind), Name: bytes.Clone(o.Name), IsController: o.IsController})
+	}
+	return owners
 }
 
 // pairs keeps the last of two with the same key, as protobuf demands of
@@ -131,7 +143,12 @@ func reference(list *metav1.PartialObjectMetadataList) (Page, []decoded) {
 }
 
 func plain(o *metav1.PartialObjectMetadata) decoded {
-	return decoded{Namespace: o.Namespace, Name: o.Name, ResourceVersion: o.ResourceVersion, Labels: o.Labels, Annotations: o.Annotations}
+	d := decoded{Namespace: o.Namespace, Name: o.Name, ResourceVersion: o.ResourceVersion, Labels: o.Labels, Annotations: o.Annotations}
+	for _, owner := range o.OwnerReferences {
+		isController := owner.Controller != nil && *owner.Controller
+		d.Owners = append(d.Owners, record.Owner{Kind: []byte(owner.Kind), Name: []byte(owner.Name), IsController: isController})
+	}
+	return d
 }
 
 func decodeAll(d *ListDecoder, body io.Reader) (Page, []decoded, error) {

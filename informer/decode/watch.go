@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package decode
 
 import (
@@ -28,14 +30,16 @@ type WatchDecoder struct {
 	in     *bufio.Reader
 	frame  []byte
 	object Object
+	owners bool
 	// json reads the stream where it is JSON, and rest is what it reads from.
 	json *json.Decoder
 	rest io.Reader
 }
 
-// NewWatchDecoder returns a decoder of a watch's stream.
-func NewWatchDecoder(body io.Reader) *WatchDecoder {
-	return &WatchDecoder{in: bufio.NewReaderSize(body, watchBuffer)}
+// NewWatchDecoder returns a decoder of a watch's stream. owners says whether it reads
+// owner references.
+func NewWatchDecoder(body io.Reader, owners bool) *WatchDecoder {
+	return &WatchDecoder{owners: owners, in: bufio.NewReaderSize(body, watchBuffer)}
 }
 
 // Next reads one event. The object is valid until the next call; for an event
@@ -57,7 +61,7 @@ func (d *WatchDecoder) Next() (watch.EventType, *Object, *metav1.Status, error) 
 		}
 		return typ, nil, status, nil
 	}
-	if err := parse(raw, &d.object); err != nil {
+	if err := parse(raw, &d.object, d.owners); err != nil {
 		return "", nil, nil, fmt.Errorf("decode a watch event's object: %w", err)
 	}
 	return typ, &d.object, nil, nil

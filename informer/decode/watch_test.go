@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package decode
 
 import (
@@ -59,7 +61,7 @@ func tooOld(message string) *metav1.Status {
 // readEvents reads until there is an error.
 func readEvents(body io.Reader) ([]event, error) {
 	events := []event{}
-	for r := NewWatchDecoder(body); ; {
+	for r := NewWatchDecoder(body, true); ; {
 		typ, o, status, err := r.Next()
 		if err != nil {
 			return events, err
@@ -143,7 +145,7 @@ func TestEventsThatMakeNoSense(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			_, _, status, err := NewWatchDecoder(strings.NewReader(test.body)).Next()
+			_, _, status, err := NewWatchDecoder(strings.NewReader(test.body), true).Next()
 			if test.want == "" {
 				if err != nil || status == nil || status.Code != 0 {
 					t.Errorf("got %v and %v, want an empty status", status, err)
@@ -161,7 +163,7 @@ func TestEventsThatMakeNoSense(t *testing.T) {
 // is free by then.
 func TestEventsKeepNoLargeObject(t *testing.T) {
 	for _, form := range forms {
-		d := NewWatchDecoder(bytes.NewReader(encodeEvent(t, form, watch.Added, partial(large(4<<20)))))
+		d := NewWatchDecoder(bytes.NewReader(encodeEvent(t, form, watch.Added, partial(large(4<<20)))), true)
 		if _, _, _, err := d.Next(); err != nil {
 			t.Fatal(err)
 		}

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package outage logs a failure when it begins, when its cause changes, and when
 // it ends, and keeps advice apart from what went wrong.
 package outage

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package cache keeps the programs that tests need and that take long to get:
 // each is built or downloaded once, for all runs of a user.
 package cache

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package chart runs helm on labelstream's chart.
 package chart
 

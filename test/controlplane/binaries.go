@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controlplane
 
 import (
@@ -18,13 +20,14 @@ import (
 const Version = "v1.37.2"
 
 const (
-	module     = "labelstream/test"
-	etcdName   = "etcd"
-	serverName = "kube-apiserver"
+	module      = "labelstream/test"
+	etcdName    = "etcd"
+	serverName  = "kube-apiserver"
+	managerName = "kube-controller-manager"
 )
 
-// binaries returns the directory that holds kube-apiserver and etcd, and
-// builds them first if no run before did. It is named after all that the
+// binaries returns the directory that holds kube-apiserver, kube-controller-manager and
+// etcd, and builds them first if no run before did. It is named after all that the
 // binaries depend on.
 func binaries(ctx context.Context) (string, error) {
 	source, key, err := sources(ctx)
@@ -32,7 +35,7 @@ func binaries(ctx context.Context) (string, error) {
 		return "", err
 	}
 	return cache.Dir(ctx, cache.Entry{
-		Key: key, Holds: "kube-apiserver and etcd",
+		Key: key, Holds: "kube-apiserver, kube-controller-manager and etcd",
 		Fill: func(ctx context.Context, dir string) error { return build(ctx, source, dir) },
 	})
 }
@@ -69,18 +72,18 @@ func output(cmd *exec.Cmd) ([]byte, error) {
 	return out, err
 }
 
-// build puts both binaries into dir.
+// build puts the binaries into dir.
 func build(ctx context.Context, source, dir string) error {
-	fmt.Fprintln(os.Stderr, "building kube-apiserver and etcd from their Go modules (once, some minutes)")
+	fmt.Fprintln(os.Stderr, "building kube-apiserver, kube-controller-manager and etcd from their Go modules (once, some minutes)")
 	major, minor, _ := strings.Cut(strings.TrimPrefix(Version, "v"), ".")
 	minor, _, _ = strings.Cut(minor, ".")
 	const version = "-X k8s.io/component-base/version."
 	ldflags := []string{"-s -w", version + "gitVersion=" + Version, version + "gitMajor=" + major, version + "gitMinor=" + minor}
 	cmd := exec.CommandContext(ctx, "go", "build", "-ldflags", strings.Join(ldflags, " "), "-o", dir,
-		"k8s.io/kubernetes/cmd/kube-apiserver", "./cmd/etcd")
+		"k8s.io/kubernetes/cmd/kube-apiserver", "k8s.io/kubernetes/cmd/kube-controller-manager", "./cmd/etcd")
 	cmd.Dir = source
 	if said, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("build kube-apiserver and etcd: %w\n%s", err, said)
+		return fmt.Errorf("build the control plane: %w\n%s", err, said)
 	}
 	return nil
 }

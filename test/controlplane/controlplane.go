@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package controlplane runs a real etcd and a real kube-apiserver on loopback
 // ports, built from their Go modules, for tests and demonstrations.
 package controlplane
@@ -9,6 +11,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 
 	"labelstream/test/loopback"
@@ -39,10 +42,11 @@ type ControlPlane struct {
 	mu       sync.Mutex
 	etcd     *process.Process
 	server   *process.Process
+	manager  *process.Process
 	keepLogs bool
 }
 
-// Start builds etcd and kube-apiserver if no run before did (some minutes),
+// Start builds the binaries if no run before did (some minutes),
 // starts them, and returns when the API server is ready (some seconds). The
 // context bounds Start alone; the caller ends the processes with Stop, and on
 // Linux they end with the caller too. An error holds the end of the log of the
@@ -109,6 +113,24 @@ func (c *ControlPlane) Restart(ctx context.Context) error {
 	return c.awaitServer(ctx, server)
 }
 
+// StartControllers starts a kube-controller-manager with these controllers, such as
+// "deployment-controller". It does not wait until they work. Stop ends it.
+func (c *ControlPlane) StartControllers(names ...string) error {
+	kubeconfig := c.path("controllers.kubeconfig")
+	if err := c.WriteKubeconfig(kubeconfig, Admin); err != nil {
+		return err
+	}
+	manager, err := process.Start(c.logPath(managerName), filepath.Join(c.bin, managerName),
+		"--kubeconfig="+kubeconfig, "--controllers="+strings.Join(names, ","), "--leader-elect=false", "--secure-port=0")
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.manager = manager
+	return nil
+}
+
 // KeepLogs makes Stop leave the logs where they are, and returns where that is.
 func (c *ControlPlane) KeepLogs() string {
 	c.mu.Lock()
@@ -117,19 +139,23 @@ func (c *ControlPlane) KeepLogs() string {
 	return c.dir
 }
 
-// WriteLogs writes the last lines of the logs of both processes.
+// WriteLogs writes the last lines of the processes' logs.
 func (c *ControlPlane) WriteLogs(w io.Writer, lines int) {
-	for _, name := range []string{etcdName, serverName} {
+	for _, name := range []string{etcdName, serverName, managerName} {
 		fmt.Fprintf(w, "==> the end of the log of %s\n%s", name, process.Tail(c.logPath(name), lines))
 	}
 }
 
-// Stop ends both processes, returns when they have ended, and removes their
+// Stop ends the processes, returns when they have ended, and removes their
 // files.
 func (c *ControlPlane) Stop() error {
 	c.Kill()
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.manager != nil {
+		c.manager.Kill()
+		c.manager = nil
+	}
 	if c.etcd != nil {
 		c.etcd.Kill()
 		c.etcd = nil

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package e2e
 
 import (
@@ -85,12 +87,12 @@ func TestKubeStateMetrics(t *testing.T) {
 		t.Fatal(err)
 	}
 	exporter := kubeStateMetrics.start(t, "--host=127.0.0.1", "--port=PORT", "--telemetry-host=127.0.0.1", "--telemetry-port=0",
-		"--kubeconfig="+kubeconfig, "--resources="+strings.Join(plurals, ","), "--metric-allowlist=kube_.*_(labels|annotations)",
+		"--kubeconfig="+kubeconfig, "--resources="+strings.Join(plurals, ","), "--metric-allowlist=kube_.*_(labels|annotations),kube_(pod|replicaset|job)_owner",
 		"--metric-labels-allowlist=*=[*]", "--metric-annotations-allowlist=*=[*]")
 	j := newJournal(t)
 	once(t, invocation{kubeconfig: kubeconfig, settings: settings{
 		"DESTINATION": startAgent(t, "", j).WriteURL(), "PRESET": "prometheus", "VALUE_MAX_BYTES": "262144",
-		"LABELS_RESOURCES": strings.Join(full, ","), "LABELS_EXCLUDE": "",
+		"LABELS_RESOURCES": strings.Join(full, ","), "LABELS_EXCLUDE": "^workload_(kind|name)$", "OWNER_LABELS": "true",
 		"ANNOTATIONS_ENABLED": "true", "ANNOTATIONS_RESOURCES": strings.Join(full, ","), "ANNOTATIONS_EXCLUDE": "",
 	}}).mustSucceed(t)
 
@@ -107,7 +109,7 @@ func TestKubeStateMetrics(t *testing.T) {
 		metric, _, _ := strings.Cut(series, "{")
 		counts[metric]++
 	}
-	if len(counts) != 2*len(kinds)-1 || counts["kube_pod_annotations"] != len(metas)+1 {
+	if len(counts) != 2*len(kinds)-1+3 || counts["kube_pod_annotations"] != len(metas)+1 {
 		t.Errorf("the series of %d kinds were compared: %v", len(kinds), counts)
 	}
 }
@@ -166,6 +168,7 @@ func (p *plane) createMirrored(t *testing.T, k *alikeKind, odd oddities) {
 	object.SetNamespace(meta.Namespace)
 	object.SetLabels(meta.Labels)
 	object.SetAnnotations(meta.Annotations)
+	object.SetOwnerReferences(meta.OwnerReferences)
 	p.createServed(t, gvr, k.namespace, object)
 }
 
@@ -197,6 +200,14 @@ func (o oddities) meta(namespace, name string) metav1.ObjectMeta {
 	for range o.IntN(14) {
 		meta.Labels[o.key()] = o.pick("", "a", "0", "A.b_c-D", strings.Repeat("v", 63))
 		meta.Annotations[o.key()] = o.pick("", " ", "a", `<a href="x">&'</a>`, "one\ntwo\r\n\t", `\n\\`, "\x01\x7f", "héllo 漢字 \U0001F680", `{a="b"} 1`, "\ufffd")
+	}
+	for i := range o.IntN(4) {
+		isController := i == 1
+		owner := metav1.OwnerReference{APIVersion: "example.com/v1", Kind: o.pick("ReplicaSet", "Job", "Widget"), Name: fmt.Sprintf("owner-%d", i), UID: "1"}
+		if i > 0 {
+			owner.Controller = &isController
+		}
+		meta.OwnerReferences = append(meta.OwnerReferences, owner)
 	}
 	return meta
 }

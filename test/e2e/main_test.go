@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package e2e runs the built binary against a real API server and a receiver
 // of remote_write, and compares what arrives with what the cluster holds.
 package e2e

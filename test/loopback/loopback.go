@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package loopback is what the programs and clients of the tests share, which talk
 // over the loopback interface.
 package loopback

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package metrics reads what servers say of themselves at /metrics.
 package metrics
 

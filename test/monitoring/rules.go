@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package monitoring reads the manifests by which labelstream is monitored, and
 // holds them against what reads them: promtool, PromQL's parser, and what
 // Grafana needs.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package process runs the servers that tests need, as children that do not
 // outlive the test.
 package process

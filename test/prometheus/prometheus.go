@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package prometheus runs real Prometheus servers on loopback ports, as
 // receivers of remote_write that can be asked what they have taken.
 package prometheus

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package receiver is a Prometheus remote_write receiver for tests. It reads
 // requests of both versions of the protocol strictly, remembers every breach
 // of the specification and every series, and fails on order.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command release makes the files of a release from what make has built: archives, a
 // container image, manifests, the chart, bills of materials and checksums. The same
 // sources give the same bytes. It is a module of its own, so that the tests do not

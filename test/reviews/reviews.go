@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package reviews sends AdmissionReviews as kube-apiserver does, and measures how
 // long the answers take. It works little for each: a client takes processor time
 // from the server that is measured on the same machine.

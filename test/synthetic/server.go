@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package synthetic has two API servers for object metadata. A Cluster holds a few
 // objects that clients write. A Server has as many as a real one cannot hold on one
 // machine: it computes every object from its index when a page is written, so a

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command bare is what the benchmarks compare the admission webhook with: it
 // reads reviews over TLS and answers each with the same bytes. It says
 // "listening on" and its URL in one line on standard output when it can be

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command bench measures labelstream's processes from outside, in turns with what
 // they are compared with: client-go's bare metadata list, a bare TLS server, its
 // own defaults, or another binary. It writes docs/benchmarks.md. It fails if a run

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command demo shows labelstream at work: it fills a small API server of its own
 // with what examples/ describes, runs labelstream's commands against that and a
 // receiver, and prints what they say and what arrives. With -cluster=real it shows

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command metalist is what the benchmarks compare with: it lists all pods with
 // client-go's own metadata client, page by page, drops them, and prints how
 // many there were.

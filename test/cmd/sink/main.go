@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command sink receives remote_write and only counts what arrives. It says
 // "listening on" and its URL in one line on standard output when it can be
 // reached; GET /totals gives the totals as JSON. It ends with SIGTERM or SIGINT.

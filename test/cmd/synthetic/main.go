@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command synthetic runs the synthetic API server on a port of the loopback
 // interface. It says "listening on" and its URL in one line on standard
 // output when it can be reached, and ends with SIGTERM or SIGINT.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command pie gives pages back and then uses types and constants.
 package main
 
