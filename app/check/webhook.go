@@ -43,9 +43,12 @@ func (c *checker) webhook(ctx context.Context, kinds []*informer.Kind) {
 // unread reports what could not be read. The service account need not be allowed to
 // read all of it.
 func (c *checker) unread(err error, hint string) {
-	if apierrors.IsForbidden(err) || errors.Is(err, fs.ErrNotExist) {
-		c.warn(webhooks, "not checked: run the check with more rights, or in the pod", "%v", err)
-	} else {
+	switch {
+	case apierrors.IsForbidden(err):
+		c.warn(webhooks, "not checked: run the check with more rights", "%v", err)
+	case errors.Is(err, fs.ErrNotExist):
+		c.warn(webhooks, "not checked: run the check in the pod, which has the files", "%v", err)
+	default:
 		c.fail(webhooks, err, hint)
 	}
 }

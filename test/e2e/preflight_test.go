@@ -145,7 +145,7 @@ func TestCheck(t *testing.T) {
 		{"no rights to the webhook", as(follower, settings{"CHANGES": "webhook", "WEBHOOK_NAME": "hook"}), []string{
 			`fail rights: get, patch validatingwebhookconfigurations.* hook is not allowed => labelstream rbac`,
 			`fail rights: .* secrets hook in namespace check is not allowed => labelstream rbac`,
-			`warn webhook: .*forbidden.* => not checked: run the check with more rights`}},
+			`warn webhook: .*forbidden.* => not checked: run the check with more rights$`}},
 
 		{"destination is away", func(c *preflight) { c.receiver.Down() },
 			[]string{`fail destination: send to .*connection refused => .*can be reached from here`}},
