@@ -85,6 +85,8 @@ func TestStatus(t *testing.T) {
 		`"items":[{"metadata":{"namespace":"shop","name":"a","labels":{"app":"a"}}},{"metadata":{"namespace":"shop","name":"b","labels":{"app":"b"}}}]}`
 	lease := fmt.Sprintf(`{"metadata":{"name":"labelstream","resourceVersion":"1"},"spec":{"holderIdentity":"other-0_1","leaseDurationSeconds":15,"renewTime":%q}}`,
 		time.Now().Format("2006-01-02T15:04:05.000000Z07:00"))
+	// A batch is let go of an instant after it was accepted.
+	const emptied = `"oldestAgeSeconds": 0,`
 	for _, tt := range []struct {
 		name     string
 		settings map[string]string
@@ -95,8 +97,8 @@ func TestStatus(t *testing.T) {
 		// shown are in the JSON once the condition is reached.
 		shown []string
 	}{
-		{"backfilling", nil, listPath, page, 200, 0, []string{`"total": 8`, `"sent": 2`, `"lastSuccess"`}},
-		{"healthy", nil, "", "", 0, 0, []string{`"sent": 2`, `"watching": true`, `"lastSuccess"`}},
+		{"backfilling", nil, listPath, page, 200, 0, []string{`"total": 8`, `"sent": 2`, `"lastSuccess"`, emptied}},
+		{"healthy", nil, "", "", 0, 0, []string{`"sent": 2`, `"watching": true`, `"lastSuccess"`, emptied}},
 		{"receiver-down", nil, "", "", 0, http.StatusServiceUnavailable, []string{`"failingSince"`, `"watching": true`}},
 		{"forbidden", nil, listPath, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Forbidden","code":403,"message":"pods is forbidden"}`, 403, 0, []string{`"error"`}},
 		{"follower", map[string]string{"LEADER_ELECTION": "true", "POD_NAMESPACE": "metering", "PPROF": "true"}, leasePath, lease, 200, 0, []string{`"leaseHolder": "other-0_1"`}},
