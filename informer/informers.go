@@ -298,6 +298,9 @@ func (in *Informers) remove(k *kindState) {
 	in.log.WithField("kind", k.Resource).Info("Kind is served differently; reading it anew")
 	for _, s := range k.sources {
 		s.close()
+		if k.gives != nil {
+			k.gives.settle(s)
+		}
 	}
 	in.sources = slices.DeleteFunc(in.sources, func(s *Source) bool { return s.kind == k })
 }

@@ -346,8 +346,9 @@ func TestAlive(t *testing.T) {
 				t.Errorf("after %s, queue full %t: %q, want %q", after, queueFull, got, want)
 			}
 		}
-		stop := b.start(t, podsKind())
+		b.make(t, podsKind())
 		expect(time.Hour, false, "") // nothing runs yet
+		stop := b.run(t)
 		synctest.Wait()
 		expect(0, false, "")
 		expect(29*time.Minute, false, "")

@@ -27,6 +27,8 @@ const (
 	// parentsKept is how long a parent is kept after its end: what takes from it is
 	// deleted after it, and its last series must be as they were.
 	parentsKept = 5 * time.Minute
+	// sweepInterval is how often those whose time is over are looked for, at most.
+	sweepInterval = time.Minute
 )
 
 var (
@@ -57,9 +59,10 @@ type parents struct {
 	relist func()
 	log    logrus.FieldLogger
 
-	// settled is closed when no source of the kind is awaited any more: each was
+	// settled is closed, once, when no source of the kind is awaited any more: each was
 	// listed, or cannot be.
 	settled chan struct{}
+	close   sync.Once
 
 	mu      sync.RWMutex
 	known   map[uint64]*parent
@@ -225,13 +228,15 @@ func (p *parents) end(o *record.Object) {
 	if e := p.known[parentKey(o.Namespace, o.Name)]; e != nil && e.ended.IsZero() {
 		e.ended = time.Now()
 	}
-	if time.Since(p.swept) > parentsKept {
-		p.sweep()
-	}
+	p.sweep()
 }
 
-// sweep forgets what has ended a while ago.
+// sweep forgets what has ended a while ago. It looks at all, so seldom: a full table is
+// swept for each object that asks.
 func (p *parents) sweep() {
+	if time.Since(p.swept) < sweepInterval {
+		return
+	}
 	p.swept = time.Now()
 	for key, e := range p.known {
 		if !e.ended.IsZero() && p.swept.Sub(e.ended) > parentsKept {
@@ -270,15 +275,13 @@ func (p *parents) await(s *Source) {
 	p.awaited[s] = true
 }
 
-// settle says that a source was listed, or cannot be.
+// settle says that a source was listed, or cannot be, or has ended.
 func (p *parents) settle(s *Source) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.awaited[s] {
-		delete(p.awaited, s)
-		if len(p.awaited) == 0 {
-			close(p.settled)
-		}
+	delete(p.awaited, s)
+	if len(p.awaited) == 0 {
+		p.close.Do(func() { close(p.settled) })
 	}
 }
 

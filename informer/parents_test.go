@@ -97,6 +97,25 @@ func TestInherited(t *testing.T) {
 	})
 }
 
+// TestNamespacesServedDifferently has namespaces that cannot be listed, and are then served in
+// another version, twice. What is in them is not read for ever without them.
+func TestNamespacesServedDifferently(t *testing.T) {
+	inBubble(t, config.ChangesWatch, func(t *testing.T, b *bench) {
+		b.inherits()
+		b.api.script[namespacesPath] = repeat(100, func(_ http.ResponseWriter, r *http.Request, _ []byte) { <-r.Context().Done() })
+		b.api.set(podsPath, bare("shop", "a"))
+		defer b.start(t, podsKind(), namespacesKind())()
+		time.Sleep(time.Second)
+		b.expectSent(t, "without the namespaces")
+		for _, version := range []string{"v2", "v3"} {
+			b.api.set("/api/"+version+"/namespaces", at(named("", "shop"), "5", "one"))
+			b.Add([]*Kind{newKind("", version, "namespaces", "Namespace", false)})
+			time.Sleep(time.Minute)
+		}
+		b.expectSent(t, "with them", "a", "namespace /shop one", "a one", "namespace /shop one")
+	})
+}
+
 // TestWithoutNamespaces does not wait for ever for what may not be read.
 func TestWithoutNamespaces(t *testing.T) {
 	inBubble(t, once, func(t *testing.T, b *bench) {

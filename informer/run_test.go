@@ -180,12 +180,23 @@ func subtest(t *testing.T, name string, changes config.Changes, test func(*testi
 // start runs the informers of kinds; stop ends them and returns when Run has.
 func (b *bench) start(t *testing.T, kinds ...*Kind) (stop func()) {
 	t.Helper()
+	b.make(t, kinds...)
+	return b.run(t)
+}
+
+// make makes informers that do not read yet.
+func (b *bench) make(t *testing.T, kinds ...*Kind) {
+	t.Helper()
 	client, err := Client(&rest.Config{Host: "http://api.test", Transport: b.transport})
 	if err != nil {
 		t.Fatal(err)
 	}
 	b.Informers = New(client, b.cfg, b.sink, b.options, b.registry, b.log)
 	b.Add(kinds)
+}
+
+// run begins to read.
+func (b *bench) run(t *testing.T) (stop func()) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() { b.Run(ctx) })
