@@ -17,7 +17,7 @@ import (
 const heapShare = 0.7
 
 // gcPercent is how much garbage there may be by the heap. A collection takes ten
-// milliseconds of processor time, and a backfill of a million objects has some thirty.
+// milliseconds of processor time, and a backfill of a million objects has some seventy.
 const gcPercent = 50
 
 // Limit tells the garbage collector the limit of the container, and to begin early.
